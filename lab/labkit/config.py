@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every part of the lab agrees on: directories, addresses, names."""
+
+import os
+import pathlib
+
+#: The checkout this lab was started from.
+CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
+LAB = CHECKOUT / 'lab'
+
+#: What one lab needs while it lives: disks, logs, secrets, pids.
+STATE = pathlib.Path(os.environ.get('XENLAB_STATE', '/var/lib/xenlab'))
+#: What only saves time: built images, virtual environments, saved data.
+#: Every entry is keyed by a hash of its recipe.
+CACHE = pathlib.Path(os.environ.get('XENLAB_CACHE', '/var/cache/xenlab'))
+LOGS = STATE / 'log'
+RUN = STATE / 'run'
+SECRETS = STATE / 'secrets.json'
+
+#: Debian's own Python, for the lab and its virtual environments.
+PYTHON = '/usr/bin/python3'
+
+#: Everything of the lab that talks lives in this network namespace.
+NETNS = 'xenlab'
+BRIDGE = 'labbr0'
+CONTROLLER_IP = '192.168.144.1'
+PREFIX = 24
+
+#: Neutron's physical network and the OVS bridge behind it, on both sides.
+PHYSNET = 'physnet1'
+DATA_BRIDGE = 'br-data'
+LAB_NET = 'lab-net'
+LAB_NET_CIDR = '10.44.0.0/24'
+LAB_NET_GATEWAY = '10.44.0.1'
+
+
+def host_name(number: int) -> str:
+    """Name of Xen host ``number``, counted from 1."""
+    return f'xen{number}'
+
+
+def host_ip(number: int) -> str:
+    """Management address of Xen host ``number``."""
+    return f'192.168.144.{10 + number}'
+
+
+def tap(number: int, role: str) -> str:
+    """Tap device of a Xen host; ``role`` is 'm' (management) or 'd' (data)."""
+    return f'xl{number}-{role}'
+
+
+def mac(number: int, role: str) -> str:
+    """MAC address of a Xen host's NIC; ``role`` as for :func:`tap`."""
+    return f'52:54:00:{"90" if role == "m" else "91"}:00:{10 + number:02x}'
