@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packaging is pbr's (setup.cfg), but for one file.
+
+Nova imports ``nova.virt.<compute_driver>`` only. A .pth file at the root
+of our wheel lets an unmodified Nova find us there, see
+xen44_driver/loader.py; neither pbr nor setuptools has an option for a
+file at that place.
+"""
+
+import os
+
+import setuptools
+from setuptools.command import build_py
+
+PTH = 'xen44_driver-nova.pth'
+
+
+class BuildPyWithPth(build_py.build_py):
+    """Put the .pth file beside the package, at the wheel's root."""
+
+    def run(self):
+        super().run()
+        if not self.editable_mode:
+            self.copy_file(PTH, os.path.join(self.build_lib, PTH))
+
+    def get_outputs(self, include_bytecode=True):
+        return [*super().get_outputs(include_bytecode),
+                os.path.join(self.build_lib, PTH)]
+
+
+setuptools.setup(
+    setup_requires=['pbr>=6.1.1'],
+    pbr=True,
+    cmdclass={'build_py': BuildPyWithPth},
+)
