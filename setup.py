@@ -8,6 +8,7 @@ file at that place.
 """
 
 import os
+import sys
 
 import setuptools
 from setuptools.command import build_py
@@ -18,18 +19,22 @@ PTH = 'xen44_driver-nova.pth'
 class BuildPyWithPth(build_py.build_py):
     """Put the .pth file beside the package, at the wheel's root."""
 
+    command_name = 'build_py'
+
     def run(self):
         super().run()
         if not self.editable_mode:
             self.copy_file(PTH, os.path.join(self.build_lib, PTH))
 
     def get_outputs(self, include_bytecode=True):
-        return [*super().get_outputs(include_bytecode),
-                os.path.join(self.build_lib, PTH)]
+        outputs = super().get_outputs(include_bytecode)
+        if not self.editable_mode:
+            outputs.append(os.path.join(self.build_lib, PTH))
+        return outputs
 
 
-setuptools.setup(
-    setup_requires=['pbr>=6.1.1'],
-    pbr=True,
-    cmdclass={'build_py': BuildPyWithPth},
-)
+# pbr takes commands from [global] commands of setup.cfg only, and so imports
+# this file as a module: hence the guard.
+if __name__ == '__main__':
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    setuptools.setup(setup_requires=['pbr>=6.1.1'], pbr=True)
