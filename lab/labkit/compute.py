@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""dom0's side of OpenStack: this checkout's driver, configuration, services.
+
+nova-compute and Neutron's OVS agent run in dom0, as they do at operators'.
+"""
+
+from __future__ import annotations
+
+import datetime
+import pathlib
+import shutil
+import tempfile
+import time
+
+from labkit import config, util
+from labkit.cloud import Cloud
+from labkit.host import XenHost
+
+#: dom0's virtual environment of nova and neutron, and what is in it.
+SITE_PACKAGES = '/opt/stack/venv/lib/python3.13/site-packages'
+AGENT = 'neutron-openvswitch-agent'
+NOVA_COMPUTE = 'nova-compute'
+NOVA_COMPUTE_LOG = '/var/log/nova/nova-compute.log'
+
+#: Seconds: under emulation Python needs most of a minute for its imports.
+START_TIMEOUT = 300
+
+
+def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
+    """Unpack a wheel of this checkout into ``target``.
+
+    :param venv: virtual environment whose pip builds it.
+    :raises LabError: it does not build.
+    """
+    log = config.LOGS / 'driver-wheel.log'
+    with tempfile.TemporaryDirectory() as directory:
+        # A copy: a build leaves traces in the tree it builds.
+        source = pathlib.Path(directory, 'source')
+        util.run(['git', 'clone', '--quiet', '--no-hardlinks',
+                  config.CHECKOUT, source])
+        for name in _changed_files():
+            changed = config.CHECKOUT / name
+            (source / name).parent.mkdir(parents=True, exist_ok=True)
+            if changed.is_file():
+                shutil.copy2(changed, source / name)
+            else:
+                (source / name).unlink(missing_ok=True)
+        util.run([venv / 'bin/pip', 'install', '--quiet', '--no-deps',
+                  '--no-compile', '--target', target, source],
+                 log=log, timeout=300)
+
+
+def _changed_files() -> list[str]:
+    """What differs from the last commit, so that it is tried as it is."""
+    shown = util.run(['git', 'ls-files', '-z', '--modified', '--deleted',
+                      '--others', '--exclude-standard'],
+                     cwd=config.CHECKOUT).stdout
+    return [name for name in shown.split('\0') if name]
+
+
+def install_driver(host: XenHost, venv: pathlib.Path) -> None:
+    """Put this checkout's driver in place of the one in dom0."""
+    with tempfile.TemporaryDirectory() as directory:
+        target = pathlib.Path(directory)
+        build_driver(venv, target)
+        host.ssh(['sh', '-c', f'rm -rf {SITE_PACKAGES}/xen44_driver*'])
+        host.copy_to(f'{target}/', f'{SITE_PACKAGES}/', '--no-times')
+
+
+def configure(host: XenHost, cloud: Cloud) -> None:
+    """Write the configuration of nova-compute and the agent into dom0."""
+    with tempfile.TemporaryDirectory() as directory:
+        for name, text in cloud.render_compute_config(host.number).items():
+            path = pathlib.Path(directory, name.lstrip('/'))
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+            path.chmod(0o600)
+        # Existing directories of dom0 keep their modes.
+        host.copy_to(f'{directory}/', '/', '--omit-dir-times',
+                     '--no-perms', '--chmod=F600')
+
+
+def start(host: XenHost, cloud: Cloud) -> None:
+    """Install, configure and start all of it; wait until Nova can use it.
+
+    :raises LabError: a service ended, or Nova does not see it in time.
+    """
+    begin = datetime.datetime.now(datetime.timezone.utc)
+    with util.step(f'{host.name}: driver and configuration'):
+        cloud.attach_host(host.number)
+        install_driver(host, cloud.venv)
+        configure(host, cloud)
+    with util.step(f'{host.name}: nova-compute and agent'):
+        host.ssh(['systemctl', 'restart', AGENT, NOVA_COMPUTE])
+        cloud.wait_compute(host.name, START_TIMEOUT, begin,
+                           hopeless=lambda: _check(host))
+
+
+def restart(host: XenHost, cloud: Cloud) -> None:
+    """Restart nova-compute and wait until Nova sees it again."""
+    begin = datetime.datetime.now(datetime.timezone.utc)
+    host.ssh(['systemctl', 'restart', NOVA_COMPUTE])
+    cloud.wait_compute(host.name, START_TIMEOUT, begin,
+                       hopeless=lambda: _check(host))
+
+
+def reinstall(host: XenHost, cloud: Cloud) -> None:
+    """Put this checkout's driver into a running dom0: the inner loop."""
+    with util.step(f'{host.name}: driver'):
+        install_driver(host, cloud.venv)
+    with util.step(f'{host.name}: nova-compute'):
+        restart(host, cloud)
+
+
+def _check(host: XenHost) -> None:
+    """:raises LabError: the host crashed, or a service of it ended."""
+    host.check()
+    state = host.ssh(['systemctl', 'is-failed', AGENT, NOVA_COMPUTE],
+                     check=False).stdout.split()
+    # 'activating' is systemd waiting to start a service that ended again.
+    if 'failed' in state or 'activating' in state:
+        collect_logs(host)
+        raise util.LabError(
+            f'{host.name}: a service of dom0 ended',
+            config.LOGS / f'{host.name}-nova-compute.log')
+    time.sleep(1)
+
+
+def collect_logs(host: XenHost) -> None:
+    """Copy the logs of dom0's services beside the lab's own."""
+    for service, path in ((NOVA_COMPUTE, NOVA_COMPUTE_LOG),
+                          (AGENT, '/var/log/neutron/openvswitch-agent.log')):
+        host.copy_from(path, config.LOGS / f'{host.name}-{service}.log')
