@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks of a domain's values, each of which names its field."""
+
+from collections.abc import Iterable
+import re
+
+from xen44_driver.xen import errors
+
+#: All that XML 1.0 cannot carry: controls, surrogates, two non-characters.
+_NOT_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
+_CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
+
+
+def printable(text: str) -> str:
+    """The text without what XML cannot carry; lines end in a newline."""
+    text = text.replace('\r\n', '\n').replace('\r', '\n')
+    return _NOT_XML.sub('', text)
+
+
+def one_line(text: str) -> str:
+    """The text without what XML cannot carry, on one line."""
+    return _CONTROL.sub(' ', _NOT_XML.sub('', text)).strip()
+
+
+def line(field: str, value: str) -> None:
+    """Require one non-empty line of text that XML can carry."""
+    if (not value.strip() or value != value.strip()
+            or _NOT_XML.search(value) or _CONTROL.search(value)):
+        raise errors.SpecError(
+            field, value, 'one line of text, not empty, without control '
+            'characters and without spaces around it')
+
+
+def path(field: str, value: str, without: str = '') -> None:
+    """Require an absolute path that XML can carry.
+
+    :param without: characters that it may not have either.
+    """
+    line(field, value)
+    bad = [char for char in without if char in value]
+    if not value.startswith('/') or '..' in value.split('/') or bad:
+        no = f' or {without!r}' if without else ''
+        raise errors.SpecError(field, value,
+                               f'an absolute path without ".."{no}')
+
+
+def match(field: str, value: str, pattern: str, allowed: str) -> None:
+    """Require that the whole value matches an ASCII regular expression."""
+    if not re.fullmatch(pattern, value, re.ASCII):
+        raise errors.SpecError(field, value, allowed)
+
+
+def one_of(field: str, value: str, allowed: Iterable[str]) -> None:
+    """Require one of some values."""
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise errors.SpecError(field, value, allowed)
+
+
+def within(field: str, value: int, low: int, high: int) -> None:
+    """Require a number from low to high, both included."""
+    if not low <= value <= high:
+        raise errors.SpecError(field, value, f'{low} to {high}')

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The little of lxml that writing and reading a domain takes."""
+
+from lxml import etree
+
+from xen44_driver.xen import errors
+
+
+def add(parent: etree._Element, tag: str, text: str | None = None,
+        **attributes: str | None) -> etree._Element:
+    """Append a child to an element.
+
+    :param text: its text.
+    :param attributes: its attributes; those that are None are left out.
+    :returns: the child.
+    """
+    child = etree.SubElement(parent, tag)
+    child.text = text
+    for name, value in attributes.items():
+        if value is not None:
+            child.set(name, value)
+    return child
+
+
+def parse(text: str) -> etree._Element:
+    """Parse XML that came from outside: no entities, no network.
+
+    :raises SpecError: it is no XML.
+    """
+    parser = etree.XMLParser(resolve_entities=False, no_network=True,
+                             remove_comments=True, remove_pis=True)
+    try:
+        return etree.fromstring(text, parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
+        raise errors.SpecError('xml', text[:80],
+                               f'well-formed XML ({error})') from error
+
+
+def get(element: etree._Element, path: str, attribute: str) -> str | None:
+    """The attribute of the first element at a path; None if not there."""
+    found = element.find(path)
+    return None if found is None else found.get(attribute)
+
+
+def text(element: etree._Element, path: str) -> str | None:
+    """The text of the first element at a path; None if it is not there."""
+    return element.findtext(path)
+
+
+def need(element: etree._Element, path: str,
+         attribute: str | None = None) -> str:
+    """The text, or an attribute, of an element that has to be there.
+
+    :raises SpecError: it is not.
+    """
+    value = (text(element, path) if attribute is None
+             else get(element, path, attribute))
+    if value is None:
+        raise errors.SpecError(
+            'xml', element.tag,
+            f'with {path}' + (f'/@{attribute}' if attribute else ''))
+    return value
