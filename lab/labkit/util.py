@@ -20,7 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from labkit import config
 
@@ -32,6 +32,8 @@ PROGRESS_SECONDS = 10
 
 _POLICY = pathlib.Path('/usr/sbin/policy-rc.d')
 _POLICY_TEXT = '#!/bin/sh\n# xenlab: no services started by installing\nexit 101\n'
+#: Outside of any lab's state: all labs of a machine share its apt.
+_APT_LOCK = pathlib.Path('/run/lock/xenlab-apt')
 _print_lock = threading.Lock()
 
 
@@ -142,20 +144,20 @@ def run(argv: Sequence[str | os.PathLike[str]], *, check: bool = True,
     if netns:
         command = in_netns(command)
     with contextlib.ExitStack() as stack:
-        output: dict[str, object] = {'stdout': subprocess.PIPE,
-                                     'stderr': subprocess.PIPE}
+        stdout: int | IO[str] = subprocess.PIPE
+        stderr = subprocess.PIPE
         if log:
             pathlib.Path(log).parent.mkdir(parents=True, exist_ok=True)
-            out = stack.enter_context(open(log, 'a', encoding='utf-8'))
-            out.write(f'+ {shown}\n')
-            out.flush()
-            output = {'stdout': out, 'stderr': subprocess.STDOUT}
-        source = {'stdin': subprocess.DEVNULL} if input is None else {
-            'input': input}
+            stdout = stack.enter_context(open(log, 'a', encoding='utf-8'))
+            stdout.write(f'+ {shown}\n')
+            stdout.flush()
+            stderr = subprocess.STDOUT
         try:
             done = subprocess.run(
-                command, check=False, text=True, errors='replace', cwd=cwd,
-                env=_environment(env), timeout=timeout, **source, **output)
+                command, check=False, text=True, errors='replace',
+                stdin=subprocess.DEVNULL if input is None else None,
+                input=input, stdout=stdout, stderr=stderr, cwd=cwd,
+                env=_environment(env), timeout=timeout)
         except FileNotFoundError:
             raise LabError(f'no such command: {command[0]}') from None
         except subprocess.TimeoutExpired:
@@ -364,7 +366,7 @@ def need_packages(*debs: str) -> None:
     apt = ['apt-get', '-q', '-y', '-o', 'DPkg::Lock::Timeout=300']
     env = {'DEBIAN_FRONTEND': 'noninteractive'}
     log = config.LOGS / 'apt.log'
-    with Lock('/run/lock/xenlab-apt', wait=900):
+    with Lock(_APT_LOCK, wait=900):
         missing = missing_packages(debs)
         if not missing:
             return

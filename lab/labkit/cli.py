@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line of the lab: ``lab/xenlab``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from concurrent import futures
+
+from labkit import config, image, network, util
+from labkit.cloud import Cloud
+from labkit.host import XenHost
+
+#: Commands that take all the rest of the line, options too.
+_WHOLE_LINE = ('ssh', 'exec', 'openstack')
+
+
+def _hosts() -> list[XenHost]:
+    """Every Xen host this lab may have."""
+    return [XenHost(number) for number in range(1, image.HOSTS + 1)]
+
+
+def _host(name: str) -> XenHost:
+    for host in _hosts():
+        if host.name == name:
+            return host
+    raise util.LabError(f'no such host: {name}')
+
+
+# Up and down
+
+def _start_host(host: XenHost) -> None:
+    if host.running:
+        host.check()
+        util.say(f'{host.name}: runs already')
+    else:
+        host.start()
+
+
+def _start_cloud(cloud: Cloud) -> None:
+    if all(row.state == 'up' for row in cloud.status()):
+        util.say('openstack: runs already')
+    else:
+        cloud.start()
+
+
+def up(args: argparse.Namespace) -> int:
+    """Start what is not running: Xen host, OpenStack, nova-compute."""
+    host = XenHost(1)
+    with util.Lock(), util.step('xenlab up'):
+        util.need_root()
+        if args.host_only:
+            _start_host(host)
+            return 0
+        from labkit import compute
+        cloud = Cloud()
+        # The controller's switch takes the taps that it finds.
+        network.up()
+        network.add_taps(host.number)
+        with futures.ThreadPoolExecutor() as pool:
+            both = [pool.submit(_start_host, host),
+                    pool.submit(_start_cloud, cloud)]
+            for one in futures.as_completed(both):
+                one.result()
+        compute.configure(host)
+        compute.start(host)
+    return 0
+
+
+def _stop(title: str, action: Callable[[], object]) -> None:
+    with util.step(title):
+        action()
+
+
+def _stop_all() -> None:
+    """Stop everything; what fails does not keep the rest running."""
+    with contextlib.ExitStack() as stack:
+        stack.callback(network.down)
+        for host in _hosts():
+            if host.running:
+                stack.callback(_stop, f'{host.name}: stop', host.stop)
+        stack.callback(_stop, 'openstack: stop', Cloud().stop)
+
+
+def down(args: argparse.Namespace) -> int:
+    """Stop the lab. A Xen host comes back as freshly booted."""
+    with util.Lock():
+        _stop_all()
+    return 0
+
+
+def reset(args: argparse.Namespace) -> int:
+    """Stop the lab and throw all its state away, but not the cache."""
+    with util.Lock() as lock:
+        _stop_all()
+        for path in config.STATE.iterdir():
+            if path == lock.path:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
+        util.say(f'{config.STATE}: empty')
+    return 0
+
+
+def reinstall(args: argparse.Namespace) -> int:
+    """Put this checkout's driver into dom0 and restart nova-compute."""
+    from labkit import compute
+    with util.Lock(), util.step('reinstall'):
+        compute.reinstall(XenHost(1))
+    return 0
+
+
+# Looking
+
+def status(args: argparse.Namespace) -> int:
+    """Show what runs. Exit 0 if all of it does, 3 if not."""
+    rows = [host.status() for host in _hosts()
+            if host.number == 1 or host.running]
+    table = [('name', 'state', 'pid', 'MiB', 'log')]
+    whole = True
+    for row in [*rows, *Cloud().status()]:
+        whole = whole and row.state == 'up'
+        table.append((row.name, row.state, str(row.pid or '-'),
+                      str(row.memory), str(row.log)))
+    widths = [max(map(len, column)) for column in zip(*table)]
+    for name, state, pid, memory, log in table:
+        print(f'{name:<{widths[0]}}  {state:<{widths[1]}}  '
+              f'{pid:>{widths[2]}}  {memory:>{widths[3]}}  {log}')
+    return 0 if whole else 3
+
+
+def _age(path: pathlib.Path) -> str:
+    minutes = int(time.time() - path.stat().st_mtime) // 60
+    return f'{minutes // 60}:{minutes % 60:02} h ago'
+
+
+def logs(args: argparse.Namespace) -> int:
+    """List the logs, or show the end of one."""
+    found = sorted(config.LOGS.glob('*.log'))
+    if not args.name:
+        for path in found:
+            size = path.stat().st_size // 1024
+            print(f'{path.stem:<28} {size:>8} KiB  {_age(path):>12}  {path}')
+        return 0
+    chosen = [path for path in found if path.stem == args.name]
+    if not chosen:
+        raise util.LabError(f'no such log: {args.name} (there are: '
+                            + ' '.join(path.stem for path in found) + ')')
+    follow = ['-F'] if args.follow else []
+    os.execvp('tail', ['tail', '-n', str(args.lines), *follow,
+                       str(chosen[0])])
+
+
+# Working inside
+
+def _exec_in_netns(argv: Sequence[str]) -> int:
+    """Become ``argv``, inside the lab's namespace."""
+    util.need_root()
+    if not network.exists():
+        raise util.LabError('the lab is down')
+    if not shutil.which(argv[0]):
+        raise util.LabError(f'no such command: {argv[0]}')
+    command = util.in_netns(argv)
+    os.execvp(command[0], command)
+
+
+def ssh(words: list[str]) -> int:
+    """Run a command in dom0 as root, or a shell."""
+    name = 'xen1'
+    if words and re.fullmatch(r'xen\d+', words[0]):
+        name = words.pop(0)
+    if words[:1] == ['--']:
+        words.pop(0)
+    host = _host(name)
+    if not host.running:
+        raise util.LabError(f'{name} is down')
+    # A single word is a line for dom0's shell; several are a command.
+    return _exec_in_netns(host.ssh_command(
+        words[0] if len(words) == 1 else words,
+        tty=not words and sys.stdin.isatty()))
+
+
+def execute(words: list[str]) -> int:
+    """Run a command in the lab's network namespace."""
+    if words[:1] == ['--']:
+        words.pop(0)
+    if not words:
+        raise util.LabError('exec: which command?')
+    return _exec_in_netns(words)
+
+
+def openstack(words: list[str]) -> int:
+    """Run the openstack client as the lab's admin."""
+    return Cloud().openstack(words)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog='xenlab', description='A real Xen host in QEMU and a small '
+        'real OpenStack beside it, on this machine.')
+    commands = parser.add_subparsers(dest='command', required=True,
+                                     metavar='COMMAND')
+
+    def add(name: str, action: Callable[..., int]) -> argparse.ArgumentParser:
+        help = (action.__doc__ or '').strip()
+        command = commands.add_parser(name, help=help, description=help)
+        command.set_defaults(action=action)
+        return command
+
+    add('up', up).add_argument(
+        '--host-only', action='store_true',
+        help='only the Xen host, without OpenStack')
+    add('down', down)
+    add('status', status)
+    add('ssh', ssh).usage = 'xenlab ssh [xenN] [COMMAND...]'
+    command = add('logs', logs)
+    command.add_argument('name', nargs='?', help='the log to show')
+    command.add_argument('-n', '--lines', type=int, default=40)
+    command.add_argument('-f', '--follow', action='store_true',
+                         help='go on as it grows')
+    add('openstack', openstack).usage = 'xenlab openstack ARGUMENT...'
+    add('exec', execute).usage = 'xenlab exec COMMAND...'
+    add('reset', reset)
+    add('reinstall', reinstall)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    :returns: the exit status: 0 well, 1 failed (the reason was printed),
+        130 interrupted; of ``ssh``, ``exec`` and ``openstack`` the
+        command's own.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    # It is how we were found, and not for what we start.
+    os.environ.pop('PYTHONPATH', None)
+    try:
+        if words and words[0] in _WHOLE_LINE and words[1:2] != ['-h']:
+            # Not for argparse: options in it are the command's own.
+            action = {'ssh': ssh, 'exec': execute,
+                      'openstack': openstack}[words[0]]
+            return action(words[1:])
+        args = _parser().parse_args(words)
+        result: int = args.action(args)
+        return result
+    except util.LabError as error:
+        print(f'xenlab: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print('xenlab: interrupted', file=sys.stderr)
+        return 130

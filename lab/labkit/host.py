@@ -1,0 +1,457 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One real Xen host under QEMU's software emulation.
+
+A cold boot takes minutes. So the first one is followed by a QEMU snapshot,
+kept in the cache beside the image it belongs to; from then on a host comes
+up from that in seconds. A snapshot fits one machine only: its name has a
+hash of QEMU's version and of every option that shapes the machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import re
+import shlex
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Sequence
+from subprocess import CompletedProcess
+from typing import Any
+
+from labkit import config, image, network, util
+
+QEMU = 'qemu-system-x86_64'
+#: Without vme libvirt knows no such CPU and its xen driver refuses to
+#: start; svm and npt give Xen its HVM and PVH guests.
+CPU = 'qemu64,+svm,+npt,+vme,x-force-features=on'
+CPUS = 2
+#: MiB: the machine, and dom0's fixed part of it. The rest is for guests,
+#: less about 100 MiB for Xen.
+MEMORY = 4608
+DOM0_MEMORY = 1792
+#: MiB of translated code that QEMU keeps beside the machine's memory.
+TRANSLATED = 512
+
+XEN_OPTIONS = (
+    f'dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus={CPUS} '
+    'console=com1 com1=115200,8n1 loglvl=info guest_loglvl=all '
+    'noreboot spec-ctrl=no')
+DOM0_OPTIONS = (
+    'root=/dev/vda rw console=hvc0 net.ifnames=0 quiet mitigations=off '
+    'nowatchdog systemd.show_status=yes')
+
+#: Seconds a busy machine may need.
+BOOT_TIMEOUT = 600
+RESUME_TIMEOUT = 120
+SAVE_TIMEOUT = 180
+
+#: What the first start leaves in the cache.
+BOOTED = 'booted'
+
+#: On the serial console: this host comes no further.
+_DEAD = re.compile(
+    r'.*(?:Hardware Dom0 crashed|Kernel panic|\(XEN\) Panic on CPU'
+    r'|Domain 0 crashed|VFS: Unable to mount).*')
+
+
+class Qmp:
+    """QEMU's control socket: connect, one command at a time, disconnect."""
+
+    def __init__(self, path: pathlib.Path):
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.settimeout(30)
+        try:
+            self._socket.connect(os.fspath(path))
+        except OSError as error:
+            self._socket.close()
+            raise util.LabError(f'QEMU does not answer: {error}') from None
+        self._lines = self._socket.makefile('r', encoding='utf-8')
+
+    def __enter__(self) -> Qmp:
+        self._lines.readline()  # the greeting
+        self('qmp_capabilities')
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._lines.close()
+        self._socket.close()
+
+    def __call__(self, command: str, **arguments: Any) -> Any:
+        """Run a command and return what it returns.
+
+        :raises LabError: QEMU refused it, or went away.
+        """
+        request = {'execute': command, 'arguments': arguments}
+        try:
+            self._socket.sendall(json.dumps(request).encode())
+            for line in self._lines:
+                answer = json.loads(line)
+                if 'error' in answer:
+                    raise util.LabError(
+                        f'QEMU: {command}: {answer["error"]["desc"]}')
+                if 'return' in answer:
+                    return answer['return']
+        except OSError as error:
+            raise util.LabError(f'QEMU: {command}: {error}') from None
+        raise util.LabError(f'QEMU went away during {command}')
+
+    def job(self, command: str, timeout: float, **arguments: Any) -> None:
+        """Run a command that is a QEMU job, to the job's end."""
+        self(command, **{'job-id': command}, **arguments)
+
+        def concluded() -> dict[str, Any] | None:
+            return next((job for job in self('query-jobs')
+                         if job['id'] == command
+                         and job['status'] == 'concluded'), None)
+
+        job = util.wait_for(f'QEMU: {command}', concluded, timeout,
+                            interval=0.1)
+        self('job-dismiss', id=command)
+        if job and 'error' in job:
+            raise util.LabError(f'QEMU: {command}: {job["error"]}')
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """What ``xenlab status`` shows of a host.
+
+    :ivar state: 'up', 'no ssh' or 'down'.
+    :ivar memory: what it uses of this machine's memory now, in MiB.
+    :ivar log: its serial console.
+    """
+
+    name: str
+    pid: int | None
+    state: str
+    memory: int
+    log: pathlib.Path
+
+
+class XenHost:
+    """Xen host ``number`` (from 1) of this lab."""
+
+    def __init__(self, number: int = 1):
+        self.number = number
+        self.name = config.host_name(number)
+        self.address = config.host_ip(number)
+        self.directory = config.STATE / self.name
+        self.console_log = config.LOGS / f'{self.name}-console.log'
+        self.qemu_log = config.LOGS / f'{self.name}-qemu.log'
+        self._pidfile = config.RUN / f'{self.name}.pid'
+        self._qmp = config.RUN / f'{self.name}.qmp'
+        self._ssh_pidfile = config.RUN / f'{self.name}-ssh.pid'
+        self._ssh_socket = config.RUN / f'{self.name}-ssh'
+        self._disk = self.directory / 'disk.qcow2'
+
+    # The machine
+
+    def _machine(self) -> list[str]:
+        """QEMU's options that shape the machine, without any path."""
+        ident = uuid.uuid5(uuid.NAMESPACE_DNS, f'{self.name}.xenlab')
+        options = [
+            '-name', self.name, '-uuid', str(ident),
+            '-machine', 'pc', '-cpu', CPU, '-smp', str(CPUS),
+            '-m', str(MEMORY), '-nodefaults', '-display', 'none',
+            '-no-reboot', '-append', XEN_OPTIONS,
+            '-accel', f'tcg,thread=multi,tb-size={TRANSLATED}',
+            '-device', 'virtio-blk-pci,drive=disk',
+            '-object', 'rng-random,id=random,filename=/dev/urandom',
+            '-device', 'virtio-rng-pci,rng=random']
+        for role in ('m', 'd'):
+            tap = config.tap(self.number, role)
+            options += [
+                '-netdev', f'tap,id={role},ifname={tap},script=no,'
+                'downscript=no',
+                '-device', f'virtio-net-pci,netdev={role},romfile=,'
+                f'mac={config.mac(self.number, role)}']
+        return options
+
+    def _dom0_options(self) -> str:
+        ident = uuid.uuid5(uuid.NAMESPACE_DNS, f'{self.name}.xenlab')
+        return (f'{DOM0_OPTIONS} systemd.hostname={self.name} '
+                f'systemd.machine_id={ident.hex} '
+                f'ip={self.address}:::{config.PREFIX}::eth0:off')
+
+    def _spawn(self, built: image.Image, *options: str) -> None:
+        """Start QEMU on this lab's disk."""
+        for path in (self.console_log, self._qmp):
+            path.unlink(missing_ok=True)
+        disk = {'driver': 'qcow2', 'node-name': 'disk',
+                'cache': {'no-flush': True},
+                'file': {'driver': 'file', 'filename': str(self._disk)}}
+        util.spawn(
+            [QEMU, *self._machine(), '-blockdev', json.dumps(disk),
+             '-kernel', built.xen,
+             '-initrd', f'{built.kernel} {self._dom0_options()},'
+             f'{built.initrd}',
+             '-serial', f'file:{self.console_log}',
+             '-qmp', f'unix:{self._qmp},server=on,wait=off', *options],
+            log=self.qemu_log, pidfile=self._pidfile, netns=True)
+
+    def _prepare(self) -> image.Image:
+        """What any start needs: packages, memory, image, network."""
+        util.need_root()
+        util.need_packages('qemu-system-x86', 'qemu-utils',
+                           'openssh-client', 'rsync')
+        if self.running:
+            raise util.LabError(f'{self.name} runs already')
+        util.free_memory_check(MEMORY + TRANSLATED, f'Xen host {self.name}')
+        built = image.get()
+        network.up()
+        network.add_taps(self.number)
+        self.directory.mkdir(parents=True, exist_ok=True)
+        # The disk names its base without a directory, so that it works
+        # here and in the cache.
+        base = self.directory / built.base.name
+        base.unlink(missing_ok=True)
+        try:
+            base.hardlink_to(built.base)
+        except OSError:  # the cache is on another file system
+            _copy(built.base, base)
+        self._note_keys(built)
+        return built
+
+    def _note_keys(self, built: image.Image) -> None:
+        """Keep what ssh needs with the lab: the image may be rebuilt."""
+        for path in (built.ssh_key, built.known_hosts):
+            _copy(path, self.directory / path.name)
+
+    def _snapshot(self, built: image.Image) -> pathlib.Path:
+        """The cache's snapshot of this host after a cold boot."""
+        version = util.run([QEMU, '--version']).stdout
+        shape = [version, *self._machine(), self._dom0_options()]
+        digest = hashlib.sha256('\0'.join(shape).encode()).hexdigest()[:12]
+        return built.directory / f'{self.name}-{digest}.qcow2'
+
+    @property
+    def running(self) -> bool:
+        """Whether its QEMU runs."""
+        return util.running(self._pidfile) is not None
+
+    # Up and down
+
+    def start(self) -> None:
+        """Bring the host up as freshly booted, in seconds if ever before.
+
+        :raises LabError: it runs already, or did not come up.
+        """
+        built = self._prepare()
+        snapshot = self._snapshot(built)
+        if snapshot.exists():
+            self._resume_copy(built, snapshot)
+            return
+        self._boot(built)
+        with util.step(f'{self.name}: snapshot for the next start'):
+            self.store(snapshot)
+
+    def boot(self) -> None:
+        """Bring the host up by a cold boot, whatever the cache has."""
+        self._boot(self._prepare())
+
+    def _boot(self, built: image.Image) -> None:
+        self._disk.unlink(missing_ok=True)
+        util.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2',
+                  '-b', built.base.name, self._disk], cwd=self.directory)
+        with util.step(f'{self.name}: cold boot'):
+            self._spawn(built)
+            self._wait_for_ssh(BOOT_TIMEOUT)
+            self._settle()
+        with util.step(f'{self.name}: first imports'):
+            # Reads the services' code into dom0's page cache.
+            self.ssh('cd /opt/stack/venv/bin; '
+                     './python -c "import nova.cmd.compute" & '
+                     './python -c "import neutron.cmd.agents.'
+                     'ovs_neutron_agent" & wait', timeout=300)
+
+    def resume(self, tag: str) -> None:
+        """Bring the host up as it was at :meth:`save`.
+
+        :raises LabError: it runs already, or did not come up.
+        """
+        self._resume(self._prepare(), tag)
+
+    def restore(self, source: pathlib.Path) -> None:
+        """Bring the host up as it was at :meth:`store`."""
+        self._resume_copy(self._prepare(), source)
+
+    def _resume_copy(self, built: image.Image,
+                     source: pathlib.Path) -> None:
+        _copy(source, self._disk)
+        self._resume(built, BOOTED)
+
+    def _resume(self, built: image.Image, tag: str) -> None:
+        with util.step(f'{self.name}: resume'):
+            self._spawn(built, '-loadvm', tag)
+            self._wait_for_ssh(RESUME_TIMEOUT)
+            # It woke up at the hour it fell asleep.
+            self.ssh(['date', '--utc', f'--set=@{time.time():.1f}'])
+
+    def save(self, tag: str) -> None:
+        """Snapshot the running host within the lab, for :meth:`resume`."""
+        with Qmp(self._qmp) as qmp:
+            qmp.job('snapshot-save', SAVE_TIMEOUT, tag=tag, vmstate='disk',
+                    devices=['disk'])
+
+    def store(self, target: pathlib.Path) -> None:
+        """Snapshot the running host into a file, for :meth:`restore`.
+
+        The file depends on this image and this QEMU; it must lie in the
+        image's directory, or beside a copy of ``base.qcow2``. The host
+        goes on running.
+        """
+        partial = target.with_suffix('.partial')
+        with Qmp(self._qmp) as qmp:
+            qmp('stop')
+            try:
+                qmp.job('snapshot-save', SAVE_TIMEOUT, tag=BOOTED,
+                        vmstate='disk', devices=['disk'])
+                _copy(self._disk, partial)
+                qmp.job('snapshot-delete', SAVE_TIMEOUT, tag=BOOTED,
+                        devices=['disk'])
+            finally:
+                qmp('cont')
+        partial.rename(target)
+
+    def stop(self) -> bool:
+        """End the host at once, as a power cut would.
+
+        :returns: whether it was running.
+        """
+        util.stop(self._ssh_pidfile, grace=2)
+        if not self.running:
+            self._pidfile.unlink(missing_ok=True)
+            return False
+        try:
+            with Qmp(self._qmp) as qmp:
+                qmp('quit')
+            util.wait_for(f'{self.name} to end', lambda: not self.running,
+                          10, self.qemu_log, interval=0.1)
+        except util.LabError:
+            util.say(f'{self.name}: QEMU does not quit by itself, killed')
+        util.stop(self._pidfile)
+        return True
+
+    def status(self) -> Status:
+        """Where the host is now; asks it for no more than a ssh greeting."""
+        pid = util.running(self._pidfile)
+        if not pid:
+            return Status(self.name, None, 'down', 0, self.console_log)
+        pages = int(pathlib.Path(f'/proc/{pid}/statm').read_text().split()[1])
+        memory = pages * os.sysconf('SC_PAGE_SIZE') // 2**20
+        state = 'up' if self._greets() else 'no ssh'
+        return Status(self.name, pid, state, memory, self.console_log)
+
+    # Waiting for it
+
+    def check(self) -> None:
+        """:raises LabError: QEMU ended, or Xen or dom0 crashed."""
+        if not self.running:
+            raise util.LabError(f'{self.name}: QEMU ended', self.qemu_log)
+        if self.console_log.exists():
+            said = self.console_log.read_text(errors='replace')
+            if dead := _DEAD.search(said):
+                raise util.LabError(f'{self.name}: {dead[0].strip()}',
+                                    self.console_log)
+
+    def _greets(self) -> bool:
+        return self.ssh(['true'], check=False,
+                        timeout=60).returncode == 0
+
+    def _wait_for_ssh(self, timeout: float) -> None:
+        def greets() -> bool:
+            self.check()
+            return self._greets()
+
+        util.wait_for(f'ssh of {self.name}', greets, timeout,
+                      self.console_log)
+        # One connection for all that follows: a new one costs a second.
+        self._ssh_socket.unlink(missing_ok=True)
+        util.spawn([*self._ssh_base(), '-MN', f'root@{self.address}'],
+                   log=config.LOGS / f'{self.name}-ssh.log',
+                   pidfile=self._ssh_pidfile, netns=True)
+        util.wait_for(f'ssh connection to {self.name}',
+                      self._ssh_socket.exists, 30)
+
+    def _settle(self) -> None:
+        """Wait for the end of dom0's boot, and look whether it is whole."""
+        state = self.ssh(['systemctl', 'is-system-running', '--wait'],
+                         check=False, timeout=BOOT_TIMEOUT).stdout.strip()
+        if state != 'running':
+            failed = self.ssh(['systemctl', '--failed', '--plain',
+                               '--no-legend']).stdout
+            units = ' '.join(line.split()[0] for line in failed.splitlines())
+            raise util.LabError(f'{self.name} is {state}: {units}',
+                                self.console_log)
+
+    # Inside dom0
+
+    def _ssh_base(self) -> list[str]:
+        options = {
+            'BatchMode': 'yes',
+            'ConnectTimeout': '20',
+            'ControlPath': self._ssh_socket,
+            'IdentitiesOnly': 'yes',
+            # Quick under emulation, and the traffic never leaves us.
+            'KexAlgorithms': 'curve25519-sha256',
+            'LogLevel': 'ERROR',
+            'StrictHostKeyChecking': 'yes',
+            'UserKnownHostsFile': self.directory / 'known_hosts'}
+        return ['ssh', '-F', 'none', '-i', str(self.directory / 'ssh_key'),
+                *(f'-o{key}={value}' for key, value in options.items())]
+
+    def ssh_command(self, argv: Sequence[str] | str = (),
+                    tty: bool = False) -> list[str]:
+        """The command that runs ``argv`` in dom0; a login shell without.
+
+        It is to be run in the lab's network namespace.
+
+        :param argv: a command, or a string for dom0's shell.
+        """
+        line = argv if isinstance(argv, str) else shlex.join(argv)
+        return [*self._ssh_base(), *(['-t'] if tty else []),
+                f'root@{self.address}', *([line] if line else [])]
+
+    def ssh(self, argv: Sequence[str] | str, *, check: bool = True,
+            input: str | None = None, timeout: float = 120,
+            log: os.PathLike[str] | None = None) -> CompletedProcess[str]:
+        """Run a command in dom0 as root; parameters as for ``util.run``."""
+        return util.run(self.ssh_command(argv), netns=True, check=check,
+                        input=input, timeout=timeout, log=log)
+
+    def _rsync(self, source: str, target: str, *options: str) -> None:
+        util.run(['rsync', '-a', *options, '-e',
+                  shlex.join(self._ssh_base()), source, target],
+                 netns=True, timeout=600)
+
+    def copy_to(self, source: os.PathLike[str] | str, target: str,
+                *options: str) -> None:
+        """Copy into dom0 by rsync, with its rules (``dir`` or ``dir/``).
+
+        :param options: more options of rsync, such as ``--delete``.
+        """
+        self._rsync(os.fspath(source), f'root@{self.address}:{target}',
+                    '--no-owner', '--no-group', *options)
+
+    def copy_from(self, source: str, target: os.PathLike[str] | str,
+                  *options: str) -> None:
+        """Copy out of dom0 by rsync, as :meth:`copy_to` copies in."""
+        self._rsync(f'root@{self.address}:{source}', os.fspath(target),
+                    *options)
+
+
+def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Copy a file with its mode; holes stay, and so may shared blocks."""
+    util.run(['cp', '--reflink=auto', '--sparse=always', '--preserve=mode',
+              source, target], timeout=300)
+
+
+def throw_away() -> None:
+    """Delete the disks of all hosts of this lab; none may run."""
+    for number in range(1, image.HOSTS + 1):
+        shutil.rmtree(XenHost(number).directory, ignore_errors=True)
