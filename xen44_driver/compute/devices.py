@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a guest's disks are called.
+
+Nova's name of a disk is ``/dev/xvdX`` for every guest type: what Linux calls
+it. Letter d is kept for the config drive, because the first four letters are
+emulated IDE disks for HVM guests, and the fourth is where a CD-ROM goes.
+"""
+
+from collections.abc import Collection
+from collections.abc import Iterable
+import itertools
+import string
+
+from nova import block_device
+from nova import conf
+from nova import exception
+from nova import objects
+
+from xen44_driver.xen.domain import spec
+from xen44_driver.xen.guesttype import GuestType
+
+CONF = conf.CONF
+
+PREFIX = '/dev/xvd'
+ROOT = f'{PREFIX}a'
+CONFIG_DRIVE = f'{PREFIX}d'
+
+#: In the order they are given out.
+LETTERS = tuple(
+    letter for letter in string.ascii_lowercase if letter != 'd')
+
+# xvda to xvdc are emulated IDE disks for HVM guests as well.
+_EMULATED = ('a', 'b', 'c')
+
+
+def next_name(used: Collection[str]) -> str:
+    """The first free name.
+
+    :param used: names (``/dev/xvdb``, whatever the prefix) in use
+    :raises nova.exception.TooManyDiskDevices: none is free, or
+        ``[compute] max_disk_devices_to_attach`` is reached
+    """
+    limit = CONF.compute.max_disk_devices_to_attach
+    if 0 <= limit <= len(used):
+        raise exception.TooManyDiskDevices(maximum=limit)
+    taken = {block_device.get_device_letter(name) for name in used}
+    for letter in LETTERS:
+        if letter not in taken:
+            return f'{PREFIX}{letter}'
+    raise exception.TooManyDiskDevices(maximum=len(LETTERS))
+
+
+def assign(
+    instance: objects.Instance,
+    *mappings: Iterable[objects.BlockDeviceMapping],
+) -> None:
+    """Name every block device of a new instance.
+
+    A name the user gave is not kept: the guest would not call the disk so.
+
+    :param instance: the new instance
+    :param mappings: its block device mappings
+    :raises nova.exception.InvalidBDM: a volume among them, which we cannot
+        attach; named, and before anything is made for it
+    """
+    devices = list(itertools.chain(*mappings))
+    for mapping in devices:
+        check_local(mapping.destination_type, mapping.volume_id)
+    used = {ROOT}
+    for mapping in devices:
+        name = ROOT if mapping.boot_index == 0 else next_name(used)
+        used.add(name)
+        if mapping.device_name != name:
+            mapping.device_name = name
+            mapping.save()
+    instance.root_device_name = ROOT
+
+
+def check_local(destination: str | None, volume_id: str | None) -> None:
+    """Refuse a volume.
+
+    :param destination: the mapping's ``destination_type``
+    :param volume_id: Cinder's id, if it exists yet
+    :raises nova.exception.InvalidBDM: it is one
+    """
+    if destination == 'volume':
+        raise exception.InvalidBDM(
+            f'cannot use volume {volume_id or "(a new one)"}: this host '
+            'attaches no volumes; allowed: destination_type local')
+
+
+def disk(
+    name: str, guest_type: GuestType, *, source: str, format: str,
+    readonly: bool = False,
+) -> spec.Disk:
+    """A disk as a guest of that type gets it.
+
+    :param name: Nova's name of it, ``/dev/xvdb``
+    :param guest_type: the guest's
+    :param source: its file on the host
+    :param format: of that file
+    :param readonly: whether the guest may not write
+    """
+    letter = block_device.get_device_letter(name)
+    emulated = guest_type is GuestType.HVM and letter in _EMULATED
+    return spec.Disk(
+        target=f'{"hd" if emulated else "xvd"}{letter}', source=source,
+        format=format, readonly=readonly)
+
+
+def config_drive(
+    guest_type: GuestType, *, source: str, format: str,
+) -> spec.Disk:
+    """The config drive as a guest of that type gets it.
+
+    A CD-ROM for HVM guests, which need no PV driver to read it; one that
+    was made as vfat is no CD-ROM and is a PV disk for them.
+
+    :param guest_type: the guest's
+    :param source: its file on the host
+    :param format: of that file
+    """
+    if guest_type is GuestType.HVM:
+        if CONF.config_drive_format == 'iso9660':
+            return spec.Disk(target='hdd', device='cdrom', readonly=True,
+                             source=source, format=format)
+        # QEMU emulates no read-only IDE disk: past the emulated ones.
+        return spec.Disk(target='xvdz', readonly=True, source=source,
+                         format=format)
+    return spec.Disk(target='xvdd', readonly=True, source=source,
+                     format=format)

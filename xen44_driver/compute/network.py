@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plug an instance's ports, and wait until Neutron has wired them."""
+
+from collections.abc import Iterable
+import contextlib
+
+from nova import conf
+from nova import exception
+from nova import objects
+from nova.network import model
+from nova.virt import virtapi as nova_virtapi
+from oslo_log import log as logging
+
+from xen44_driver.network import vif as vif_lib
+
+CONF = conf.CONF
+LOG = logging.getLogger(__name__)
+
+
+def plug(instance: objects.Instance, vifs: Iterable[model.VIF]) -> None:
+    """Plug every port; safe to repeat.
+
+    :param instance: whose
+    :param vifs: its ports
+    """
+    for vif in vifs:
+        vif_lib.check(vif)
+        vif_lib.plug(instance, vif)
+
+
+def unplug(instance: objects.Instance, vifs: Iterable[model.VIF]) -> None:
+    """Unplug every port, also where one of them fails; safe to repeat.
+
+    :param instance: whose
+    :param vifs: its ports
+    :raises nova.exception.VirtualInterfaceUnplugException: the first failure
+    """
+    with contextlib.ExitStack() as stack:
+        for vif in vifs:
+            stack.callback(vif_lib.unplug, instance, vif)
+
+
+def plug_and_wait(
+    virtapi: nova_virtapi.VirtAPI, instance: objects.Instance,
+    vifs: Iterable[model.VIF],
+) -> None:
+    """Plug every port and wait for Neutron's ``network-vif-plugged``.
+
+    Ports that are active already are not waited for: Neutron says nothing
+    of them. How long is waited, and whether it matters, is Nova's
+    ``vif_plugging_timeout`` and ``vif_plugging_is_fatal``.
+
+    :param virtapi: where Nova delivers the events
+    :param instance: whose
+    :param vifs: its ports
+    :raises nova.exception.VirtualInterfaceCreateException: no event came,
+        or Neutron said it failed
+    """
+    vifs = tuple(vifs)
+    timeout = CONF.vif_plugging_timeout
+    events = [
+        ('network-vif-plugged', vif['id']) for vif in vifs
+        # Nova's cache may be old: only what is known to be down.
+        if timeout and vif.get('active', True) is False]
+    try:
+        with virtapi.wait_for_instance_event(
+                instance, events, timeout=timeout,
+                error_callback=_neutron_failed):
+            plug(instance, vifs)
+    except exception.InstanceEventTimeout as error:
+        ports = ', '.join(port for _name, port in events)
+        LOG.warning('Neutron did not wire ports %(ports)s within '
+                    '%(timeout)s s', {'ports': ports, 'timeout': timeout},
+                    instance=instance)
+        if CONF.vif_plugging_is_fatal:
+            raise exception.VirtualInterfaceCreateException() from error
+
+
+def _neutron_failed(event: str, instance: objects.Instance) -> None:
+    LOG.error('Neutron failed to wire a port: %s', event, instance=instance)
+    if CONF.vif_plugging_is_fatal:
+        raise exception.VirtualInterfaceCreateException()

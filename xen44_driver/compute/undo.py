@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Take steps back, all of them, whatever happens on the way."""
+
+from collections.abc import Callable
+import contextlib
+from typing import Any
+
+from nova import objects
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+
+def attempt(
+    instance: objects.Instance, action: Callable[..., Any], *args: Any,
+) -> None:
+    """Do something whose failure is logged and stops nothing.
+
+    :param instance: to which it is done
+    :param action: what
+    :param args: with what
+    """
+    try:
+        action(*args)
+    except Exception:
+        LOG.exception('%s failed; going on', action.__name__,
+                      instance=instance)
+
+
+class Undo(contextlib.ExitStack):
+    """Steps back, taken in reverse order when the block fails.
+
+    A step that fails is logged; the rest are taken, and the error that
+    began it is the one that is raised.
+
+    :param instance: what the steps are about
+    """
+
+    def __init__(self, instance: objects.Instance) -> None:
+        super().__init__()
+        self._instance = instance
+
+    def add(self, action: Callable[..., Any], *args: Any) -> None:
+        """Register a step back, before the step it takes back."""
+        self.callback(attempt, self._instance, action, *args)
+
+    def forget(self) -> None:
+        """All is well: nothing is taken back."""
+        self.pop_all()

@@ -1,0 +1,259 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compute driver: a table of contents.
+
+Nova's interface is ``nova.virt.driver.ComputeDriver``, where every method's
+parameters are described. Here each delegates to :mod:`xen44_driver.compute`;
+what is missing raises the base class's ``NotImplementedError``.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from typing import ClassVar
+
+from nova import conf
+from nova import context as nova_context
+from nova import objects
+from nova.compute import provider_tree as nova_provider_tree
+from nova.console import type as console_type
+from nova.network import model
+from nova.virt import driver
+from nova.virt import hardware
+from nova.virt import virtapi as nova_virtapi
+import os_vif
+
+from xen44_driver import conf as our_conf
+from xen44_driver.compute import console
+from xen44_driver.compute import destroy
+from xen44_driver.compute import devices
+from xen44_driver.compute import events
+from xen44_driver.compute import network
+from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import power
+from xen44_driver.compute import resources
+from xen44_driver.compute import spawn
+from xen44_driver.compute import startup
+from xen44_driver.compute import uptime
+from xen44_driver.storage import blank
+from xen44_driver.storage import layout
+from xen44_driver.xen import host as xen_host
+
+CONF = conf.CONF
+our_conf.register_opts(CONF)
+
+
+class Xen44Driver(driver.ComputeDriver):
+    """Instances as Xen guests, through libvirt's libxl driver."""
+
+    capabilities: ClassVar[dict[str, bool]] = {
+        **driver.ComputeDriver.capabilities,
+        'has_imagecache': True,
+        'supports_image_type_aki': True,
+        'supports_image_type_ami': True,
+        'supports_image_type_ari': True,
+        'supports_image_type_qcow2': True,
+        'supports_image_type_raw': True,
+    }
+
+    def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
+        super().__init__(virtapi)
+        self._node = compute_node.Node(
+            xen_host.Host(CONF.xen44.connection_uri,
+                          event_callback=events.forwarder(self.emit_event)),
+            virtapi)
+        os_vif.initialize()
+
+    # The host
+
+    def init_host(self, host: str) -> None:
+        startup.start(self._node)
+
+    def cleanup_host(self, host: str) -> None:
+        self._node.host.close()
+
+    def get_available_nodes(self, refresh: bool = False) -> list[str]:
+        return [self._node.host.hostname()]
+
+    def get_available_resource(self, nodename: str) -> dict[str, Any]:
+        return resources.available(self._node)
+
+    def update_provider_tree(
+        self, provider_tree: nova_provider_tree.ProviderTree,
+        nodename: str, allocations: dict[str, Any] | None = None,
+    ) -> None:
+        resources.update_provider_tree(
+            self._node, provider_tree, nodename,
+            allocation_ratios=self._get_allocation_ratios)
+
+    def get_host_uptime(self) -> str:
+        return uptime.text()
+
+    def get_host_ip_addr(self) -> str:
+        return str(CONF.my_ip)
+
+    def manage_image_cache(
+        self, context: nova_context.RequestContext,
+        all_instances: objects.InstanceList,
+    ) -> None:
+        self._node.images.update(context, all_instances)
+
+    def cache_image(
+        self, context: nova_context.RequestContext, image_id: str,
+    ) -> bool:
+        return self._node.images.cache(context, image_id)
+
+    # What is there. From what events told: no call to libvirt.
+
+    def get_info(
+        self, instance: objects.Instance, use_cache: bool = True,
+    ) -> hardware.InstanceInfo:
+        return power.info(self._node, instance, cached=use_cache)
+
+    def list_instances(self) -> list[str]:
+        return [record.name for record in self._node.host.records().values()]
+
+    def list_instance_uuids(self) -> list[str]:
+        return list(self._node.host.records())
+
+    def get_num_instances(self) -> int:
+        return len(self._node.host.records())
+
+    def instance_exists(self, instance: objects.Instance) -> bool:
+        return instance.uuid in self._node.host.records()
+
+    # From nothing to an instance and back
+
+    def spawn(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+        injected_files: Sequence[tuple[str, str]],
+        admin_password: str | None, allocations: dict[str, Any],
+        network_info: model.NetworkInfo | None = None,
+        block_device_info: dict[str, Any] | None = None,
+        power_on: bool = True, accel_info: list[Any] | None = None,
+    ) -> None:
+        spawn.spawn(
+            self._node, context, instance, image_meta,
+            files=injected_files or (), admin_password=admin_password,
+            network_info=network_info, block_device_info=block_device_info,
+            power_on=power_on)
+
+    def destroy(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        destroy_disks: bool = True, destroy_secrets: bool = True,
+    ) -> None:
+        self.cleanup(context, instance, network_info, block_device_info,
+                     destroy_disks=destroy_disks)
+
+    def cleanup(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        destroy_disks: bool = True, migrate_data: Any = None,
+        destroy_vifs: bool = True, destroy_secrets: bool = True,
+    ) -> None:
+        destroy.cleanup(
+            self._node, instance, network_info or (),
+            destroy_disks=destroy_disks, destroy_vifs=destroy_vifs)
+
+    def instance_on_disk(self, instance: objects.Instance) -> bool:
+        return layout.InstanceFiles(instance.uuid).exist()
+
+    def delete_instance_files(self, instance: objects.Instance) -> bool:
+        return layout.InstanceFiles(instance.uuid).delete()
+
+    # Power
+
+    def power_on(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        accel_info: list[Any] | None = None, share_info: Any = None,
+    ) -> None:
+        power.power_on(
+            self._node, instance, network_info=network_info,
+            block_device_info=block_device_info)
+
+    def power_off(
+        self, instance: objects.Instance, timeout: int = 0,
+        retry_interval: int = 0,
+    ) -> None:
+        power.power_off(self._node, instance, timeout=timeout,
+                        retry_interval=retry_interval)
+
+    def reboot(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        reboot_type: str, block_device_info: dict[str, Any] | None = None,
+        bad_volumes_callback: Any = None,
+        accel_info: list[Any] | None = None, share_info: Any = None,
+    ) -> None:
+        power.reboot(
+            self._node, instance, soft=reboot_type == 'SOFT',
+            network_info=network_info, block_device_info=block_device_info)
+
+    def pause(self, instance: objects.Instance) -> None:
+        power.pause(self._node, instance)
+
+    def unpause(self, instance: objects.Instance) -> None:
+        power.unpause(self._node, instance)
+
+    def resume_state_on_host_boot(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        share_info: Any, block_device_info: dict[str, Any] | None = None,
+    ) -> None:
+        power.resume_on_host_boot(
+            self._node, instance, network_info=network_info,
+            block_device_info=block_device_info)
+
+    # Consoles
+
+    def get_console_output(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> str:
+        return console.output(self._node, instance)
+
+    def get_vnc_console(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> console_type.ConsoleVNC:
+        return console.vnc(self._node, instance)
+
+    # Devices
+
+    def plug_vifs(
+        self, instance: objects.Instance, network_info: model.NetworkInfo,
+    ) -> None:
+        network.plug(instance, network_info)
+
+    def unplug_vifs(
+        self, instance: objects.Instance, network_info: model.NetworkInfo,
+    ) -> None:
+        network.unplug(instance, network_info)
+
+    def default_root_device_name(
+        self, instance: objects.Instance, image_meta: objects.ImageMeta,
+        root_bdm: objects.BlockDeviceMapping,
+    ) -> str:
+        return devices.ROOT
+
+    def default_device_names_for_instance(
+        self, instance: objects.Instance, root_device_name: str,
+        *block_device_lists: objects.BlockDeviceMappingList,
+    ) -> None:
+        devices.assign(instance, *block_device_lists)
+
+    def get_device_name_for_instance(
+        self, instance: objects.Instance,
+        bdms: objects.BlockDeviceMappingList,
+        block_device_obj: objects.BlockDeviceMapping,
+    ) -> str:
+        return devices.next_name({
+            devices.ROOT,
+            *(bdm.device_name for bdm in bdms if bdm.device_name)})
+
+    def is_supported_fs_format(self, fs_type: str) -> bool:
+        return fs_type in blank.FILE_SYSTEMS

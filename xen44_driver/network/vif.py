@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neutron's ports: which we can have, plugged and unplugged by os-vif."""
+
+import copy
+
+from nova import exception
+from nova import objects
+from nova.network import model
+from nova.network import os_vif_util
+import os_vif
+from os_vif import exception as os_vif_exception
+from os_vif.objects import vif as os_vif_objects
+from oslo_log import log as logging
+
+LOG = logging.getLogger(__name__)
+
+#: What Neutron may bind a port as (``binding:vif_type``, ``vnic_type``).
+VIF_TYPES = (model.VIF_TYPE_OVS,)
+VNIC_TYPES = (model.VNIC_TYPE_NORMAL,)
+
+# Neutron says so of a port it could not bind to this host.
+_UNBOUND = (model.VIF_TYPE_BINDING_FAILED, model.VIF_TYPE_UNBOUND)
+
+
+def check(vif: model.VIF) -> None:
+    """Refuse a port we cannot give to a guest.
+
+    :param vif: the port as Nova knows it
+    :raises nova.exception.InvalidInput: names the port, what it is, and
+        what is allowed
+    """
+    if vif['type'] in _UNBOUND:
+        raise exception.InvalidInput(
+            reason=f'port {vif["id"]} is not bound to this host '
+                   f'({vif["type"]}): see the log of neutron-server and '
+                   'whether this host runs an agent for its network')
+    if vif['type'] not in VIF_TYPES:
+        raise exception.InvalidInput(
+            reason=f'port {vif["id"]} has vif_type {vif["type"]!r}; '
+                   f'allowed: {", ".join(VIF_TYPES)}')
+    if vif.get('vnic_type', model.VNIC_TYPE_NORMAL) not in VNIC_TYPES:
+        raise exception.InvalidInput(
+            reason=f'port {vif["id"]} has vnic_type {vif["vnic_type"]!r}; '
+                   f'allowed: {", ".join(VNIC_TYPES)}')
+
+
+def convert(vif: model.VIF) -> os_vif_objects.VIFBridge:
+    """Nova's port as os-vif's, to be plugged the hybrid way.
+
+    :param vif: a port that :func:`check` accepts
+    """
+    hybrid = copy.deepcopy(vif)
+    hybrid['details'] = dict(
+        hybrid.get('details') or {}, **{model.VIF_DETAILS_OVS_HYBRID_PLUG:
+                                        True})
+    return os_vif_util.nova_to_osvif_vif(hybrid)
+
+
+def bridge(vif: model.VIF) -> str:
+    """The Linux bridge a guest's interface belongs in."""
+    name: str = convert(vif).bridge_name
+    return name
+
+
+def plug(instance: objects.Instance, vif: model.VIF) -> None:
+    """Make a port's bridge and its port on br-int; safe to repeat.
+
+    :param instance: whose port it is
+    :param vif: the port
+    :raises nova.exception.VirtualInterfacePlugException: os-vif failed
+    """
+    try:
+        os_vif.plug(
+            convert(vif), os_vif_util.nova_to_osvif_instance(instance))
+    except os_vif_exception.ExceptionBase as error:
+        raise exception.VirtualInterfacePlugException(
+            f'cannot plug port {vif["id"]}: {error}') from error
+
+
+def unplug(instance: objects.Instance, vif: model.VIF) -> None:
+    """Remove what :func:`plug` made; safe to repeat.
+
+    Parameters as :func:`plug`.
+
+    :raises nova.exception.VirtualInterfaceUnplugException: os-vif failed
+    """
+    if vif['type'] not in VIF_TYPES:
+        # Never plugged by us: the port was refused, or bound elsewhere.
+        LOG.debug('Nothing to unplug of port %(port)s (%(type)s)',
+                  {'port': vif['id'], 'type': vif['type']},
+                  instance=instance)
+        return
+    try:
+        os_vif.unplug(
+            convert(vif), os_vif_util.nova_to_osvif_instance(instance))
+    except os_vif_exception.ExceptionBase as error:
+        raise exception.VirtualInterfaceUnplugException(
+            reason=f'port {vif["id"]}: {error}') from error
