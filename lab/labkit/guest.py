@@ -1,0 +1,436 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guests' images: a small one of our own, and Debian with cloud-init.
+
+The small guest behaves like CirrOS and is put together from Debian 13's
+packages: its kernel, klibc for the initrd, busybox, dropbear, and the scripts
+in ``lab/guest/small``. One disk boots as PV and PVH (grub's Xen builds read
+its grub.cfg) and as HVM (grub in the boot record). Reading and unpacking
+kernel and initrd is most of a boot under emulation, so they are kept small.
+
+``python3 -m labkit.guest [small|debian]`` builds what is not there yet and
+prints the paths and sizes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import gzip
+import hashlib
+import os
+import pathlib
+import shutil
+import struct
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+
+from labkit import config, util
+
+RECIPES = config.LAB / 'guest'
+SUITE = 'trixie'
+
+#: What the small guest is made of, and what it is made with.
+SMALL_PACKAGES = (
+    'linux-image-amd64', 'klibc-utils', 'busybox-static', 'dropbear-bin',
+    'chiark-really', 'e2fsprogs', 'util-linux',
+    'cpio', 'grub-common', 'grub-pc-bin', 'kmod', 'zstd')
+#: Modules of the initrd, each with what it depends on. The kernel is the
+#: ordinary one: the cloud kernel has no Xen keyboard for PV consoles.
+INITRD_MODULES = ('xen-blkfront', 'ext4')
+#: Modules of the root file system: network, and both kinds of config drive.
+ROOT_MODULES = ('xen-netfront', 'isofs', 'vfat', 'nls_cp437', 'nls_ascii',
+                'nls_iso8859-1', 'nls_utf8')
+KLIBC_TOOLS = ('sh', 'cat', 'insmod', 'mount', 'umount', 'run-init', 'sleep')
+#: Programs busybox has not, or not well enough; their libraries come along.
+ROOT_PROGRAMS = ('usr/sbin/dropbear', 'usr/bin/dropbearkey',
+                 'usr/sbin/really', 'usr/sbin/blkid', 'usr/sbin/mke2fs',
+                 'usr/sbin/resize2fs')
+ROOT_DIRECTORIES = ('boot/grub', 'dev', 'etc/dropbear', 'home/xen44', 'mnt',
+                    'proc', 'root', 'run', 'sys', 'tmp', 'usr/local/bin',
+                    'var/lib/cloud', 'var/log')
+#: grub's modules for the BIOS, read sector by sector: no more than needed.
+BIOS_MODULES = ('biosdisk', 'part_msdos', 'ext2', 'linux', 'normal',
+                'configfile', 'test')
+
+#: ext4 as grub reads it: no metadata_csum, no orphan_file. The resize inode
+#: lets it grow while mounted, uninit_bg makes that quick.
+EXT4_FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,'
+                 'extent,64bit,flex_bg,sparse_super,large_file,huge_file,'
+                 'dir_nlink,extra_isize,uninit_bg')
+LABEL = 'guestroot'
+SECTOR = 512
+PARTITION_START = 2048
+SMALL_MIB = 128
+DEBIAN_MIB = 1792
+#: Every file's time and the seed of every identifier, so that two builds of
+#: the same packages are the same.
+EPOCH = 1767225600
+FS_UUID = '78656e34-3400-4000-8000-6775657374ff'
+
+#: Kernel arguments for a direct boot of the small guest's kernel and initrd,
+#: with its disk as the first one.
+CMDLINE = 'root=/dev/xvda1 quiet console=hvc0'
+
+
+@dataclasses.dataclass(frozen=True)
+class GuestFiles:
+    """The small guest.
+
+    :ivar disk_qcow2: its whole disk as a qcow2 file.
+    :ivar disk_raw: the same disk, raw and sparse.
+    :ivar kernel: a bzImage, for images with kernel_id.
+    :ivar ramdisk: its initrd, for images with ramdisk_id.
+    """
+
+    disk_qcow2: pathlib.Path
+    disk_raw: pathlib.Path
+    kernel: pathlib.Path
+    ramdisk: pathlib.Path
+
+
+class Tree:
+    """A directory of Debian's packages, and its programs as tools.
+
+    Tools run inside it, so that every host builds with the same ones.
+    Everything that is built lies in ``work``.
+    """
+
+    def __init__(self, path: pathlib.Path, log: pathlib.Path):
+        self.path = path
+        self.log = log
+        self.work = path / 'work'
+
+    def run(self, *argv: str | pathlib.Path, input: str | None = None,
+            ) -> str:
+        """Run a program of the tree; returns its output.
+
+        Paths are given as seen from outside, below the tree.
+        """
+        inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
+                  for arg in argv]
+        done = util.run(
+            ['chroot', self.path, *inside],
+            env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',
+                 'SOURCE_DATE_EPOCH': str(EPOCH)},
+            input=input, timeout=300)
+        return done.stdout
+
+    def inside(self, path: pathlib.Path) -> str:
+        """The path as the tree's own programs see it."""
+        return f'/{path.relative_to(self.path)}'
+
+    def only(self, pattern: str) -> pathlib.Path:
+        """The one path in the tree that matches.
+
+        :raises util.LabError: none does, or several do.
+        """
+        found = sorted(self.path.glob(pattern))
+        if len(found) != 1:
+            raise util.LabError(f'{len(found)} files {pattern} in the '
+                                'packages, not 1', self.log)
+        return found[0]
+
+
+def _recipe(*parts: str | pathlib.Path) -> str:
+    """A short hash of this file and of these texts, files and directories."""
+    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
+    for part in parts:
+        if isinstance(part, str):
+            digest.update(part.encode())
+            continue
+        for path in sorted([part, *part.rglob('*')]):
+            if path.is_file():
+                name = path.relative_to(part)
+                mode = path.stat().st_mode & 0o777
+                digest.update(f'{name} {mode:o}\n'.encode())
+                digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+@contextlib.contextmanager
+def _building(target: pathlib.Path) -> Iterator[pathlib.Path]:
+    """A directory beside ``target`` that becomes it if all goes well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(
+            prefix=f'{target.name}.', dir=target.parent) as name:
+        temporary = pathlib.Path(name)
+        yield temporary
+        result = temporary / 'result'
+        result.chmod(0o755)
+        result.rename(target)
+
+
+def _cached(kind: str, key: str,
+            build: Callable[[pathlib.Path, pathlib.Path], None],
+            ) -> pathlib.Path:
+    """The cached directory of this kind and key, built if need be.
+
+    :param build: called with a scratch directory, whose ``result`` it makes,
+        and a log.
+    """
+    target = config.CACHE / f'guest-{kind}-{key}'
+    if target.is_dir():
+        return target
+    util.need_root()
+    util.need_packages('mmdebstrap', 'qemu-utils')
+    log = config.LOGS / f'guest-{kind}.log'
+    with util.Lock(config.CACHE / f'guest-{kind}.lock', wait=1200):
+        if not target.is_dir():
+            log.parent.mkdir(parents=True, exist_ok=True)
+            with util.step(f'guest image: {kind}'), \
+                    _building(target) as scratch:
+                (scratch / 'result').mkdir()
+                build(scratch, log)
+    return target
+
+
+def _debian_packages(directory: pathlib.Path, variant: str,
+                     packages: Sequence[str], log: pathlib.Path,
+                     *options: str) -> None:
+    """Unpack (or, depending on the variant, install) Debian's packages."""
+    util.run(['mmdebstrap', '--mode=root', f'--variant={variant}',
+              '--format=directory', f'--include={",".join(packages)}',
+              '--aptopt=Apt::Install-Recommends "false"',
+              *options, SUITE, directory], timeout=900, log=log)
+
+
+def _kernel_elf(bzimage: bytes) -> bytes:
+    """The packed kernel inside a bzImage, still packed.
+
+    Offsets are of Linux' Documentation/arch/x86/boot.rst.
+
+    :raises util.LabError: it is no bzImage with a zstd payload.
+    """
+    setup_sectors = bzimage[0x1f1]
+    offset, length = struct.unpack_from('<II', bzimage, 0x248)
+    start = (setup_sectors + 1) * SECTOR + offset
+    # The payload's last four bytes are its unpacked length.
+    payload = bzimage[start:start + length - 4]
+    if bzimage[0x202:0x206] == b'' or payload[:4] != b'\x28\xb5\x2f\xfd':
+        raise util.LabError("Debian's kernel is not packed with zstd "
+                            'any more')
+    return payload
+
+
+def _pv_kernel(tree: Tree, bzimage: pathlib.Path,
+               target: pathlib.Path) -> None:
+    """Pack the kernel anew so that grub's PV loader can unpack it."""
+    packed, plain = tree.work / 'vmlinux.zst', tree.work / 'vmlinux'
+    packed.write_bytes(_kernel_elf(bzimage.read_bytes()))
+    tree.run('zstd', '-q', '-d', '-f', '-o', plain, packed)
+    target.write_bytes(gzip.compress(plain.read_bytes(), 9, mtime=EPOCH))
+
+
+def _modules(tree: Tree, release: str, names: Sequence[str],
+             ) -> list[pathlib.Path]:
+    """These modules and what they need, in the order to load them."""
+    found: list[pathlib.Path] = []
+    for name in names:
+        # Lines "insmod PATH", and "builtin NAME" for what needs no file.
+        for line in tree.run('modprobe', '-S', release, '-D', '-a',
+                             name).splitlines():
+            verb, path = line.split()[:2]
+            file = tree.path / path.lstrip('/')
+            if verb == 'insmod' and file not in found:
+                found.append(file)
+    return found
+
+
+def _unpack_module(tree: Tree, packed: pathlib.Path,
+                   target: pathlib.Path) -> None:
+    """Unpacked modules make a smaller initrd and load faster."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    copy = tree.work / packed.name
+    shutil.copyfile(packed, copy)
+    tree.run('busybox', 'unxz', '-f', copy)
+    copy.with_suffix('').rename(target)
+
+
+def _initrd(tree: Tree, release: str, target: pathlib.Path) -> None:
+    """The initrd: klibc's shell, a few drivers and one script."""
+    root = tree.work / 'initrd'
+    shutil.copytree(RECIPES / 'small/initrd', root)
+    for name in ('dev', 'modules', 'proc', 'root', 'usr/bin', 'usr/lib'):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    (root / 'lib').symlink_to('usr/lib')
+    for name in KLIBC_TOOLS:
+        shutil.copy2(tree.path / 'usr/lib/klibc/bin' / name, root / 'usr/bin')
+    library = tree.only('usr/lib/klibc-*.so')
+    shutil.copy2(library, root / 'usr/lib')
+    for number, module in enumerate(
+            _modules(tree, release, INITRD_MODULES), start=10):
+        _unpack_module(tree, module, root / 'modules'
+                       / f'{number}-{module.stem}')
+    names = ['.', *sorted(str(path.relative_to(root))
+                          for path in root.rglob('*'))]
+    for name in names:
+        os.utime(root / name, (EPOCH, EPOCH), follow_symlinks=False)
+    archive = tree.work / 'initrd.cpio'
+    tree.run('cpio', '--quiet', '-o', '-H', 'newc', '--reproducible',
+             '-R', '0:0', '-D', root, '-O', archive,
+             input='\n'.join(names) + '\n')
+    tree.run('zstd', '-q', '-19', '--ultra', '-22', '-f', '-o', target,
+             archive)
+
+
+def _copy_program(tree: Tree, root: pathlib.Path, name: str) -> None:
+    """Copy a program and the libraries the loader finds for it."""
+    target = root / name
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy2(tree.path / name, target)
+    loader = '/lib64/ld-linux-x86-64.so.2'
+    needed = {loader}
+    for line in tree.run(loader, '--list', f'/{name}').splitlines():
+        words = line.split()
+        if '=>' in words and words[2].startswith('/'):
+            needed.add(words[2])
+    for library in needed:
+        # /lib and /lib64 lead into /usr, here and there.
+        copy = root / 'usr' / library.lstrip('/').removeprefix('usr/')
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        if not copy.exists():
+            shutil.copy2(tree.path / library.lstrip('/'), copy)
+
+
+def _merged_usr(root: pathlib.Path) -> None:
+    for name in ('bin', 'sbin', 'lib', 'lib64'):
+        (root / 'usr' / name).mkdir(parents=True, exist_ok=True)
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f'usr/{name}')
+
+
+def _root(tree: Tree, release: str) -> pathlib.Path:
+    """The root file system: busybox, dropbear and ``small/root``."""
+    root = tree.work / 'root'
+    root.mkdir()
+    _merged_usr(root)
+    for name in ROOT_DIRECTORIES:
+        (root / name).mkdir(parents=True, exist_ok=True)
+    for name in ROOT_PROGRAMS:
+        _copy_program(tree, root, name)
+    (root / 'usr/sbin/mkfs.ext4').symlink_to('mke2fs')
+    shutil.copy2(tree.path / 'etc/mke2fs.conf', root / 'etc')
+    shutil.copytree(RECIPES / 'small/root', root, dirs_exist_ok=True)
+    (root / 'etc/mtab').symlink_to('/proc/mounts')
+    (root / 'var/run').symlink_to('/run')
+
+    shutil.copy2(tree.path / 'usr/bin/busybox', root / 'usr/bin')
+    for applet in tree.run('busybox', '--list-full').split():
+        place = 'sbin' if 'sbin/' in applet else 'bin'
+        link = root / 'usr' / place / pathlib.Path(applet).name
+        others = [root / 'usr' / other / link.name for other in ('bin', 'sbin')]
+        if not any(os.path.lexists(other) for other in others):
+            link.symlink_to('/usr/bin/busybox')
+
+    modules = root / 'usr/lib/modules' / release
+    for module in _modules(tree, release, ROOT_MODULES):
+        _unpack_module(tree, module, modules / module.stem)
+    for name in ('modules.builtin', 'modules.order'):
+        shutil.copy2(tree.path / 'usr/lib/modules' / release / name, modules)
+    tree.run('depmod', '-b', root, release)
+
+    # Whoever may write inittab, really(8) makes root; see usr/bin/sudo.
+    group = 1000
+    for name, mode in (('etc/inittab', 0o664), ('usr/sbin/really', 0o4750)):
+        os.chown(root / name, 0, group)
+        (root / name).chmod(mode)
+    os.chown(root / 'home/xen44', 1000, group)
+    # ping and su; busybox gives the right up itself in everything else.
+    (root / 'usr/bin/busybox').chmod(0o4755)
+    (root / 'etc/shadow').chmod(0o600)
+    (root / 'root').chmod(0o700)
+    return root
+
+
+def _bootable_disk(tree: Tree, root: pathlib.Path, size: int,
+                   disk: pathlib.Path) -> None:
+    """A disk with grub in its boot record and ``root`` on its partition.
+
+    :param size: MiB.
+    """
+    with open(disk, 'wb') as image:
+        image.truncate(size << 20)
+    tree.run('mke2fs', '-q', '-t', 'ext4', '-F', '-O', EXT4_FEATURES,
+             '-b', '4096', '-L', LABEL, '-U', FS_UUID, '-m', '0',
+             '-E', f'offset={PARTITION_START * SECTOR},root_owner=0:0,'
+             f'hash_seed={FS_UUID}', '-d', root, disk,
+             f'{size - (PARTITION_START * SECTOR >> 20)}M')
+
+    core = tree.work / 'core.img'
+    early = tree.work / 'core.cfg'
+    shutil.copyfile(RECIPES / 'small/core.cfg', early)
+    tree.run('grub-mkimage', '-O', 'i386-pc', '-c', early, '-o', core,
+             '-p', '(hd0,msdos1)/boot/grub', *BIOS_MODULES)
+    if core.stat().st_size > (PARTITION_START - 1) * SECTOR:
+        raise util.LabError("grub's core does not fit before the partition")
+    boot = (tree.path / 'usr/lib/grub/i386-pc/boot.img').read_bytes()
+    # Bootable, type Linux, at 2048. Its end lies past the end of any disk,
+    # and Linux cuts it there: nothing to do when the disk grows.
+    partition = struct.pack('<B3sB3sII', 0x80, b'\xfe\xff\xff', 0x83,
+                            b'\xfe\xff\xff', PARTITION_START,
+                            0xffffffff - PARTITION_START)
+    record = (boot[:440] + b'xen4\0\0' + partition + bytes(48) + b'\x55\xaa')
+    with open(disk, 'r+b') as image:
+        image.write(record)
+        image.write(core.read_bytes())
+
+
+def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
+    result = scratch / 'result'
+    tree = Tree(scratch / 'tree', log)
+    _debian_packages(tree.path, 'extract', SMALL_PACKAGES, log)
+    _merged_usr(tree.path)
+    tree.work.mkdir()
+    vmlinuz = tree.only('boot/vmlinuz-*')
+    release = vmlinuz.name.removeprefix('vmlinuz-')
+    tree.run('depmod', release)
+
+    initrd = tree.work / 'initrd.zst'
+    _initrd(tree, release, initrd)
+    root = _root(tree, release)
+    shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
+    shutil.copyfile(initrd, root / 'boot/initrd')
+    _pv_kernel(tree, vmlinuz, root / 'boot/vmlinux.gz')
+    disk = tree.work / 'disk.raw'
+    _bootable_disk(tree, root, SMALL_MIB, disk)
+
+    shutil.copyfile(vmlinuz, result / 'vmlinuz')
+    shutil.copyfile(initrd, result / 'initrd')
+    # Both from one source; qemu-img keeps the raw one sparse.
+    for form in ('qcow2', 'raw'):
+        util.run(['qemu-img', 'convert', '-f', 'raw', '-O', form, disk,
+                  result / f'disk.{form}'])
+
+
+def small_guest() -> GuestFiles:
+    """The small guest, built if it is not cached.
+
+    :raises util.LabError: it cannot be built.
+    """
+    key = _recipe(RECIPES / 'small')
+    files = _cached('small', key, _build_small)
+    return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
+                      files / 'vmlinuz', files / 'initrd')
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Build the images asked for; print their paths and sizes."""
+    parser = argparse.ArgumentParser(
+        prog='python3 -m labkit.guest', description="The guests' images.")
+    parser.add_argument('kind', nargs='?', default='small',
+                        choices=('small',))
+    parser.parse_args(argv)
+    try:
+        paths = dataclasses.astuple(small_guest())
+    except util.LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    for path in paths:
+        print(f'{path.stat().st_blocks * 512 / 2**20:8.1f} MiB  {path}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
