@@ -1,0 +1,9 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The controller: OpenStack and all it leans on, in the lab's namespace.
+
+Use :class:`Cloud`; the modules beside it are its parts.
+"""
+
+from labkit.cloud.cloud import GUEST_KEY, Cloud, Row
+
+__all__ = ['GUEST_KEY', 'Cloud', 'Row']

@@ -1,0 +1,390 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The lab's OpenStack as a whole."""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import http.client
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Sequence
+
+from labkit import config, network, util
+from labkit.cloud import (content, database, install, rest, services,
+                          settings, switch)
+
+#: Written when a new lab's cloud has all its content.
+_COMPLETE = settings.LIB / 'complete'
+_CLOUDS = config.STATE / 'clouds.yaml'
+#: Key pair of the guests.
+GUEST_KEY = config.STATE / 'guest_key'
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """State of one process.
+
+    :ivar memory: MiB of it and its children, shared memory in parts.
+    """
+
+    name: str
+    pid: int | None
+    state: str
+    memory: int
+    log: pathlib.Path
+
+
+class Cloud:
+    """A small real OpenStack, controller side, in the lab's namespace.
+
+    Each method can be called by a process of its own: all state is in files.
+    """
+
+    def __init__(self) -> None:
+        self.venv = install.venv_path()
+
+    # Life
+
+    def install(self) -> None:
+        """Install Debian packages and the services' venv, where missing.
+
+        :raises util.LabError: apt or pip failed.
+        """
+        util.need_root()
+        install.install()
+
+    def start(self) -> None:
+        """Start the cloud and wait until all of it serves.
+
+        A new lab gets empty databases, users, endpoints, flavors and its
+        network; otherwise the lab's data is used as it was left. What runs
+        already is stopped first.
+
+        :raises util.LabError: a service did not come up; it names the log.
+        """
+        self.install()
+        network.up()
+        services.stop_all(self.venv)
+        new = not _COMPLETE.exists()
+        with util.step('openstack: databases and queues'):
+            self._prepare(new)
+            self._start_infrastructure(new)
+        begin = datetime.datetime.now(datetime.timezone.utc)
+        with util.step('openstack: services'):
+            self._start_services(new)
+        with util.step('openstack: agents'):
+            self._wait_alive(begin)
+
+    def _prepare(self, new: bool) -> None:
+        """Write configuration and, for a new lab, lay the data anew."""
+        if new:
+            shutil.rmtree(settings.LIB, ignore_errors=True)
+            settings.private_directory(settings.LIB)
+            content.write_keystone_keys()
+        for directory in ('glance/images', 'glance/staging', 'glance/tasks',
+                          'neutron', 'nova'):
+            settings.private_directory(settings.LIB / directory)
+        services.clear_rabbitmq()
+        known = settings.values(self.venv)
+        for name, text in settings.render('controller', known).items():
+            settings.write_private(settings.ETC / name, text)
+        self._write_credentials()
+        if not GUEST_KEY.exists():
+            util.run(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '',
+                      '-C', 'xenlab', '-f', GUEST_KEY])
+
+    def _start_infrastructure(self, new: bool) -> None:
+        for service in services.infrastructure():
+            service.start(self.venv)
+        if new:
+            database.restore(self.venv)
+        database.start()
+        switch.start()
+        database.wait()
+        if new:
+            database.create_user(settings.load_secrets()['database'])
+
+    def _start_services(self, new: bool) -> None:
+        """Start all, in the order that keeps two cores busy."""
+        keystone = services.keystone(self.venv)
+        keystone.start(self.venv)
+        apis = services.apis(self.venv)
+        client = rest.Client()
+        if new:
+            content.bootstrap(self.venv)
+        for service in apis:
+            service.start(self.venv)
+        self._wait_serving(keystone)
+        if new:
+            content.create_identity(client)
+        self._wait_rabbitmq()
+        workers = services.workers(self.venv)
+        for service in workers:
+            service.start(self.venv)
+        for service in apis:
+            self._wait_serving(service)
+        services.wait_for_queues(self.venv, workers[0], 'q-plugin',
+                                 'q-reports-plugin')
+        for service in services.agents(self.venv):
+            service.start(self.venv)
+        if new:
+            content.create_network(client)
+            content.create_flavors(client)
+            content.create_keypair(
+                client, GUEST_KEY.with_suffix('.pub').read_text())
+            _COMPLETE.touch()
+
+    def _wait_serving(self, service: services.Service) -> None:
+        def serves() -> bool:
+            service.check()
+            try:
+                return rest.request('GET', service.url, timeout=10)[0] < 500
+            except (OSError, http.client.HTTPException):
+                return False
+        util.wait_for(service.name, serves, 120, service.log, interval=0.2)
+
+    def _wait_rabbitmq(self) -> None:
+        rabbitmq = services.infrastructure()[-1]
+
+        def serves() -> bool:
+            rabbitmq.check()
+            return rest.listening(config.CONTROLLER_IP, 5672)
+        util.wait_for('RabbitMQ', serves, 90, rabbitmq.log, interval=0.2)
+
+    def _wait_alive(self, since: datetime.datetime) -> None:
+        """Wait until what works behind the APIs has reported for duty."""
+        client = rest.Client()
+        processes = {one.name: one for one in (
+            *services.workers(self.venv), *services.agents(self.venv))}
+
+        def fresh(stamp: str | None) -> bool:
+            return bool(stamp) and datetime.datetime.fromisoformat(
+                stamp).replace(tzinfo=datetime.timezone.utc) >= since
+
+        def alive() -> bool:
+            for service in processes.values():
+                service.check()
+            seen = {one['binary'] for one in client.call(
+                'GET', 'compute', '/os-services')['services']
+                if fresh(one['updated_at'])}
+            seen |= {one['binary'] for one in client.call(
+                'GET', 'network', '/v2.0/agents')['agents']
+                if fresh(one['heartbeat_timestamp'])}
+            return {'nova-conductor', 'nova-scheduler', 'neutron-dhcp-agent',
+                    'neutron-metadata-agent',
+                    'neutron-openvswitch-agent'} <= seen
+        util.wait_for('conductor, scheduler and network agents', alive, 120,
+                      config.LOGS, interval=0.5)
+        proxy = processes['nova-novncproxy']
+
+        def serves() -> bool:
+            proxy.check()
+            return rest.listening(config.CONTROLLER_IP, 6080)
+        util.wait_for('console proxy', serves, 60, proxy.log)
+
+    def stop(self) -> None:
+        """Stop the cloud; its data stays for the next start."""
+        services.stop_all(self.venv)
+
+    def status(self) -> list[Row]:
+        """One row for each process the cloud should have."""
+        processes = [
+            ('mariadb', database.PIDFILE, database.LOG),
+            *((pidfile.stem, pidfile, config.LOGS / f'{pidfile.stem}.log')
+              for pidfile in switch.pidfiles()),
+            *((one.name, one.pidfile, one.log)
+              for one in (*services.infrastructure(),
+                          *services.openstack(self.venv))),
+        ]
+        memory = _memory_of_sessions()
+        rows = []
+        for name, pidfile, log in processes:
+            pid = util.running(pidfile)
+            rows.append(Row(name, pid, 'up' if pid else 'down',
+                            memory.get(pid, 0) if pid else 0, log))
+        return rows
+
+    # Use
+
+    def openstack(self, argv: Sequence[str]) -> int:
+        """Run the openstack client as the lab's admin on our own terminal.
+
+        :returns: its exit status.
+        """
+        return self.execute([f'{self.venv}/bin/openstack', *argv])
+
+    def execute(self, argv: Sequence[str],
+                cwd: os.PathLike[str] | None = None) -> int:
+        """Run a command in the lab's namespace with the admin's credentials.
+
+        The venv's programs come first in its PATH.
+
+        :returns: its exit status.
+        """
+        return subprocess.run(util.in_netns(argv), check=False, cwd=cwd, env={
+            **os.environ, **install.environment(self.venv),
+            **self.client_environment()}).returncode
+
+    def client_environment(self) -> dict[str, str]:
+        """Variables by which OpenStack's clients find the lab."""
+        return {'OS_CLIENT_CONFIG_FILE': str(_CLOUDS), 'OS_CLOUD': 'xenlab'}
+
+    def client(self) -> rest.Client:
+        """The APIs for code of the lab itself."""
+        return rest.Client()
+
+    def _write_credentials(self) -> None:
+        known = {
+            'auth_url': settings.ENDPOINTS['identity'],
+            'username': 'admin', 'project_name': 'admin',
+            'user_domain_name': 'Default', 'project_domain_name': 'Default',
+            'password': settings.load_secrets()['admin'],
+        }
+        auth = ''.join(f'      {key}: "{value}"\n'
+                       for key, value in known.items())
+        settings.write_private(
+            _CLOUDS, f'clouds:\n  xenlab:\n    region_name: '
+                     f'{settings.REGION}\n    auth:\n{auth}')
+        lines = [f"export OS_{key.upper()}='{value}'"
+                 for key, value in known.items()]
+        settings.write_private(config.STATE / 'openrc', '\n'.join([
+            *lines, f"export OS_REGION_NAME='{settings.REGION}'",
+            "export OS_IDENTITY_API_VERSION='3'\n"]))
+
+    def upload_image(self, name: str, path: os.PathLike[str],
+                     disk_format: str, **properties: str) -> str:
+        """Make a public image of a file, in place of one of that name.
+
+        :param disk_format: 'qcow2', 'raw', ...
+        :param properties: further properties of the image.
+        :returns: its id.
+        """
+        return content.upload_image(self.client(), name, path, disk_format,
+                                    properties)
+
+    # Xen hosts
+
+    def attach_host(self, number: int) -> None:
+        """Plug a Xen host's data tap, which exists, into the network.
+
+        Taps that exist when the cloud starts are plugged anyway.
+        """
+        switch.attach_host(number)
+
+    def render_compute_config(self, number: int) -> dict[str, str]:
+        """The configuration that dom0 of a Xen host needs.
+
+        :returns: content by absolute path in dom0. It holds secrets.
+        """
+        rendered = settings.render('compute', settings.compute_values(number))
+        return {f'/{path}': text for path, text in rendered.items()}
+
+    def wait_compute(self, host: str, timeout: float = 300,
+                     since: datetime.datetime | None = None,
+                     hopeless: Callable[[], None] | None = None) -> None:
+        """Wait until servers can be made on a host.
+
+        That is: its nova-compute and its OVS agent are up, and it is a
+        hypervisor the scheduler may choose.
+
+        :param host: its name, for example 'xen1'.
+        :param timeout: seconds.
+        :param since: count only reports after this time, for a host that
+            was up before and starts again.
+        :param hopeless: called now and then; raises LabError when the wait
+            makes no sense any more.
+        """
+        client = self.client()
+
+        def reported(stamp: str | None) -> bool:
+            if not stamp or not since:
+                return bool(stamp)
+            return datetime.datetime.fromisoformat(stamp).replace(
+                tzinfo=datetime.timezone.utc) >= since
+
+        def ready() -> bool:
+            if hopeless:
+                hopeless()
+            computes = client.call(
+                'GET', 'compute', '/os-services?binary=nova-compute'
+                                  f'&host={host}')['services']
+            agents = client.call(
+                'GET', 'network', '/v2.0/agents?binary='
+                f'neutron-openvswitch-agent&host={host}')['agents']
+            if not (computes and computes[0]['state'] == 'up'
+                    and reported(computes[0]['updated_at'])
+                    and agents and agents[0]['alive']
+                    and reported(agents[0]['heartbeat_timestamp'])):
+                return False
+            hypervisors = client.call(
+                'GET', 'compute', '/os-hypervisors/detail')['hypervisors']
+            return any(one['service']['host'] == host
+                       for one in hypervisors)
+        util.wait_for(f'{host} as a hypervisor', ready, timeout,
+                      config.LOGS / 'nova-conductor.log', interval=1)
+
+    # Tempest
+
+    def write_tempest(self, image: str, image_alt: str | None = None,
+                      flavor: str = 'm1.micro', flavor_alt: str = 'm1.tiny',
+                      ssh_user: str = 'root', hosts: int = 1) -> pathlib.Path:
+        """Write Tempest's configuration for this cloud.
+
+        :param image: id of the image its servers boot.
+        :param image_alt: id of another image; the same by default.
+        :param flavor: name of its servers' flavor.
+        :param flavor_alt: name of a larger one.
+        :param ssh_user: whom the image lets in by key.
+        :param hosts: Xen hosts in the cloud.
+        :returns: the workspace to run it in.
+        """
+        known = {
+            **settings.values(self.venv),
+            'workspace': str(TEMPEST),
+            'image': image,
+            'image_alt': image_alt or image,
+            'flavor': content.FLAVORS[flavor][0],
+            'flavor_alt': content.FLAVORS[flavor_alt][0],
+            'network': config.LAB_NET,
+            'ssh_user': ssh_user,
+            'hosts': str(hosts),
+        }
+        settings.write_private(
+            TEMPEST / 'etc/tempest.conf', settings.render_one(
+                settings.TEMPLATES / 'tempest.conf', known))
+        return TEMPEST
+
+    def tempest(self, argv: Sequence[str]) -> int:
+        """Run ``tempest run`` with these arguments; returns its status."""
+        return self.execute(
+            [f'{self.venv}/bin/tempest', 'run', '--config-file',
+             str(TEMPEST / 'etc/tempest.conf'), *argv], cwd=TEMPEST)
+
+
+TEMPEST = settings.TEMPEST
+
+
+def _memory_of_sessions() -> dict[int, int]:
+    """MiB of each session's processes, by the leader's pid.
+
+    Memory that processes share is divided among them ("Pss" of proc(5)).
+    """
+    shown = util.run(['ps', '-e', '-o', 'sid=,pid=']).stdout
+    sums: dict[int, int] = {}
+    for line in shown.splitlines():
+        session, pid = (int(field) for field in line.split())
+        sums[session] = sums.get(session, 0) + _proportional_kib(pid)
+    return {session: kib // 1024 for session, kib in sums.items()}
+
+
+def _proportional_kib(pid: int) -> int:
+    try:
+        rollup = pathlib.Path(f'/proc/{pid}/smaps_rollup').read_text()
+    except (OSError, ValueError):
+        return 0  # ended meanwhile, or a thread of the kernel
+    found = re.search(r'^Pss:\s+(\d+)', rollup, re.MULTILINE)
+    return int(found[1]) if found else 0

@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Bring the software: Debian's servers, and OpenStack from PyPI in a venv."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import shutil
+import sys
+
+from labkit import config, util
+from labkit.cloud import settings
+
+DEBIAN_PACKAGES = (
+    'conntrack', 'dnsmasq-base', 'gcc', 'haproxy', 'iproute2',
+    'iputils-ping', 'libc6-dev', 'mariadb-server', 'memcached',
+    'openvswitch-switch', 'procps', 'python3-dev', 'python3-venv',
+    'rabbitmq-server', 'util-linux')
+#: uwsgi is the only one to be compiled here. A service to come (cinder)
+#: is a name more.
+PYTHON_PACKAGES = (
+    'keystone', 'openstack-placement', 'glance', 'neutron', 'nova',
+    'tempest', 'python-openstackclient', 'PyMySQL', 'pymemcache',
+    'python-memcached', 'uwsgi')
+
+
+def recipe(*parts: str) -> str:
+    """Short name of a recipe: the same parts, the same name."""
+    digest = hashlib.sha256('\0'.join(parts).encode())
+    return digest.hexdigest()[:16]
+
+
+def python_version() -> str:
+    """Version of Debian's Python, for example '3.11.2'."""
+    return util.run([config.PYTHON, '-V']).stdout.split()[1]
+
+
+def venv_path() -> pathlib.Path:
+    """Where the venv of this checkout's constraints is, or would be."""
+    key = recipe(settings.CONSTRAINTS.read_text(), python_version(),
+                 *PYTHON_PACKAGES)
+    return config.CACHE / f'venv-{key}'
+
+
+def install() -> pathlib.Path:
+    """Install what is missing and return the venv's path.
+
+    :raises util.LabError: apt or pip failed.
+    """
+    util.need_packages(*DEBIAN_PACKAGES)
+    venv = venv_path()
+    # Scripts in a venv hold its path, so it is built in place; the stamp,
+    # written last, says that it is whole.
+    stamp = venv / 'complete'
+    with util.Lock(venv.with_suffix('.lock'), wait=900):
+        if not stamp.exists():
+            with util.step('openstack: install the services'):
+                _build(venv)
+            stamp.touch()
+        _novnc()
+    return venv
+
+
+def _build(venv: pathlib.Path) -> None:
+    log = config.LOGS / 'openstack-install.log'
+    shutil.rmtree(venv, ignore_errors=True)
+    util.run([config.PYTHON, '-m', 'venv', venv], log=log)
+    # Compiled below, on all cores.
+    util.run([venv / 'bin/pip', 'install', '--quiet', '--no-compile',
+              '-c', settings.CONSTRAINTS, *PYTHON_PACKAGES],
+             timeout=1200, log=log)
+    python = venv / 'bin/python'
+    # A few packages ship files that do not compile: not our concern.
+    util.run([python, '-m', 'compileall', '-q', '-j', str(os.cpu_count()),
+              venv / 'lib'], check=False, timeout=600, log=log)
+
+
+def environment(venv: pathlib.Path) -> dict[str, str]:
+    """Variables for whatever runs out of the venv."""
+    return {
+        'PATH': f'{venv}/bin:{os.environ.get("PATH", os.defpath)}:/usr/sbin',
+        'PYTHONWARNINGS': 'ignore',
+        # stevedore keeps what it learned of entry points there.
+        'XDG_CACHE_HOME': str(venv / 'cache'),
+    }
+
+
+def novnc_path() -> pathlib.Path:
+    """Where noVNC's pages are, if they are."""
+    return config.CACHE / 'novnc'
+
+
+def _novnc() -> None:
+    """Fetch noVNC's pages: the package's files, without its dependencies.
+
+    The package wants nodejs and more, for a server of its own. Without the
+    pages the console proxy still serves websockets, so a failure is only
+    told.
+    """
+    pages = novnc_path()
+    if pages.exists():
+        return
+    log = config.LOGS / 'openstack-install.log'
+    work = config.CACHE / f'novnc-{os.getpid()}'
+    work.mkdir(parents=True)
+    try:
+        util.run(['apt-get', '-q', 'download', 'novnc'], cwd=work, log=log)
+        for deb in work.glob('*.deb'):
+            util.run(['dpkg-deb', '-x', deb, work / 'root'], log=log)
+        (work / 'root/usr/share/novnc').rename(pages)
+    except (util.LabError, OSError) as error:
+        print(f'noVNC pages not installed: {error}', file=sys.stderr)
+    finally:
+        shutil.rmtree(work)

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the services must agree on: paths, addresses, secrets, templates."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import secrets
+import string
+from collections.abc import Mapping
+
+from labkit import config
+
+TEMPLATES = config.LAB / 'openstack' / 'templates'
+CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
+
+ETC = config.STATE / 'etc'
+#: What the services keep: databases, images, their own state.
+LIB = config.STATE / 'lib'
+OVS_RUNDIR = config.RUN / 'openvswitch'
+TEMPEST = config.STATE / 'tempest'
+
+REGION = 'RegionOne'
+#: The services with an API: the type in the catalogue, and its base URL.
+ENDPOINTS: Mapping[str, str] = {
+    'identity': f'http://{config.CONTROLLER_IP}:5000/v3',
+    'placement': f'http://{config.CONTROLLER_IP}:8778',
+    'image': f'http://{config.CONTROLLER_IP}:9292',
+    'network': f'http://{config.CONTROLLER_IP}:9696',
+    'compute': f'http://{config.CONTROLLER_IP}:8774/v2.1',
+}
+#: The services' names, which are also their users' names.
+NAMES: Mapping[str, str] = {
+    'identity': 'keystone', 'placement': 'placement', 'image': 'glance',
+    'network': 'neutron', 'compute': 'nova',
+}
+DATABASES = ('keystone', 'placement', 'glance', 'neutron', 'nova_api',
+             'nova', 'nova_cell0')
+_SECRETS = ('admin', 'placement', 'glance', 'neutron', 'nova', 'database',
+            'rabbitmq', 'metadata')
+#: Python of dom0's nova-compute and OVS agent.
+_DOM0_VENV = '/opt/stack/venv'
+
+
+def write_private(path: pathlib.Path, text: str) -> None:
+    """Write a file that only root may read, in directories only root enters.
+
+    :param path: the file; replaced as a whole if it exists.
+    """
+    private_directory(path.parent)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}')
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC,
+                         0o600)
+    with open(descriptor, 'w', encoding='utf-8') as out:
+        out.write(text)
+    temporary.replace(path)
+
+
+def private_directory(path: pathlib.Path) -> pathlib.Path:
+    """Make a directory, and those above it, for root alone; return it."""
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        one.mkdir(mode=0o700, exist_ok=True)
+    return path
+
+
+def load_secrets() -> dict[str, str]:
+    """This lab's passwords by the name of their user; made at first use."""
+    known: dict[str, str] = {}
+    if config.SECRETS.exists():
+        known = json.loads(config.SECRETS.read_text())
+    missing = [name for name in _SECRETS if name not in known]
+    if missing:
+        known.update({name: secrets.token_urlsafe(24) for name in missing})
+        write_private(config.SECRETS, json.dumps(known, indent=2) + '\n')
+    return known
+
+
+def values(venv: pathlib.Path) -> dict[str, str]:
+    """What the controller's templates may name.
+
+    :param venv: the services' virtual environment.
+    """
+    known = load_secrets()
+    credentials = (
+        'auth_type = password\n'
+        f'auth_url = {ENDPOINTS["identity"]}\n'
+        f'region_name = {REGION}\n'
+        'project_name = service\n'
+        'project_domain_name = Default\n'
+        'user_domain_name = Default')
+    return {
+        'ip': config.CONTROLLER_IP,
+        'auth_url': ENDPOINTS['identity'],
+        'region': REGION,
+        'physnet': config.PHYSNET,
+        'data_bridge': config.DATA_BRIDGE,
+        'lib': str(LIB),
+        'log': str(config.LOGS),
+        'venv': str(venv),
+        'ovs_rundir': str(OVS_RUNDIR),
+        'datadir': str(LIB / 'mysql'),
+        'database_socket': str(config.RUN / 'mariadb.sock'),
+        'database_url': f'mysql+pymysql://xenlab:{known["database"]}'
+                        '@127.0.0.1:3306',
+        'database_query': '?charset=utf8mb4',
+        'transport_url': f'rabbit://xenlab:{known["rabbitmq"]}'
+                         f'@{config.CONTROLLER_IP}:5672/',
+        'metadata_secret': known['metadata'],
+        'credentials': credentials,
+        'authtoken': f'{credentials}\n'
+                     f'www_authenticate_uri = {ENDPOINTS["identity"]}\n'
+                     'memcached_servers = 127.0.0.1:11211\n'
+                     'service_token_roles = service\n'
+                     'service_token_roles_required = true',
+        'privsep_neutron': f'{venv}/bin/privsep-helper '
+                           f'--config-file {ETC}/neutron/neutron.conf',
+        **{f'{name}_password': known[name]
+           for name in _SECRETS if name not in ('database', 'metadata')},
+    }
+
+
+def compute_values(number: int) -> dict[str, str]:
+    """What the templates of Xen host ``number`` may name."""
+    dom0 = pathlib.Path(_DOM0_VENV)
+    helper = f'{dom0}/bin/privsep-helper --config-file /etc'
+    return {
+        **values(dom0),
+        'host': config.host_name(number),
+        'host_ip': config.host_ip(number),
+        'privsep_nova': f'{helper}/nova/nova.conf',
+        'privsep_neutron': f'{helper}/neutron/neutron.conf',
+    }
+
+
+def render(tree: str, known: Mapping[str, str]) -> dict[str, str]:
+    """Fill in every template under a directory of the templates.
+
+    :param tree: the directory's name.
+    :param known: value of each name the templates use.
+    :returns: content by path relative to that directory.
+    :raises KeyError: a template names something unknown.
+    """
+    root = TEMPLATES / tree
+    return {
+        str(path.relative_to(root)): render_one(path, known)
+        for path in sorted(root.rglob('*')) if path.is_file()
+    }
+
+
+def render_one(path: pathlib.Path, known: Mapping[str, str]) -> str:
+    """Fill in one template; raises KeyError for an unknown name."""
+    return string.Template(path.read_text()).substitute(known)
