@@ -22,7 +22,7 @@ def load(name: str) -> Architecture:
     :raises HostUnsupported: nobody wrote it; says which there are.
     """
     try:
-        architecture = driver.DriverManager(
+        architecture: object = driver.DriverManager(
             NAMESPACE, name, invoke_on_load=True).driver
     except exception.NoMatches:
         known = extension.ExtensionManager(NAMESPACE).entry_points_names()
