@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``xenlab gate``: tests/gate on the running lab, then Tempest."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
+import contextlib
+import dataclasses
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+
+from labkit import compute
+from labkit import config
+from labkit import images
+from labkit import util
+from labkit.cloud import Cloud
+from labkit.cloud import install
+from labkit.host import XenHost
+
+TESTS = config.CHECKOUT / 'tests' / 'gate'
+RESULTS = config.STATE / 'gate'
+
+#: What takes too long to be waited for often.
+SLOW = 'tests.gate.test_bios'
+
+#: Seconds after which a part is ended: its own waits are all shorter.
+LIMIT = 3600
+
+_COUNT = re.compile(r'^ - (Passed|Skipped|Failed|Unexpected Success): (\d+)')
+
+
+@dataclasses.dataclass
+class Result:
+    """How one part went.
+
+    :ivar seconds: it took.
+    :ivar log: all that it printed.
+    """
+
+    part: str
+    log: pathlib.Path
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    seconds: float = 0
+
+    def read(self, line: str) -> None:
+        """Count what one line of stestr's summary says."""
+        if match := _COUNT.match(line):
+            number = int(match[2])
+            match match[1]:
+                case 'Passed':
+                    self.passed += number
+                case 'Skipped':
+                    self.skipped += number
+                case _:
+                    self.failed += number
+
+
+@contextlib.contextmanager
+def _ended(process: subprocess.Popen[str], limit: float) -> Iterator[None]:
+    """The process and its children end with the body, or by the limit."""
+    def kill() -> None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+    timer = threading.Timer(limit, kill)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        if process.poll() is None:
+            kill()
+        process.wait()
+
+
+def run_part(cloud: Cloud, part: str, argv: Sequence[str],
+             directory: pathlib.Path) -> Result:
+    """Run a part's test runner, show what it prints and count its results.
+
+    :param part: its name, also of its log.
+    :param argv: the runner and its arguments.
+    :param directory: to run it in.
+    """
+    result = Result(part, config.LOGS / f'gate-{part}.log')
+    result.log.parent.mkdir(parents=True, exist_ok=True)
+    util.say(f'--- {part}: log {result.log}')
+    begin = time.monotonic()
+    environment = {
+        **os.environ, **install.environment(cloud.venv),
+        **cloud.client_environment(), 'PYTHONPATH': str(config.LAB),
+        # Results are shown as they come, not by the kilobyte.
+        'PYTHONUNBUFFERED': '1'}
+    process = subprocess.Popen(
+        util.in_netns(argv), cwd=directory, env=environment, text=True,
+        errors='replace', stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, start_new_session=True)
+    with _ended(process, LIMIT), open(result.log, 'w') as log:
+        for line in process.stdout or ():
+            print(line, end='', flush=True)
+            log.write(line)
+            log.flush()
+            result.read(line)
+    if process.returncode and not result.failed:
+        result.failed = 1
+    result.seconds = time.monotonic() - begin
+    return result
+
+
+def _stestr(cloud: Cloud, *argv: str) -> list[str]:
+    return [f'{cloud.venv}/bin/stestr', '--config', str(TESTS / 'stestr.conf'),
+            '--repo-url', str(RESULTS), *argv]
+
+
+def _names(cloud: Cloud, pattern: str) -> list[str]:
+    """Names of the gate's own tests that match."""
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    environment = {**install.environment(cloud.venv),
+                   'PYTHONPATH': str(config.LAB)}
+
+    def stestr(*argv: str) -> subprocess.CompletedProcess[str]:
+        return util.run(_stestr(cloud, *argv), cwd=config.CHECKOUT,
+                        env=environment, check=False)
+
+    if not (RESULTS / '.stestr').exists():
+        stestr('init')
+    listed = stestr('list', pattern)
+    names = listed.stdout.split()
+    if listed.returncode or any('_FailedTest' in name for name in names):
+        raise util.LabError('the tests of the gate cannot be loaded: '
+                            + (listed.stderr or listed.stdout)[-2000:])
+    return names
+
+
+def run_gate(cloud: Cloud, pattern: str = '.',
+             quick: bool = False) -> Iterator[Result]:
+    """Run the gate's own tests, part by part.
+
+    :param pattern: regular expression of the tests to run.
+    :param quick: leave the slowest out.
+    """
+    names = [name for name in _names(cloud, pattern)
+             if not (quick and name.startswith(SLOW))]
+    alone = [name for name in names if name.startswith('tests.gate.alone.')]
+    beside = [name for name in names if name not in alone]
+    for part, chosen, options in (
+            ('guests', beside,
+             ['--worker-file', str(TESTS / 'workers.yaml')]),
+            ('alone', alone, ['--serial'])):
+        if chosen:
+            listed = RESULTS / part
+            listed.write_text('\n'.join(chosen) + '\n')
+            yield run_part(
+                cloud, part,
+                _stestr(cloud, 'run', '--load-list', str(listed), *options),
+                config.CHECKOUT)
+
+
+def run_tempest(cloud: Cloud, ids: dict[str, str],
+                pattern: str | None = None) -> Result:
+    """Run Tempest.
+
+    :param ids: of the images, from :func:`images.ensure`.
+    :param pattern: regular expression of the tests to run; by default those
+        of tests/gate/tempest.txt.
+    """
+    workspace = cloud.write_tempest(ids[images.DISK], ids[images.RAW])
+    chosen = (['--regex', pattern] if pattern
+              else ['--include-list', str(TESTS / 'tempest.txt')])
+    return run_part(
+        cloud, 'tempest',
+        [f'{cloud.venv}/bin/tempest', 'run', '--config-file',
+         str(workspace / 'etc' / 'tempest.conf'), '--concurrency', '2',
+         *chosen], workspace)
+
+
+def report(results: Sequence[Result]) -> int:
+    """Print how all of it went; returns the exit status."""
+    print(f'\n{"part":<10} {"passed":>6} {"failed":>6} {"skipped":>7} '
+          f'{"seconds":>8}  log')
+    for one in results:
+        print(f'{one.part:<10} {one.passed:>6} {one.failed:>6} '
+              f'{one.skipped:>7} {one.seconds:>8.0f}  {one.log}')
+    passed = sum(one.passed for one in results)
+    failed = sum(one.failed for one in results)
+    print(f'{passed} passed, {failed} failed', flush=True)
+    return 0 if passed and not failed else 1
+
+
+def _prepared(cloud: Cloud) -> dict[str, str]:
+    """The lab is up and has the guest's images; returns their ids."""
+    util.need_root()
+    down = [row.name for row in cloud.status() if row.state != 'up']
+    if down or not XenHost(1).running:
+        raise util.LabError('the lab is down (lab/xenlab up); missing: '
+                            + ' '.join(down or ['xen1']))
+    return images.ensure(cloud)
+
+
+@contextlib.contextmanager
+def _logs_kept() -> Iterator[None]:
+    """dom0's logs are beside ours when the body has ended."""
+    try:
+        yield
+    finally:
+        compute.collect_logs(XenHost(1))
+
+
+def gate(args: argparse.Namespace) -> int:
+    """Run the gate's tests on the running lab, then Tempest."""
+    cloud = Cloud()
+    with util.Lock(), _logs_kept():
+        ids = _prepared(cloud)
+        results = list(run_gate(cloud, args.pattern or '.', args.quick))
+        if not args.quick and not args.pattern:
+            results.append(run_tempest(cloud, ids))
+    return report(results)
+
+
+def tempest(args: argparse.Namespace) -> int:
+    """Run Tempest alone: the gate's choice of it, or a pattern."""
+    cloud = Cloud()
+    with util.Lock(), _logs_kept():
+        results = [run_tempest(cloud, _prepared(cloud), args.pattern)]
+    return report(results)
+
+
+def add_parsers(
+    add: Callable[[str, Callable[..., int]], argparse.ArgumentParser],
+) -> None:
+    """Give the command line ``gate`` and ``tempest``.
+
+    :param add: makes a command of a name and what it calls.
+    """
+    parser = add('gate', gate)
+    parser.add_argument('--quick', action='store_true',
+                        help='without the slowest test and without Tempest')
+    parser.add_argument('pattern', nargs='?',
+                        help="regular expression of the gate's tests to run; "
+                        'then without Tempest')
+    add('tempest', tempest).add_argument(
+        'pattern', nargs='?', help='regular expression of the tests to run')

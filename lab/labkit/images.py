@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guests' images in Glance, as the demo, the gate and the bench use them.
+
+========== ==========================================================
+guest      qcow2; boots from its own disk
+guest-raw  the same disk, raw
+direct     qcow2 with a kernel and a ramdisk of its own (``kernel_id``)
+kernel     what ``direct`` boots
+ramdisk    its initrd
+========== ==========================================================
+"""
+
+from __future__ import annotations
+
+import pathlib
+from typing import Any
+
+from labkit import guest
+from labkit import util
+from labkit.cloud import Cloud
+from labkit.cloud import rest
+
+DISK = 'guest'
+RAW = 'guest-raw'
+DIRECT = 'direct'
+KERNEL = 'kernel'
+RAMDISK = 'ramdisk'
+
+#: Property that tells which build of the guest an image was made of.
+_BUILD = 'xenlab_build'
+
+
+def _existing(client: rest.Client, name: str) -> dict[str, Any] | None:
+    found = client.call('GET', 'image', f'/v2/images?name={name}')['images']
+    return found[0] if found else None
+
+
+def ensure(cloud: Cloud) -> dict[str, str]:
+    """Have the guest's images in Glance; build and upload what is missing.
+
+    :returns: their ids by name.
+    :raises util.LabError: no image could be built or uploaded.
+    """
+    files = guest.small_guest()
+    build = files.disk_qcow2.parent.name
+    client = cloud.client()
+    ids: dict[str, str] = {}
+
+    def have(name: str, path: pathlib.Path, disk_format: str,
+             **properties: str) -> None:
+        properties[_BUILD] = build
+        image = _existing(client, name)
+        if image and image['status'] == 'active' and all(
+                image.get(key) == value
+                for key, value in properties.items()):
+            ids[name] = image['id']
+            return
+        with util.step(f'glance: image {name}'):
+            ids[name] = cloud.upload_image(name, path, disk_format,
+                                           **properties)
+
+    have(DISK, files.disk_qcow2, 'qcow2')
+    have(RAW, files.disk_raw, 'raw')
+    have(KERNEL, files.kernel, 'aki', container_format='aki')
+    have(RAMDISK, files.ramdisk, 'ari', container_format='ari')
+    have(DIRECT, files.disk_qcow2, 'qcow2', kernel_id=ids[KERNEL],
+         ramdisk_id=ids[RAMDISK], os_command_line=guest.CMDLINE)
+    return ids

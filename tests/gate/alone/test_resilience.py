@@ -1,0 +1,90 @@
+# SPDX-License-Identifier: Apache-2.0
+"""libvirtd and nova-compute go away at bad moments, and come back."""
+
+from __future__ import annotations
+
+import datetime
+
+from labkit import compute
+from labkit import util
+from labkit.cloud import Cloud
+from tests.gate import base
+from tests.gate import guest as guest_lib
+
+
+class Resilience(base.GateCase):
+    """A guest outlives the daemons above it."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        # What a failed test broke is not the next test's trouble.
+        self.addCleanup(self.ensure_compute)
+
+    def ensure_compute(self) -> None:
+        """libvirtd and nova-compute run."""
+        self.host.ssh(['systemctl', 'start', 'libvirtd',
+                       compute.NOVA_COMPUTE])
+        Cloud().wait_compute(self.host.name, compute.START_TIMEOUT)
+
+    def test_libvirtd_restarts(self) -> None:
+        guest = self.make_server(
+            self.addCleanup,
+            flavor=self.make_flavor(self.addCleanup, guest_type='pvh'))
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        before = guest.boot_id()
+        pid = self.compute_pid()
+
+        self.host.ssh(['systemctl', 'restart', 'libvirtd'], timeout=180)
+
+        self.assertEqual(before, guest.boot_id())
+        self.cloud.compute.stop_server(guest.id)
+        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
+        self.cloud.compute.start_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+        self.assertEqual(pid, self.compute_pid())
+
+        # Events come through the new connection too.
+        guest.leave('poweroff')
+        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
+        self.assert_vanishes(guest)
+
+    def test_nova_compute_dies_while_it_spawns(self) -> None:
+        guest = self.make_server(
+            self.addCleanup,
+            flavor=self.make_flavor(self.addCleanup, guest_type='pv'))
+        disks = f'/var/lib/nova/instances/{guest.id}'
+        util.wait_for(
+            f'nova-compute to be making {guest.name}',
+            lambda: self.host.ssh(['test', '-e', disks],
+                                  check=False).returncode == 0,
+            guest_lib.ACTIVE_TIMEOUT, interval=0.2)
+        pid = self.compute_pid()
+        begin = datetime.datetime.now(datetime.UTC)
+        self.host.ssh(['kill', '-KILL', pid])
+        # systemd starts it again by itself.
+        Cloud().wait_compute(self.host.name, compute.START_TIMEOUT, begin)
+        self.assertNotEqual(pid, self.compute_pid())
+
+        def settled() -> str | None:
+            server = guest.server()
+            return (server.status if server.status in ('ERROR', 'ACTIVE')
+                    and not server.task_state else None)
+
+        status = util.wait_for(f'what became of {guest.name}', settled,
+                               guest_lib.ACTIVE_TIMEOUT, interval=1)
+        running = guest.domain in self.dom0('xl', 'list')
+        self.assertEqual(status == 'ACTIVE', running)
+        self.assert_vanishes(guest)
+
+    def compute_pid(self) -> str:
+        """Process id of nova-compute."""
+        return self.dom0('systemctl', 'show', '--value', '--property=MainPID',
+                         compute.NOVA_COMPUTE).strip()
+
+    def assert_vanishes(self, guest: guest_lib.Guest) -> None:
+        """Deleted, it leaves nothing."""
+        traces = self.traces(guest)
+        self.remove_server(guest.id)
+        traces.wait_for_none(self.cloud, self.host)

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every test on the lab has: the cloud, dom0, servers that are undone."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import os
+import sys
+from typing import Any
+from typing import ClassVar
+
+import fixtures
+import openstack
+import testtools
+from testtools import content
+
+from labkit import config
+from labkit import images
+from labkit import util
+from labkit.cloud.content import KEYPAIR
+from labkit.host import XenHost
+from tests.gate.guest import ACTIVE_TIMEOUT
+from tests.gate.guest import Guest
+from tests.gate.traces import Traces
+
+_number = itertools.count(1)
+
+
+class GateCase(testtools.TestCase):
+    """One connection to the cloud and one to dom0 for each class.
+
+    What a test makes it registers to be undone; what its class makes (in
+    ``setUpClass`` or by ``once``) stays until the class has ended.
+    """
+
+    cloud: ClassVar[openstack.connection.Connection]
+    host: ClassVar[XenHost]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.cloud = openstack.connect()
+        cls.addClassCleanup(cls.cloud.close)
+        cls.host = XenHost(1)
+
+    def setUp(self) -> None:
+        super().setUp()
+        # The runner's own protocol goes through standard output; waits that
+        # tell their progress there must not disturb it.
+        self.useFixture(fixtures.MonkeyPatch('sys.stdout', sys.stderr))
+        self.addOnException(self._attach_log)
+
+    def _attach_log(self, _: object) -> None:
+        """Keep what nova-compute said last beside a failure."""
+        done = self.host.ssh(['tail', '-n', '60',
+                              '/var/log/nova/nova-compute.log'], check=False)
+        self.addDetail('nova-compute.log', content.text_content(done.stdout))
+
+    # Making things
+
+    @classmethod
+    def image(cls, name: str = images.DISK) -> Any:
+        """The image of that name."""
+        return cls.cloud.image.find_image(name, ignore_missing=False)
+
+    @classmethod
+    def make_flavor(cls, undo: Any, *, guest_type: str | None = None,
+                    ram: int = 192, disk: int = 1, swap: int = 0,
+                    ephemeral: int = 0) -> Any:
+        """Make a flavor.
+
+        :param undo: ``addCleanup`` or ``addClassCleanup``.
+        :param guest_type: value of ``xen44:guest_type``.
+        :param ram: MiB; as ``swap``.
+        :param disk: GiB; as ``ephemeral``.
+        """
+        flavor = cls.cloud.compute.create_flavor(
+            name=cls._name('flavor'), ram=ram, vcpus=1, disk=disk,
+            swap=swap, ephemeral=ephemeral)
+        undo(cls.cloud.compute.delete_flavor, flavor.id)
+        if guest_type:
+            cls.cloud.compute.create_flavor_extra_specs(
+                flavor, {'xen44:guest_type': guest_type})
+        return flavor
+
+    @classmethod
+    def make_server(cls, undo: Any, *, image: Any = None, flavor: Any = None,
+                    user_data: str | None = None, config_drive: bool = False,
+                    groups: tuple[str, ...] = ('default',),
+                    ) -> Guest:
+        """Ask Nova for a server on the lab's network; do not wait for it.
+
+        :param undo: ``addCleanup`` or ``addClassCleanup``.
+        :param image: from :meth:`image`; the guest's own disk by default.
+        :param flavor: from :meth:`make_flavor`; else the smallest.
+        :param user_data: a script for its first boot.
+        :param groups: names of its port's security groups.
+        """
+        network = cls.cloud.network.find_network(
+            config.LAB_NET, ignore_missing=False)
+        options: dict[str, Any] = {}
+        if user_data:
+            options['user_data'] = base64.b64encode(
+                user_data.encode()).decode()
+        server = cls.cloud.compute.create_server(
+            name=cls._name(), image_id=(image or cls.image()).id,
+            flavor_id=flavor.id if flavor else '42', key_name=KEYPAIR,
+            networks=[{'uuid': network.id}], config_drive=config_drive,
+            security_groups=[{'name': group} for group in groups],
+            **options)
+        undo(cls.remove_server, server.id)
+        guest = Guest(cls.cloud, server.id)
+        util.say(f'  {cls.__name__}: {guest.name} is {guest.domain}')
+        return guest
+
+    @classmethod
+    def remove_server(cls, server_id: str) -> None:
+        """Delete a server, if it is there, and wait until it is gone."""
+        try:
+            guest = Guest(cls.cloud, server_id)
+            cls.cloud.compute.delete_server(server_id)
+            guest.wait_for_delete()
+        except openstack.exceptions.NotFoundException:
+            return
+
+    @classmethod
+    def _name(cls, kind: str = '') -> str:
+        parts = ['gate', cls.__name__.lower(), kind,
+                 f'{os.getpid()}-{next(_number)}']
+        return '-'.join(part for part in parts if part)
+
+    # Looking
+
+    def dom0(self, *argv: str) -> str:
+        """Run a command in dom0; returns what it prints."""
+        return self.host.ssh(list(argv)).stdout
+
+    def traces(self, guest: Guest) -> Traces:
+        """Where to look for what a server leaves."""
+        return Traces.of(self.cloud, self.host, guest.id)
+
+    def assert_refused(self, guest: Guest, *fragments: str) -> str:
+        """A server ended in ERROR, says why, and left nothing behind.
+
+        :param fragments: what its fault must mention.
+        :returns: the fault.
+        """
+        guest.wait_for_status('ERROR', ACTIVE_TIMEOUT)
+        fault = guest.fault()
+        for fragment in fragments:
+            self.assertIn(fragment.lower(), fault.lower())
+        traces = self.traces(guest)
+        self.assertEqual([], traces.on_host(self.host))
+        self.remove_server(guest.id)
+        traces.wait_for_none(self.cloud, self.host)
+        return fault

@@ -1,0 +1,276 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest of each type: what is seen inside, its power, its end.
+
+Each class boots one guest when a test first needs it. A test takes it as it
+finds it and makes it run, so the tests of a class may come in any order; the
+order of their names is only the quickest one.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+from typing import ClassVar
+
+from labkit import config
+from labkit import images
+from labkit import util
+from labkit import vnc
+from tests.gate import base
+from tests.gate import guest as guest_lib
+
+USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
+SCREENS = config.LOGS / 'screens'
+
+#: Nova looks at power states by itself every 600 s
+#: (``sync_power_state_interval``); what is seen sooner came by an event.
+BY_EVENT_TIMEOUT = 120
+
+
+class GuestCase(base.GateCase):
+    """One guest for all tests of a class.
+
+    :cvar guest_type: what the flavor asks for.
+    :cvar image_name: what it boots.
+    :cvar config_drive: whether it gets one; else the metadata service.
+    """
+
+    guest_type: ClassVar[str]
+    image_name: ClassVar[str] = images.DISK
+    config_drive: ClassVar[bool] = False
+    _flavor: ClassVar[Any]
+    _guest: ClassVar[guest_lib.Guest | None] = None
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls._flavor = cls.make_flavor(
+            cls.addClassCleanup, guest_type=cls.guest_type,
+            swap=64, ephemeral=1)
+
+    def present(self) -> guest_lib.Guest:
+        """The guest, in whatever state; a new one where there is none."""
+        cls = type(self)
+        known = cls._guest
+        if known and known.exists():
+            if known.server().status != 'ERROR':
+                return known
+            self.remove_server(known.id)
+        cls._guest = self.make_server(
+            self.addClassCleanup, flavor=self._flavor,
+            image=self.image(self.image_name),
+            config_drive=self.config_drive, user_data=USER_DATA)
+        return cls._guest
+
+    def running(self) -> guest_lib.Guest:
+        """The guest, running, with ssh into it."""
+        guest = self.present()
+        match guest.server().status:
+            case 'SHUTOFF':
+                self.cloud.compute.start_server(guest.id)
+            case 'PAUSED':
+                self.cloud.compute.unpause_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        return guest
+
+
+class Inside:
+    """What every guest finds in itself, and the host has for it."""
+
+    def test_console_has_login_prompt(self: Any) -> None:
+        console = self.running().wait_for_login()
+        self.assertRegex(
+            console, rf'guest type: {self.guest_type.upper()}\b')
+        self.assertIn('Using FIFO-based ABI', console)
+
+    def test_disks_of_flavor(self: Any) -> None:
+        guest = self.running()
+        sizes = {}
+        for name, what in (('ephemeral', 'LABEL=ephemeral0'),
+                           ('swap', 'TYPE=swap')):
+            sizes[name] = int(guest.ssh(
+                f'device=$(blkid -t {what} -o device) && '
+                'cat "/sys/block/${device##*/}/size"')) // 2048
+        self.assertEqual({'ephemeral': 1024, 'swap': 64}, sizes)
+        root = guest.ssh('cat /sys/block/xvda/size')
+        self.assertEqual(1024, int(root) // 2048)
+
+    def test_inside_address(self: Any) -> None:
+        guest = self.running()
+        port = guest.port()
+        self.assertIn(f' {guest.address}/24 ', guest.ssh(
+            'ip -4 -o addr show dev eth0'))
+        self.assertEqual(port.mac_address, guest.ssh(
+            'cat /sys/class/net/eth0/address'))
+
+    def test_inside_guest_type(self: Any) -> None:
+        guest = self.running()
+        self.assertEqual(self.guest_type.upper(), guest.ssh(
+            'cat /sys/hypervisor/guest_type'))
+        self.assertIn('Using FIFO-based ABI', guest.ssh(
+            'dmesg | grep xen:events:'))
+
+    def test_inside_metadata(self: Any) -> None:
+        guest = self.running()
+        source = ('config drive' if self.config_drive
+                  else 'metadata service')
+        self.assertIn(source, guest.ssh('cat /run/datasource'))
+        self.assertEqual(guest.id, guest.ssh(
+            'cat /var/lib/cloud/instance-id'))
+        self.assertEqual(guest.name, guest.ssh('hostname'))
+
+    def test_inside_user_data(self: Any) -> None:
+        guest = self.running()
+        said = util.wait_for(
+            f'user data of {guest.name} to run',
+            lambda: guest.ssh('cat /root/user-data', check=False), 60)
+        self.assertEqual(f'user data of {guest.name}', said)
+
+    def test_port_is_wired(self: Any) -> None:
+        guest = self.running()
+        port = guest.port()
+        self.assertEqual(('ACTIVE', self.host.name, 'ovs'),
+                         (port.status, port.binding_host_id,
+                          port.binding_vif_type))
+        mac = self.dom0('ovs-vsctl', '--bare',
+                        '--columns=external_ids', 'find', 'Interface',
+                        f'external_ids:iface-id={port.id}')
+        self.assertIn(f'attached-mac={port.mac_address}',
+                      mac.replace('"', ''))
+
+    def test_vanishes_when_deleted(self: Any) -> None:
+        guest = self.present()
+        traces = self.traces(guest)
+        seen = traces.on_host(self.host)
+        for kind in ('libvirt domain', 'disks', 'console log', 'ovs port',
+                     'network device'):
+            self.assertTrue([trace for trace in seen
+                             if trace.startswith(kind)], (kind, seen))
+        self.assertEqual(2, len(traces.in_cloud(self.cloud)))
+        self.cloud.compute.delete_server(guest.id)
+        guest.wait_for_delete()
+        traces.wait_for_none(self.cloud, self.host)
+
+
+class Screen:
+    """The VNC console, as a browser would reach it."""
+
+    #: Whether something must be drawn: a PV guest's screen stays empty
+    #: unless its kernel has a frame buffer for it.
+    draws: ClassVar[bool] = True
+
+    def test_screen(self: Any) -> None:
+        guest = self.running()
+        url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
+        path = SCREENS / f'{guest.name}.png'
+        picture = vnc.save(url, path)
+        util.say(f'  {path}: {picture.width}x{picture.height}, '
+                 f'{picture.colours()} colours')
+        self.assertTrue(path.read_bytes().startswith(b'\x89PNG'))
+        self.assertGreaterEqual(picture.width, 640)
+        if self.draws:
+            self.assertGreater(picture.colours(), 1)
+
+
+class StopStart:
+    """Nova's stop and start."""
+
+    def test_power_stop_and_start(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        self.cloud.compute.stop_server(guest.id)
+        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
+        self.assertNotIn(guest.domain, self.dom0('xl', 'list'))
+        self.cloud.compute.start_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+
+
+class SoftReboot:
+    """Nova's soft reboot: the guest is asked."""
+
+    def test_power_soft_reboot(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        self.cloud.compute.reboot_server(guest.id, 'SOFT')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+
+
+class HardReboot:
+    """Nova's hard reboot: the domain is made anew."""
+
+    def test_power_hard_reboot(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        domid = self.dom0('xl', 'domid', guest.domain)
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+        self.assertNotEqual(domid, self.dom0('xl', 'domid', guest.domain))
+
+
+class Pause:
+    """Nova's pause: no vCPU runs, and the guest goes on where it was."""
+
+    def test_power_pause(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        self.cloud.compute.pause_server(guest.id)
+        guest.wait_for_status('PAUSED')
+        self.assertFalse(guest.reachable())
+        self.cloud.compute.unpause_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        self.assertEqual(before, guest.boot_id())
+
+
+class RebootsItself:
+    """A reboot from inside is none of Nova's business."""
+
+    def test_reboots_itself(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        guest.leave('reboot')
+        guest.wait_for_reboot(before)
+        # libxl tells of a stopped domain after the started one.
+        time.sleep(10)
+        server = guest.server()
+        self.assertEqual(('ACTIVE', None),
+                         (server.status, server.task_state))
+
+
+class ShutsItselfDown:
+    """A guest that powers itself off is off for Nova too, by an event."""
+
+    def test_shuts_itself_down(self: Any) -> None:
+        guest = self.running()
+        guest.leave('poweroff')
+        begin = time.monotonic()
+        guest.wait_for_status('SHUTOFF', BY_EVENT_TIMEOUT)
+        util.say(f'  {guest.name}: off and SHUTOFF',
+                 time.monotonic() - begin)
+
+
+class PV(Inside, StopStart, SoftReboot, ShutsItselfDown, Screen, GuestCase):
+    """Paravirtual, booted by grub from its own disk."""
+
+    guest_type = 'pv'
+    draws = False
+
+
+class PVH(Inside, HardReboot, Pause, RebootsItself, Screen, GuestCase):
+    """PVH, booted by grub from its own disk, with a config drive."""
+
+    guest_type = 'pvh'
+    draws = False
+    config_drive = True
+
+
+class HVM(Inside, SoftReboot, Pause, Screen, GuestCase):
+    """A whole PC; boots a given kernel, which its slow BIOS need not read."""
+
+    guest_type = 'hvm'
+    image_name = images.DIRECT
+    config_drive = True
