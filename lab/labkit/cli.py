@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Sequence
+from concurrent import futures
 import contextlib
 import os
 import pathlib
@@ -12,11 +15,15 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from concurrent import futures
 
-from labkit import config, image, network, util
+from labkit import compute
+from labkit import config
+from labkit import image
+from labkit import network
+from labkit import util
 from labkit.cloud import Cloud
+from labkit.cloud import Row
+from labkit.host import Status
 from labkit.host import XenHost
 
 #: Commands that take all the rest of the line, options too.
@@ -60,7 +67,6 @@ def up(args: argparse.Namespace) -> int:
         if args.host_only:
             _start_host(host)
             return 0
-        from labkit import compute
         cloud = Cloud()
         # The controller's switch takes the taps that it finds.
         network.up()
@@ -70,8 +76,7 @@ def up(args: argparse.Namespace) -> int:
                     pool.submit(_start_cloud, cloud)]
             for one in futures.as_completed(both):
                 one.result()
-        compute.configure(host)
-        compute.start(host)
+        compute.start(host, cloud)
     return 0
 
 
@@ -114,9 +119,8 @@ def reset(args: argparse.Namespace) -> int:
 
 def reinstall(args: argparse.Namespace) -> int:
     """Put this checkout's driver into dom0 and restart nova-compute."""
-    from labkit import compute
     with util.Lock(), util.step('reinstall'):
-        compute.reinstall(XenHost(1))
+        compute.reinstall(XenHost(1), Cloud())
     return 0
 
 
@@ -124,19 +128,18 @@ def reinstall(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Show what runs. Exit 0 if all of it does, 3 if not."""
-    rows = [host.status() for host in _hosts()
-            if host.number == 1 or host.running]
+    rows: list[Status | Row] = [
+        host.status() for host in _hosts()
+        if host.number == 1 or host.running]
+    rows += Cloud().status()
     table = [('name', 'state', 'pid', 'MiB', 'log')]
-    whole = True
-    for row in [*rows, *Cloud().status()]:
-        whole = whole and row.state == 'up'
-        table.append((row.name, row.state, str(row.pid or '-'),
-                      str(row.memory), str(row.log)))
-    widths = [max(map(len, column)) for column in zip(*table)]
+    table += [(row.name, row.state, str(row.pid or '-'), str(row.memory),
+               str(row.log)) for row in rows]
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for name, state, pid, memory, log in table:
         print(f'{name:<{widths[0]}}  {state:<{widths[1]}}  '
               f'{pid:>{widths[2]}}  {memory:>{widths[3]}}  {log}')
-    return 0 if whole else 3
+    return 0 if all(row.state == 'up' for row in rows) else 3
 
 
 def _age(path: pathlib.Path) -> str:
@@ -157,21 +160,20 @@ def logs(args: argparse.Namespace) -> int:
         raise util.LabError(f'no such log: {args.name} (there are: '
                             + ' '.join(path.stem for path in found) + ')')
     follow = ['-F'] if args.follow else []
-    os.execvp('tail', ['tail', '-n', str(args.lines), *follow,
-                       str(chosen[0])])
+    return subprocess.run(['tail', '-n', str(args.lines), *follow,
+                           chosen[0]], check=False).returncode
 
 
 # Working inside
 
 def _exec_in_netns(argv: Sequence[str]) -> int:
-    """Become ``argv``, inside the lab's namespace."""
+    """Run ``argv`` on our own terminal, inside the lab's namespace."""
     util.need_root()
     if not network.exists():
         raise util.LabError('the lab is down')
     if not shutil.which(argv[0]):
         raise util.LabError(f'no such command: {argv[0]}')
-    command = util.in_netns(argv)
-    os.execvp(command[0], command)
+    return subprocess.run(util.in_netns(argv), check=False).returncode
 
 
 def ssh(words: list[str]) -> int:

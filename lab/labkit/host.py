@@ -9,6 +9,7 @@ hash of QEMU's version and of every option that shapes the machine.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import dataclasses
 import hashlib
 import json
@@ -16,15 +17,16 @@ import os
 import pathlib
 import re
 import shlex
-import shutil
 import socket
-import time
-import uuid
-from collections.abc import Sequence
 from subprocess import CompletedProcess
+import time
 from typing import Any
+import uuid
 
-from labkit import config, image, network, util
+from labkit import config
+from labkit import image
+from labkit import network
+from labkit import util
 
 QEMU = 'qemu-system-x86_64'
 #: Without vme libvirt knows no such CPU and its xen driver refuses to
@@ -51,7 +53,11 @@ BOOT_TIMEOUT = 600
 RESUME_TIMEOUT = 120
 SAVE_TIMEOUT = 180
 
-#: What the first start leaves in the cache.
+#: A host without one of these is no Xen host.
+NEEDED_UNITS = ('xen.service', 'libvirtd.service',
+                'openvswitch-switch.service', 'xenlab-bridges.service')
+
+#: Name of the snapshot in what :meth:`XenHost.store` makes.
 BOOTED = 'booted'
 
 #: On the serial console: this host comes no further.
@@ -293,10 +299,12 @@ class XenHost:
             self.ssh(['date', '--utc', f'--set=@{time.time():.1f}'])
 
     def save(self, tag: str) -> None:
-        """Snapshot the running host within the lab, for :meth:`resume`."""
+        """Snapshot the running host within the lab, for :meth:`resume`.
+
+        :param tag: its name; a snapshot of that name is replaced.
+        """
         with Qmp(self._qmp) as qmp:
-            qmp.job('snapshot-save', SAVE_TIMEOUT, tag=tag, vmstate='disk',
-                    devices=['disk'])
+            _save(qmp, tag)
 
     def store(self, target: pathlib.Path) -> None:
         """Snapshot the running host into a file, for :meth:`restore`.
@@ -309,11 +317,8 @@ class XenHost:
         with Qmp(self._qmp) as qmp:
             qmp('stop')
             try:
-                qmp.job('snapshot-save', SAVE_TIMEOUT, tag=BOOTED,
-                        vmstate='disk', devices=['disk'])
+                _save(qmp, BOOTED)
                 _copy(self._disk, partial)
-                qmp.job('snapshot-delete', SAVE_TIMEOUT, tag=BOOTED,
-                        devices=['disk'])
             finally:
                 qmp('cont')
         partial.rename(target)
@@ -360,8 +365,11 @@ class XenHost:
                                     self.console_log)
 
     def _greets(self) -> bool:
-        return self.ssh(['true'], check=False,
-                        timeout=60).returncode == 0
+        try:
+            self.ssh(['true'], timeout=60)
+        except util.LabError:
+            return False
+        return True
 
     def _wait_for_ssh(self, timeout: float) -> None:
         def greets() -> bool:
@@ -382,12 +390,18 @@ class XenHost:
         """Wait for the end of dom0's boot, and look whether it is whole."""
         state = self.ssh(['systemctl', 'is-system-running', '--wait'],
                          check=False, timeout=BOOT_TIMEOUT).stdout.strip()
-        if state != 'running':
-            failed = self.ssh(['systemctl', '--failed', '--plain',
-                               '--no-legend']).stdout
-            units = ' '.join(line.split()[0] for line in failed.splitlines())
-            raise util.LabError(f'{self.name} is {state}: {units}',
-                                self.console_log)
+        failed = self.ssh(['systemctl', 'list-units', '--failed', '--plain',
+                           '--no-legend']).stdout.splitlines()
+        missing = [line.split()[0] for line in failed]
+        # A unit that another one keeps from starting has not failed.
+        actives = self.ssh(['systemctl', 'is-active', *NEEDED_UNITS],
+                           check=False).stdout.split()
+        missing += [unit for unit, active
+                    in zip(NEEDED_UNITS, actives, strict=True)
+                    if active != 'active' and unit not in missing]
+        if missing:
+            raise util.LabError(f'{self.name} is {state}, without '
+                                + ' '.join(missing), self.console_log)
 
     # Inside dom0
 
@@ -445,13 +459,13 @@ class XenHost:
                     *options)
 
 
+def _save(qmp: Qmp, tag: str) -> None:
+    qmp.job('snapshot-delete', SAVE_TIMEOUT, tag=tag, devices=['disk'])
+    qmp.job('snapshot-save', SAVE_TIMEOUT, tag=tag, vmstate='disk',
+            devices=['disk'])
+
+
 def _copy(source: pathlib.Path, target: pathlib.Path) -> None:
     """Copy a file with its mode; holes stay, and so may shared blocks."""
     util.run(['cp', '--reflink=auto', '--sparse=always', '--preserve=mode',
               source, target], timeout=300)
-
-
-def throw_away() -> None:
-    """Delete the disks of all hosts of this lab; none may run."""
-    for number in range(1, image.HOSTS + 1):
-        shutil.rmtree(XenHost(number).directory, ignore_errors=True)

@@ -12,12 +12,15 @@ import os
 import pathlib
 import shutil
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 
 RECIPE = config.LAB / 'image'
 CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
 #: dom0 knows the names of so many Xen hosts.
 HOSTS = 4
+#: The cache keeps so many images, the last used ones.
+KEPT = 3
 
 #: Who signs Debian 13; older keyring packages do not know it.
 _KEYRING = pathlib.Path(
@@ -126,11 +129,12 @@ def get() -> Image:
     :raises LabError: the machine lacks something, or a stage failed.
     """
     image = Image(config.CACHE / f'image-{recipe_hash()}')
-    if image.directory.exists():
-        return image
     util.need_root()
+    if image.directory.exists():
+        os.utime(image.directory)
+        return image
     util.need_packages('mmdebstrap', 'debian-archive-keyring', 'e2fsprogs',
-                       'openssh-client', 'qemu-utils')
+                       'gpg', 'openssh-client', 'qemu-utils')
     if not _KEYRING.exists():
         raise util.LabError(
             'debian-archive-keyring is too old to know Debian 13: '
@@ -143,4 +147,13 @@ def get() -> Image:
         partial.directory.mkdir(parents=True, mode=0o700)
         _build(partial)
         partial.directory.rename(image.directory)
+        _forget_old()
     return image
+
+
+def _forget_old() -> None:
+    """Delete the images used longest ago. A lab keeps what it runs on."""
+    images = config.CACHE.glob('image-' + '?' * 12)
+    by_age = sorted(images, key=lambda path: path.stat().st_mtime)
+    for path in by_age[:-KEPT]:
+        shutil.rmtree(path)

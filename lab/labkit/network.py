@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import json
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 
 #: How a bridge says which lab made it.
-_OWNER = f'xenlab {config.STATE}'
+_US = f'xenlab {config.STATE}'
 
 
 def _ip(*args: str) -> str:
@@ -32,13 +33,10 @@ def _links() -> dict[str, dict[str, str]]:
         _ip('-json', 'link', 'show'))}
 
 
-def _check_owner() -> None:
+def _owner() -> str:
+    """Which lab the namespace belongs to; an empty one is for the taking."""
     bridge = _links().get(config.BRIDGE)
-    owner = bridge.get('ifalias') if bridge else _OWNER
-    if owner != _OWNER:
-        raise util.LabError(
-            f'network namespace {config.NETNS} belongs to another lab: '
-            f'{owner}')
+    return bridge.get('ifalias', 'nobody') if bridge else _US
 
 
 def up() -> None:
@@ -49,13 +47,15 @@ def up() -> None:
     util.need_packages('iproute2')
     if not exists():
         util.run(['ip', 'netns', 'add', config.NETNS])
-    _check_owner()
+    if _owner() != _US:
+        raise util.LabError(f'network namespace {config.NETNS} belongs to '
+                            f'another lab: {_owner()}')
     _ip('link', 'set', 'lo', 'up')
     if config.BRIDGE not in _links():
         # One command: a bridge without its owner's name never exists.
         util.run(['ip', '-batch', '-'], netns=True, input=(
             f'link add {config.BRIDGE} type bridge\n'
-            f'link set {config.BRIDGE} alias "{_OWNER}"\n'))
+            f'link set {config.BRIDGE} alias "{_US}"\n'))
     address = f'{config.CONTROLLER_IP}/{config.PREFIX}'
     _ip('address', 'replace', address, 'dev', config.BRIDGE)
     _ip('link', 'set', config.BRIDGE, 'up')
@@ -78,6 +78,5 @@ def add_taps(number: int) -> None:
 
 def down() -> None:
     """Delete the namespace with all that is in it, if it is this lab's."""
-    if exists():
-        _check_owner()
+    if exists() and _owner() == _US:
         util.run(['ip', 'netns', 'delete', config.NETNS])

@@ -7,6 +7,10 @@ or ``input``, never by its arguments: arguments are printed when it fails.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Mapping
+from collections.abc import Sequence
 import contextlib
 import datetime
 import fcntl
@@ -19,8 +23,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import IO, TypeVar
+from typing import IO
+from typing import TypeVar
 
 from labkit import config
 
@@ -31,7 +35,7 @@ T = TypeVar('T')
 PROGRESS_SECONDS = 10
 
 _POLICY = pathlib.Path('/usr/sbin/policy-rc.d')
-_POLICY_TEXT = '#!/bin/sh\n# xenlab: no services started by installing\nexit 101\n'
+_POLICY_TEXT = '#!/bin/sh\n# xenlab: installing starts nothing\nexit 101\n'
 #: Outside of any lab's state: all labs of a machine share its apt.
 _APT_LOCK = pathlib.Path('/run/lock/xenlab-apt')
 _print_lock = threading.Lock()
