@@ -14,10 +14,13 @@ class OsType(NamedTuple):
 
     :ivar type: the element's text: ``linux``, ``xenpvh``, ``hvm``.
     :ivar machine: its attribute: ``xenpv``, ``xenpvh``, ``xenfv``.
+    :ivar arch: another attribute; None leaves it to libvirt, which takes the
+        host's.
     """
 
     type: str
     machine: str
+    arch: str | None
 
 
 class Architecture(abc.ABC):

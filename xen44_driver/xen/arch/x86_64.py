@@ -16,9 +16,9 @@ class X86_64(base.Architecture):
 
     name = 'x86_64'
     os_types: ClassVar[dict[GuestType, base.OsType]] = {
-        GuestType.PV: base.OsType('linux', 'xenpv'),
-        GuestType.PVH: base.OsType('xenpvh', 'xenpvh'),
-        GuestType.HVM: base.OsType('hvm', 'xenfv'),
+        GuestType.PV: base.OsType('linux', 'xenpv', 'x86_64'),
+        GuestType.PVH: base.OsType('xenpvh', 'xenpvh', 'x86_64'),
+        GuestType.HVM: base.OsType('hvm', 'xenfv', 'x86_64'),
     }
     default_guest_type = GuestType.PVH
     vnc_guest_types = frozenset(GuestType)

@@ -22,7 +22,7 @@ def to_xml(domain: etree._Element, guest_type: GuestType, boot: Boot,
     """
     ours = arch.os_type(guest_type)
     os = xml.add(domain, 'os')
-    xml.add(os, 'type', ours.type, arch=arch.name, machine=ours.machine)
+    xml.add(os, 'type', ours.type, arch=ours.arch, machine=ours.machine)
     match boot:
         case DirectBoot():
             xml.add(os, 'kernel', boot.kernel)

@@ -303,7 +303,9 @@ class DomainSpec:
             check.within('max_grant_frames', self.max_grant_frames,
                          1, 2 ** 20)
         if self.title is not None:
-            object.__setattr__(self, 'title', check.one_line(self.title))
+            # The schema has no empty title.
+            object.__setattr__(self, 'title',
+                               check.one_line(self.title) or None)
         if self.description is not None:
             object.__setattr__(self, 'description',
                                check.printable(self.description))
