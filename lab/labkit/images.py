@@ -12,10 +12,13 @@ ramdisk    its initrd
 
 from __future__ import annotations
 
+import argparse
+from collections.abc import Callable
 import pathlib
 from typing import Any
 
 from labkit import guest
+from labkit import image
 from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import rest
@@ -49,11 +52,11 @@ def ensure(cloud: Cloud) -> dict[str, str]:
     def have(name: str, path: pathlib.Path, disk_format: str,
              **properties: str) -> None:
         properties[_BUILD] = build
-        image = _existing(client, name)
-        if image and image['status'] == 'active' and all(
-                image.get(key) == value
+        found = _existing(client, name)
+        if found and found['status'] == 'active' and all(
+                found.get(key) == value
                 for key, value in properties.items()):
-            ids[name] = image['id']
+            ids[name] = found['id']
             return
         with util.step(f'glance: image {name}'):
             ids[name] = cloud.upload_image(name, path, disk_format,
@@ -66,3 +69,23 @@ def ensure(cloud: Cloud) -> dict[str, str]:
     have(DIRECT, files.disk_qcow2, 'qcow2', kernel_id=ids[KERNEL],
          ramdisk_id=ids[RAMDISK], os_command_line=guest.CMDLINE)
     return ids
+
+
+def build(args: argparse.Namespace) -> int:
+    """Build what a first start would build, and start nothing."""
+    with util.step('xenlab build'):
+        util.need_root()
+        image.get()
+        guest.small_guest()
+        Cloud().install()
+    return 0
+
+
+def add_parsers(
+    add: Callable[[str, Callable[..., int]], argparse.ArgumentParser],
+) -> None:
+    """Give the command line ``build``.
+
+    :param add: makes a command of a name and what it calls.
+    """
+    add('build', build)

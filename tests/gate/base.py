@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import itertools
 import os
 import sys
 from typing import Any
 from typing import ClassVar
 
-import fixtures
 import openstack
 import testtools
 from testtools import content
@@ -40,15 +40,15 @@ class GateCase(testtools.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
+        # The runner's own protocol goes through standard output; waits that
+        # tell their progress there must not disturb it.
+        cls.enterClassContext(contextlib.redirect_stdout(sys.stderr))
         cls.cloud = openstack.connect()
         cls.addClassCleanup(cls.cloud.close)
         cls.host = XenHost(1)
 
     def setUp(self) -> None:
         super().setUp()
-        # The runner's own protocol goes through standard output; waits that
-        # tell their progress there must not disturb it.
-        self.useFixture(fixtures.MonkeyPatch('sys.stdout', sys.stderr))
         self.addOnException(self._attach_log)
 
     def _attach_log(self, _: object) -> None:
