@@ -63,7 +63,6 @@ def up(args: argparse.Namespace) -> int:
     """Start what is not running: Xen host, OpenStack, nova-compute."""
     host = XenHost(1)
     with util.Lock(), util.step('xenlab up'):
-        util.need_root()
         if args.host_only:
             _start_host(host)
             return 0
@@ -168,7 +167,6 @@ def logs(args: argparse.Namespace) -> int:
 
 def _exec_in_netns(argv: Sequence[str]) -> int:
     """Run ``argv`` on our own terminal, inside the lab's namespace."""
-    util.need_root()
     if not network.exists():
         raise util.LabError('the lab is down')
     if not shutil.which(argv[0]):
@@ -252,8 +250,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Not for argparse: options in it are the command's own.
             action = {'ssh': ssh, 'exec': execute,
                       'openstack': openstack}[words[0]]
+            util.need_root()
             return action(words[1:])
         args = _parser().parse_args(words)
+        util.need_root()
         result: int = args.action(args)
         return result
     except util.LabError as error:

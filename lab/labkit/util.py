@@ -286,7 +286,7 @@ class Lock:
             holder = self._file.read().strip() or 'somebody'
             try:
                 if not self.wait:
-                    raise LabError(f'the lab is busy: {holder}', self.path)
+                    raise LabError(f'the lab is busy: {holder}')
                 wait_for(f'{self.path.name}, held by {holder}', self._take,
                          self.wait)
             except LabError:
@@ -294,7 +294,7 @@ class Lock:
                 raise
         self._file.truncate(0)
         now = datetime.datetime.now().strftime('%H:%M:%S')
-        command = pathlib.Path(sys.argv[0]).name
+        command = ' '.join(sys.argv[1:2]) or sys.argv[0]
         self._file.write(f'pid {os.getpid()} ({command}) since {now}\n')
         self._file.flush()
         return self
