@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lab/demo``: see it work, from nothing to a guest's login prompt.
+
+Brings the lab up, launches one instance of each guest type with the real
+client, shows what came of it, deletes them and shows that nothing is left.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+import contextlib
+import re
+import shlex
+import subprocess
+import time
+
+from labkit import config
+from labkit import images
+from labkit import util
+from labkit import vnc
+from labkit.cloud import GUEST_KEY
+from labkit.cloud import Cloud
+from labkit.cloud import rest
+from labkit.cloud.content import KEYPAIR
+from labkit.host import XenHost
+from labkit.servers import Servers
+
+PREFIX = 'demo-'
+#: Guest type: image. HVM is given its kernel: reading it through the
+#: emulated BIOS would take minutes.
+GUESTS = {'hvm': images.DIRECT, 'pv': images.DISK, 'pvh': images.DISK}
+SCREEN = config.STATE / 'demo' / 'demo-hvm.png'
+
+LOGIN_TIMEOUT = 300
+_LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
+#: Lines of a console to show: the guest's report and its prompt.
+_CONSOLE_LINES = 18
+#: What a terminal would act on: colours, cleared screens.
+_CONTROL = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-B0-9]|\r')
+
+
+def _title(text: str) -> None:
+    util.say(f'\n=== {text}')
+
+
+def _openstack(cloud: Cloud, *argv: str) -> None:
+    """Run the real client as a person would, and show it."""
+    util.say(f'$ openstack {shlex.join(argv)}')
+    if status := cloud.openstack(argv):
+        raise util.LabError(f'openstack {argv[0]} {argv[1]}: exit {status}')
+
+
+def _dom0(host: XenHost, *argv: str) -> None:
+    """Run a command in dom0 and show it."""
+    util.say(f'{host.name}# {shlex.join(argv)}')
+    util.say(host.ssh(argv).stdout.rstrip() or '(nothing)')
+
+
+def _launch(cloud: Cloud, servers: Servers) -> dict[str, str]:
+    """Launch all guests; returns the servers' ids by guest type.
+
+    Two are built at a time: a third would find no CPU left, and a device
+    model that starves makes libxl give up.
+    """
+    begin = time.monotonic()
+    pending: list[str] = []
+    ids: dict[str, str] = {}
+
+    def wait_for_first() -> None:
+        kind = pending.pop(0)
+        servers.wait(ids[kind])
+        util.say(f'{PREFIX}{kind}: ACTIVE after', time.monotonic() - begin)
+
+    for kind, image in GUESTS.items():
+        if len(pending) == 2:
+            wait_for_first()
+        name = f'{PREFIX}{kind}'
+        _openstack(cloud, 'server', 'create', '--image', image,
+                   '--flavor', f'xen.{kind}', '--network', config.LAB_NET,
+                   '--key-name', KEYPAIR, '--column', 'name',
+                   '--column', 'status', '--column', 'image',
+                   '--column', 'flavor', name)
+        ids[kind] = servers.named(name)[name]['id']
+        pending.append(kind)
+    while pending:
+        wait_for_first()
+    waiting = dict(ids)
+
+    def all_prompt() -> bool:
+        for kind, ident in list(waiting.items()):
+            if _LOGIN.search(servers.console(ident)):
+                util.say(f'{PREFIX}{kind}: login prompt after',
+                         time.monotonic() - begin)
+                del waiting[kind]
+        return not waiting
+
+    util.wait_for("the guests' login prompts", all_prompt, LOGIN_TIMEOUT,
+                  interval=2)
+    return ids
+
+
+def _show(cloud: Cloud, host: XenHost, servers: Servers,
+          ids: dict[str, str]) -> None:
+    """Show what runs, from both sides."""
+    _openstack(cloud, 'server', 'list')
+    _dom0(host, 'xl', 'list')
+    for kind, ident in ids.items():
+        lines = _CONTROL.sub('', servers.console(ident)).splitlines()
+        kept = [line.rstrip() for line in lines if line.strip()]
+        _title(f'{PREFIX}{kind}: the end of its console')
+        util.say('\n'.join(f'  | {line}' for line in kept[-_CONSOLE_LINES:]))
+    _title(f'{PREFIX}hvm: its VNC console, through nova-novncproxy')
+    url = servers.screen(ids['hvm'])
+    with rest.lab_namespace():
+        picture = vnc.save(url, SCREEN)
+    util.say(f'{picture.width}x{picture.height}, {picture.colours()} '
+             f'colours: {SCREEN}')
+
+
+def _remove(cloud: Cloud, host: XenHost, servers: Servers) -> None:
+    """Delete the guests and show that nothing is left of them."""
+    names = list(servers.named(PREFIX))
+    _openstack(cloud, 'server', 'delete', '--wait', *names)
+    _openstack(cloud, 'server', 'list')
+    _openstack(cloud, 'port', 'list', '--device-owner', 'compute:nova')
+    _dom0(host, 'xl', 'list')
+    _dom0(host, 'find', '/var/lib/nova/instances', '-mindepth', '1',
+          '-maxdepth', '1', '-name', '*-*-*-*-*')
+    left = [*servers.named(PREFIX),
+            *host.ssh(['virsh', '-q', 'list', '--all', '--name']
+                      ).stdout.replace('Domain-0', '').split()]
+    if left:
+        raise util.LabError('left behind: ' + ' '.join(left))
+
+
+def _how_to_use(servers: Servers) -> None:
+    """Say how to use what was left running."""
+    lab = config.LAB / 'xenlab'
+    rows = [('the guests', f'{lab} openstack server list'),
+            ('the Xen host', f'{lab} ssh'),
+            ('its guests', f'{lab} ssh xl list'),
+            ("nova-compute's log",
+             f'{lab} ssh tail -f /var/log/nova/nova-compute.log')]
+    for name, server in sorted(servers.named(PREFIX).items()):
+        address = server['addresses'][config.LAB_NET][0]['addr']
+        rows.append((f'into {name}',
+                     f'{lab} exec ssh -i {GUEST_KEY} root@{address}'))
+    rows += [('a browser console',
+              f'{lab} openstack console url show {PREFIX}hvm'),
+             ('your changed driver', f'{lab} reinstall'),
+             ('the logs', f'{lab} logs'),
+             ('the end', f'{lab} down')]
+    _title('It runs on. How to use it:')
+    for what, command in rows:
+        util.say(f'  {what:<20} {command}')
+
+
+@contextlib.contextmanager
+def _timed(steps: list[tuple[str, float]], title: str) -> Iterator[None]:
+    """Run a step, say its title first, and note its seconds."""
+    _title(title)
+    begin = time.monotonic()
+    yield
+    steps.append((title, time.monotonic() - begin))
+
+
+def _xenlab(*argv: str) -> None:
+    """Run a command of the lab, as a person would."""
+    status = subprocess.run([config.LAB / 'xenlab', *argv],
+                            check=False).returncode
+    if status:
+        raise util.LabError(f'xenlab {shlex.join(argv)}: exit {status}')
+
+
+def _play(keep: bool, steps: list[tuple[str, float]]) -> None:
+    with _timed(steps, 'The lab: a Xen host and an OpenStack'):
+        _xenlab('up')
+    cloud, host = Cloud(), XenHost(1)
+    servers = Servers(cloud.client())
+    with _timed(steps, 'Images of the guest, in Glance'):
+        images.ensure(cloud)
+        if old := servers.named(PREFIX):
+            util.say(f'of an earlier demo, deleted: {" ".join(old)}')
+            servers.delete(*(one['id'] for one in old.values()))
+    with _timed(steps, 'Launch an instance of each guest type'):
+        ids = _launch(cloud, servers)
+    with _timed(steps, 'Look at them'):
+        _show(cloud, host, servers, ids)
+    if keep:
+        _how_to_use(servers)
+        return
+    with _timed(steps, 'Delete them: nothing is left'):
+        _remove(cloud, host, servers)
+
+
+def demo(args: argparse.Namespace) -> int:
+    """See it work: boot the lab, launch a guest of each type, and clean up."""
+    steps: list[tuple[str, float]] = []
+    with contextlib.ExitStack() as stack:
+        if not args.keep:
+            stack.callback(_xenlab, 'down')
+            stack.callback(_title, 'Stop the lab')
+        _play(args.keep, steps)
+    _title('Seconds')
+    for title, seconds in steps:
+        util.say(title, seconds)
+    util.say('in all', sum(seconds for _, seconds in steps))
+    util.say(f'screen of {PREFIX}hvm: {SCREEN}')
+    return 0
+
+
+def add_parsers(
+    add: Callable[[str, Callable[..., int]], argparse.ArgumentParser],
+) -> None:
+    """Give the command line ``demo``.
+
+    :param add: makes a command of a name and what it calls.
+    """
+    add('demo', demo).add_argument(
+        '--keep', action='store_true',
+        help='leave it running, and say how to use it')
