@@ -7,6 +7,7 @@ import dataclasses
 import threading
 from typing import Any
 
+import libvirt
 from oslo_log import log as logging
 
 from xen44_driver.xen import cache
@@ -17,6 +18,7 @@ from xen44_driver.xen import threads
 from xen44_driver.xen.connection import Closed
 from xen44_driver.xen.connection import Connection
 from xen44_driver.xen.connection import Lifecycle
+from xen44_driver.xen.connection import Message
 from xen44_driver.xen.connection import Opened
 from xen44_driver.xen.connection import Session
 from xen44_driver.xen.domain import xml
@@ -74,11 +76,6 @@ class HostMemory:
     free_mib: int
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class _Stop:
-    """The dispatcher's thread is to end."""
-
-
 class Host:
     """A Xen host.
 
@@ -96,8 +93,8 @@ class Host:
                  Callable[[DomainEvent], None] | None = None) -> None:
         self.uri = uri
         self._callback = event_callback
-        self._mailbox: threads.Mailbox[
-            Lifecycle | Opened | Closed | _Stop] = threads.Mailbox()
+        self._mailbox: threads.Mailbox[Message | None] = threads.Mailbox()
+        self._closing = False
         self._connection = Connection(uri, self._mailbox.put)
         self._cache = cache.StateCache()
         self._dispatcher: threading.Thread | None = None
@@ -123,7 +120,8 @@ class Host:
 
     def close(self) -> None:
         """Close the connection for good; no more events are told."""
-        self._mailbox.put(_Stop())
+        self._closing = True
+        self._mailbox.put(None)  # wakes the dispatcher
         self._connection.close()
 
     @property
@@ -275,12 +273,12 @@ class Host:
             session.call('domainDefineXML', session.raw.defineXML, text,
                          domain=uuid)
         except errors.OperationFailed as error:
-            # libvirt has no code of its own for that.
-            for other in self._cache.all().values():
-                if other.name == name and other.uuid != uuid:
-                    raise errors.DomainExists(
-                        error.operation, uuid, error.code, error.message
-                    ) from error
+            # libvirt has no code of its own for a name that is taken.
+            taken = any(record.name == name and record.uuid != uuid
+                        for record in self._cache.all().values())
+            if taken and error.code == libvirt.VIR_ERR_OPERATION_FAILED:
+                raise errors.DomainExists(error.operation, uuid, error.code,
+                                          error.message) from error
             raise
         self.learn(uuid, self._cache.get(uuid) or DomainRecord(
             uuid=uuid, name=name, state=DomainState.SHUTDOWN), ticket)
@@ -338,7 +336,9 @@ class Host:
         :param ticket: from before the operation. If something else was
             learnt since, libvirt is asked who is right.
         """
-        if not self._cache.offer(uuid, record, ticket):
+        # Mostly it was the same, from the operation's own event.
+        if (not self._cache.offer(uuid, record, ticket)
+                and self._cache.get(uuid) != record):
             self.observe(uuid)
 
     def observe(self, uuid: str) -> DomainRecord | None:
@@ -366,9 +366,9 @@ class Host:
         delay: float | None = None
         while True:
             message = self._mailbox.get(delay)
+            if self._closing:
+                return
             match message:
-                case _Stop():
-                    return
                 case Opened():
                     delay = None
                     if message.session is not self._seen:
@@ -399,7 +399,8 @@ class Host:
             function(*args)
         except errors.XenError as error:
             # The next session starts with asking for everything.
-            LOG.warning('A domain\'s state could not be asked: %s', error)
+            if not self._closing:
+                LOG.warning('A domain\'s state could not be asked: %s', error)
         except Exception:
             LOG.exception('An event of libvirt could not be handled')
 
@@ -415,7 +416,9 @@ class Host:
         if kind is None:
             return
         before = self._cache.get(message.uuid)
-        after = self.observe(message.uuid)
+        # To define a domain anew changes nothing of what is known of it.
+        after = (before if before and kind is EventKind.DEFINED
+                 else self.observe(message.uuid))
         if events.agrees(kind, after.state if after else None):
             self._tell(message.uuid, kind, after, before, message.name)
         else:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Architectures, found through stevedore: one class each."""
 
+import functools
+
 from stevedore import driver
 from stevedore import exception
 from stevedore import extension
@@ -15,6 +17,7 @@ __all__ = ['NAMESPACE', 'Architecture', 'OsType', 'load']
 NAMESPACE = 'xen44_driver.arch'
 
 
+@functools.cache
 def load(name: str) -> Architecture:
     """Make the architecture of a name.
 

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
+from oslotest import base
+
+from tests.unit.xen import golden
+from xen44_driver.xen import domain
+from xen44_driver.xen import errors
+
+PV, HVM = golden.SPECS['pv_x86_64_grub'], golden.SPECS['hvm_x86_64']
+PVH = golden.SPECS['pvh_x86_64_direct']
+DISK, NIC = PV.disks[0], PV.interfaces[0]
+
+
+class SpecTest(base.BaseTestCase):
+    """What cannot be is refused, by the name of its field."""
+
+    def refused(self, field, whole, **values):
+        with self.subTest(field=field, values=values):
+            error = self.assertRaises(errors.SpecError, dataclasses.replace,
+                                      whole, **values)
+            self.assertEqual(field, error.field)
+            self.assertIn(field, str(error))
+            self.assertTrue(error.allowed)
+
+    def test_domain(self):
+        for uuid in ('', 'x', PV.uuid.upper(), PV.uuid.replace('-', '')):
+            self.refused('uuid', PV, uuid=uuid)
+        for name in ('', '../x', 'a b', '-x', 'a\n', 'x' * 129, 'ü'):
+            self.refused('name', PV, name=name)
+        self.refused('guest_type', PV, guest_type='lxc')
+        self.refused('memory_mib', PV, memory_mib=0)
+        self.refused('vcpus', PV, vcpus=0)
+        self.refused('max_event_channels', PV, max_event_channels=2 ** 17 + 1)
+        self.refused('max_grant_frames', PV, max_grant_frames=0)
+
+    def test_boot(self):
+        self.refused('boot', PV, boot=domain.FirmwareBoot())
+        self.refused('boot', HVM, boot=PV.boot, disks=(), serial_log=None)
+        direct = PVH.boot
+        self.refused('boot.kernel', direct, kernel='vmlinuz')
+        self.refused('boot.kernel', direct, kernel='/a/../b')
+        self.refused('boot.ramdisk', direct, ramdisk='')
+        for cmdline in ('', ' ', ' a', 'a\nb', 'a\x00'):
+            self.refused('boot.cmdline', direct, cmdline=cmdline)
+        self.refused('boot.loader', PV.boot, loader='grub')
+        self.refused('boot.firmware', HVM.boot, firmware='ovmf')
+
+    def test_disks(self):
+        for target in ('sda', 'vda', 'xvd', 'xvda1', 'hde', 'XVDA'):
+            self.refused('disk.target', DISK, target=target, bus=None)
+        self.refused('disk.source', DISK, source='/a,readonly=on')
+        self.refused('disk.source', DISK, source='relative')
+        self.refused('disk.format', DISK, format='vmdk')
+        self.refused('disk.format', DISK, type='block')
+        self.refused('disk.type', DISK, type='volume')
+        self.refused('disk.device', DISK, device='floppy')
+        self.refused('disk.bus', DISK, bus='ide')
+        self.assertTrue(dataclasses.replace(DISK, device='cdrom').readonly)
+
+    def test_disks_of_a_domain(self):
+        ide = dataclasses.replace(DISK, target='hda', bus=None)
+        self.refused('disks[0].bus', PV, disks=(ide,))
+        self.refused('disks[1].target', HVM, disks=(ide, DISK))
+        for target in ('hdb', 'xvdb'):
+            self.refused('disks[0].target', HVM, disks=(dataclasses.replace(
+                ide, target=target, bus=None, readonly=True),))
+        self.refused('disks[0].target', HVM, disks=(dataclasses.replace(
+            DISK, target='xvde', device='cdrom'),))
+        # A read-only disk that QEMU does not emulate is fine.
+        dataclasses.replace(HVM, disks=(dataclasses.replace(
+            DISK, target='xvdaa', readonly=True),))
+
+    def test_interfaces(self):
+        for mac in ('', '00:16:3E:00:00:01', '01:16:3e:00:00:01', '00:16'):
+            self.refused('interface.mac', NIC, mac=mac)
+        for bridge in ('', 'br 0', 'a/b', 'x' * 16):
+            self.refused('interface.bridge', NIC, bridge=bridge)
+        self.refused('interface.script', NIC, script='a b')
+        self.refused('interface.model', NIC, model='')
+        for target in ('vif1.0', '', 'x' * 16):
+            self.refused('interface.target', NIC, target=target)
+        self.refused('interface.mtu', NIC, mtu=67)
+
+    def test_interfaces_of_a_domain(self):
+        named = dataclasses.replace(NIC, target='tap012345678')
+        for guest_type in (PV, PVH):
+            self.refused('interfaces[0].model', guest_type, interfaces=(
+                dataclasses.replace(NIC, model='e1000'),))
+            dataclasses.replace(guest_type, interfaces=(named,))
+        # Its emulated twin would be called tap012345678-emu.
+        self.refused('interfaces[0].target', HVM, interfaces=(named,))
+        dataclasses.replace(HVM, interfaces=(
+            dataclasses.replace(named, model='netfront'),
+            dataclasses.replace(named, target='tap01234567')))
+
+    def test_vnc_and_serial(self):
+        vnc = HVM.vnc
+        for listen in ('', '/x', 'a b', '-h'):
+            self.refused('vnc.listen', vnc, listen=listen)
+        self.refused('vnc.port', vnc, port=5899)
+        self.refused('vnc.keymap', vnc, keymap='../de')
+        self.refused('vnc.tablet', PV, vnc=vnc)
+        self.refused('serial_log', PV, serial_log='/log')
+        self.refused('serial_log', HVM, serial_log='/log,append=on')
+
+    def test_free_text_is_cleaned(self):
+        spec = dataclasses.replace(
+            PV, title=' a\x00b\nc ', description='a\r\nb\ud800c')
+        self.assertEqual(('ab c', 'a\nbc'), (spec.title, spec.description))
+        self.assertIsNone(dataclasses.replace(PV, title='\n').title)
