@@ -151,7 +151,7 @@ class GateCase(testtools.TestCase):
         for fragment in fragments:
             self.assertIn(fragment.lower(), fault.lower())
         traces = self.traces(guest)
-        self.assertEqual([], traces.on_host(self.host))
+        traces.wait_for_none(self.host)
         self.remove_server(guest.id)
-        traces.wait_for_none(self.cloud, self.host)
+        traces.wait_for_none(self.host, self.cloud)
         return fault

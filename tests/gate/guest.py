@@ -70,7 +70,8 @@ class Guest:
 
     def fault(self) -> str:
         """What ``openstack server show`` says went wrong; may be empty."""
-        return (self.server().fault or {}).get('message', '')
+        message: str = (self.server().fault or {}).get('message', '')
+        return message
 
     def console(self) -> str:
         """What ``openstack console log show`` prints."""
@@ -100,9 +101,9 @@ class Guest:
 
     def wait_for_login(self, timeout: float = LOGIN_TIMEOUT) -> str:
         """Wait for a login prompt in the console log; returns the log."""
-        def prompted() -> str | None:
+        def prompted() -> str:
             text = self.console()
-            return text if LOGIN.search(text) else None
+            return text if LOGIN.search(text) else ''
 
         return util.wait_for(f'login prompt of {self.name}', prompted,
                              timeout, interval=3)

@@ -150,7 +150,7 @@ class Inside:
         self.assertEqual(2, len(traces.in_cloud(self.cloud)))
         self.cloud.compute.delete_server(guest.id)
         guest.wait_for_delete()
-        traces.wait_for_none(self.cloud, self.host)
+        traces.wait_for_none(self.host, self.cloud)
 
 
 class Screen:

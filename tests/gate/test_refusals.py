@@ -131,4 +131,4 @@ class Refusals(base.GateCase):
                       guest_lib.LOGIN_TIMEOUT, interval=3)
         traces = self.traces(guest)
         self.remove_server(guest.id)
-        traces.wait_for_none(self.cloud, self.host)
+        traces.wait_for_none(self.host, self.cloud)

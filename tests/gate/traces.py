@@ -93,16 +93,22 @@ class Traces:
                 *(f'allocation: on {provider} {held["resources"]}'
                   for provider, held in allocations.items())]
 
-    def wait_for_none(self, cloud: openstack.connection.Connection,
-                      host: XenHost, timeout: float = 90) -> None:
+    def wait_for_none(
+        self, host: XenHost,
+        cloud: openstack.connection.Connection | None = None,
+        timeout: float = 90,
+    ) -> None:
         """Wait until there are none; some go a little after the server.
 
+        :param cloud: look there too.
         :raises util.LabError: with those that stay.
         """
         left: list[str] = []
 
         def none() -> bool:
-            left[:] = [*self.on_host(host), *self.in_cloud(cloud)]
+            left[:] = self.on_host(host)
+            if cloud:
+                left.extend(self.in_cloud(cloud))
             return not left
 
         try:

@@ -67,10 +67,11 @@ class Resilience(base.GateCase):
         Cloud().wait_compute(self.host.name, compute.START_TIMEOUT, begin)
         self.assertNotEqual(pid, self.compute_pid())
 
-        def settled() -> str | None:
+        def settled() -> str:
             server = guest.server()
-            return (server.status if server.status in ('ERROR', 'ACTIVE')
-                    and not server.task_state else None)
+            done = (server.status in ('ERROR', 'ACTIVE')
+                    and not server.task_state)
+            return str(server.status) if done else ''
 
         status = util.wait_for(f'what became of {guest.name}', settled,
                                guest_lib.ACTIVE_TIMEOUT, interval=1)
@@ -87,4 +88,4 @@ class Resilience(base.GateCase):
         """Deleted, it leaves nothing."""
         traces = self.traces(guest)
         self.remove_server(guest.id)
-        traces.wait_for_none(self.cloud, self.host)
+        traces.wait_for_none(self.host, self.cloud)

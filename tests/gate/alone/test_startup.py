@@ -79,6 +79,7 @@ class Startup(base.GateCase):
             lines = logs[name].splitlines()
             told = [line for line in lines
                     if all(fragment in line for fragment in fragments)]
-            self.assertTrue(told, (name, lines[-20:]))
+            end = '\n'.join([name, *lines[-20:]])
+            self.assertTrue(told, end)
             self.assertIn(lines[-1], {'exit status: 1', 'exit status: 2'},
-                          (name, lines[-20:]))
+                          end)
