@@ -4,6 +4,8 @@
 Use :class:`Cloud`; the modules beside it are its parts.
 """
 
-from labkit.cloud.cloud import GUEST_KEY, Cloud, Row
+from labkit.cloud.cloud import GUEST_KEY
+from labkit.cloud.cloud import Cloud
+from labkit.cloud.cloud import Row
 
 __all__ = ['GUEST_KEY', 'Cloud', 'Row']

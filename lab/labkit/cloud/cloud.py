@@ -3,19 +3,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence
 import dataclasses
 import datetime
+import functools
 import http.client
 import os
 import pathlib
 import re
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
 
-from labkit import config, network, util
-from labkit.cloud import (content, database, install, rest, services,
-                          settings, switch)
+from labkit import config
+from labkit import network
+from labkit import util
+from labkit.cloud import content
+from labkit.cloud import database
+from labkit.cloud import install
+from labkit.cloud import rest
+from labkit.cloud import services
+from labkit.cloud import settings
+from labkit.cloud import switch
 
 #: Written when a new lab's cloud has all its content.
 _COMPLETE = settings.LIB / 'complete'
@@ -61,23 +70,25 @@ class Cloud:
         """Start the cloud and wait until all of it serves.
 
         A new lab gets empty databases, users, endpoints, flavors and its
-        network; otherwise the lab's data is used as it was left. What runs
-        already is stopped first.
+        network; otherwise the lab's data is used as it was left. Nothing is
+        done if all of it runs; if only some does, that is stopped first.
 
         :raises util.LabError: a service did not come up; it names the log.
         """
         self.install()
         network.up()
+        if all(row.pid for row in self.status()) and _COMPLETE.exists():
+            return
         services.stop_all(self.venv)
         new = not _COMPLETE.exists()
         with util.step('openstack: databases and queues'):
             self._prepare(new)
             self._start_infrastructure(new)
-        begin = datetime.datetime.now(datetime.timezone.utc)
         with util.step('openstack: services'):
             self._start_services(new)
-        with util.step('openstack: agents'):
-            self._wait_alive(begin)
+        with util.step('openstack: network agents'):
+            self._start_agents(new)
+        _COMPLETE.touch()
 
     def _prepare(self, new: bool) -> None:
         """Write configuration and, for a new lab, lay the data anew."""
@@ -127,16 +138,26 @@ class Cloud:
             service.start(self.venv)
         for service in apis:
             self._wait_serving(service)
-        services.wait_for_queues(self.venv, workers[0], 'q-plugin',
-                                 'q-reports-plugin')
+        services.wait_for_queues(
+            self.venv, workers, 'conductor', 'scheduler', 'q-plugin',
+            'q-reports-plugin')
+        util.wait_for('console proxy', functools.partial(
+            rest.listening, config.CONTROLLER_IP, 6080), 60, config.LOGS)
+
+    def _start_agents(self, new: bool) -> None:
+        """Start the network agents and, for a new lab, give them work."""
+        client = rest.Client()
+        begin = datetime.datetime.now(datetime.UTC)
         for service in services.agents(self.venv):
             service.start(self.venv)
         if new:
-            content.create_network(client)
             content.create_flavors(client)
             content.create_keypair(
                 client, GUEST_KEY.with_suffix('.pub').read_text())
-            _COMPLETE.touch()
+            network = content.create_network(client)
+        self._wait_agents(begin)
+        if new:
+            content.serve_dhcp(client, network)
 
     def _wait_serving(self, service: services.Service) -> None:
         def serves() -> bool:
@@ -155,36 +176,21 @@ class Cloud:
             return rest.listening(config.CONTROLLER_IP, 5672)
         util.wait_for('RabbitMQ', serves, 90, rabbitmq.log, interval=0.2)
 
-    def _wait_alive(self, since: datetime.datetime) -> None:
-        """Wait until what works behind the APIs has reported for duty."""
+    def _wait_agents(self, since: datetime.datetime) -> None:
+        """Wait until the network agents have reported since then."""
         client = rest.Client()
-        processes = {one.name: one for one in (
-            *services.workers(self.venv), *services.agents(self.venv))}
-
-        def fresh(stamp: str | None) -> bool:
-            return bool(stamp) and datetime.datetime.fromisoformat(
-                stamp).replace(tzinfo=datetime.timezone.utc) >= since
+        agents = {one.name: one for one in services.agents(self.venv)}
 
         def alive() -> bool:
-            for service in processes.values():
+            for service in agents.values():
                 service.check()
-            seen = {one['binary'] for one in client.call(
-                'GET', 'compute', '/os-services')['services']
-                if fresh(one['updated_at'])}
-            seen |= {one['binary'] for one in client.call(
-                'GET', 'network', '/v2.0/agents')['agents']
-                if fresh(one['heartbeat_timestamp'])}
-            return {'nova-conductor', 'nova-scheduler', 'neutron-dhcp-agent',
-                    'neutron-metadata-agent',
-                    'neutron-openvswitch-agent'} <= seen
-        util.wait_for('conductor, scheduler and network agents', alive, 120,
-                      config.LOGS, interval=0.5)
-        proxy = processes['nova-novncproxy']
-
-        def serves() -> bool:
-            proxy.check()
-            return rest.listening(config.CONTROLLER_IP, 6080)
-        util.wait_for('console proxy', serves, 60, proxy.log)
+            seen = client.call('GET', 'network', '/v2.0/agents'
+                                                 '?host=controller')
+            return set(agents) == {
+                one['binary'] for one in seen['agents']
+                if _reported(one['heartbeat_timestamp'], since)}
+        util.wait_for('network agents', alive, 120,
+                      agents['neutron-openvswitch-agent'].log)
 
     def stop(self) -> None:
         """Stop the cloud; its data stays for the next start."""
@@ -194,8 +200,8 @@ class Cloud:
         """One row for each process the cloud should have."""
         processes = [
             ('mariadb', database.PIDFILE, database.LOG),
-            *((pidfile.stem, pidfile, config.LOGS / f'{pidfile.stem}.log')
-              for pidfile in switch.pidfiles()),
+            *((pidfile.stem, pidfile, log)
+              for pidfile, log in switch.processes()),
             *((one.name, one.pidfile, one.log)
               for one in (*services.infrastructure(),
                           *services.openstack(self.venv))),
@@ -300,12 +306,6 @@ class Cloud:
         """
         client = self.client()
 
-        def reported(stamp: str | None) -> bool:
-            if not stamp or not since:
-                return bool(stamp)
-            return datetime.datetime.fromisoformat(stamp).replace(
-                tzinfo=datetime.timezone.utc) >= since
-
         def ready() -> bool:
             if hopeless:
                 hopeless()
@@ -316,14 +316,17 @@ class Cloud:
                 'GET', 'network', '/v2.0/agents?binary='
                 f'neutron-openvswitch-agent&host={host}')['agents']
             if not (computes and computes[0]['state'] == 'up'
-                    and reported(computes[0]['updated_at'])
+                    and _reported(computes[0]['updated_at'], since)
                     and agents and agents[0]['alive']
-                    and reported(agents[0]['heartbeat_timestamp'])):
+                    and _reported(agents[0]['heartbeat_timestamp'],
+                                  since)):
                 return False
-            hypervisors = client.call(
-                'GET', 'compute', '/os-hypervisors/detail')['hypervisors']
-            return any(one['service']['host'] == host
-                       for one in hypervisors)
+            # Not the details: for those Nova asks the host its uptime.
+            known = client.call('GET', 'compute',
+                                '/os-hypervisors')['hypervisors']
+            return any(
+                one['hypervisor_hostname'].partition('.')[0] == host
+                for one in known)
         util.wait_for(f'{host} as a hypervisor', ready, timeout,
                       config.LOGS / 'nova-conductor.log', interval=1)
 
@@ -344,7 +347,7 @@ class Cloud:
         """
         known = {
             **settings.values(self.venv),
-            'workspace': str(TEMPEST),
+            'workspace': str(settings.TEMPEST),
             'image': image,
             'image_alt': image_alt or image,
             'flavor': content.FLAVORS[flavor][0],
@@ -354,18 +357,24 @@ class Cloud:
             'hosts': str(hosts),
         }
         settings.write_private(
-            TEMPEST / 'etc/tempest.conf', settings.render_one(
+            settings.TEMPEST / 'etc/tempest.conf', settings.render_one(
                 settings.TEMPLATES / 'tempest.conf', known))
-        return TEMPEST
+        return settings.TEMPEST
 
     def tempest(self, argv: Sequence[str]) -> int:
         """Run ``tempest run`` with these arguments; returns its status."""
         return self.execute(
             [f'{self.venv}/bin/tempest', 'run', '--config-file',
-             str(TEMPEST / 'etc/tempest.conf'), *argv], cwd=TEMPEST)
+             str(settings.TEMPEST / 'etc/tempest.conf'), *argv],
+            cwd=settings.TEMPEST)
 
 
-TEMPEST = settings.TEMPEST
+def _reported(stamp: str | None, since: datetime.datetime | None) -> bool:
+    """Whether a service's time stamp (UTC) is there, and not older."""
+    if not stamp or not since:
+        return bool(stamp)
+    return datetime.datetime.fromisoformat(stamp).replace(
+        tzinfo=datetime.UTC) >= since
 
 
 def _memory_of_sessions() -> dict[int, int]:

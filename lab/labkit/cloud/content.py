@@ -8,8 +8,11 @@ import os
 import pathlib
 import secrets
 
-from labkit import config, util
-from labkit.cloud import install, rest, settings
+from labkit import config
+from labkit import util
+from labkit.cloud import install
+from labkit.cloud import rest
+from labkit.cloud import settings
 
 #: Name: (id, memory in MiB, vCPUs, disk in GiB, extra specs). The first
 #: two have the ids that devstack made customary.
@@ -82,8 +85,11 @@ def create_identity(client: rest.Client) -> None:
                 'region_id': settings.REGION})
 
 
-def create_network(client: rest.Client) -> None:
-    """Make lab-net, and let ssh and ping into the admin's servers."""
+def create_network(client: rest.Client) -> str:
+    """Make lab-net, and let ssh and ping into the admin's servers.
+
+    :returns: the network's id.
+    """
     network = client.call('POST', 'network', '/v2.0/networks', {'network': {
         'name': config.LAB_NET, 'shared': True,
         'provider:network_type': 'flat',
@@ -102,6 +108,24 @@ def create_network(client: rest.Client) -> None:
             'security_group_rule': {
                 'security_group_id': group, 'direction': 'ingress',
                 'ethertype': 'IPv4', **rule}})
+    return network
+
+
+def serve_dhcp(client: rest.Client, network: str) -> None:
+    """Have the DHCP agent serve a network before its first server."""
+    agents = client.call('GET', 'network', '/v2.0/agents?binary='
+                                           'neutron-dhcp-agent')['agents']
+    client.call('POST', 'network',
+                f'/v2.0/agents/{agents[0]["id"]}/dhcp-networks',
+                {'network_id': network})
+
+    def active() -> bool:
+        ports = client.call(
+            'GET', 'network', f'/v2.0/ports?network_id={network}'
+            '&device_owner=network:dhcp')['ports']
+        return any(port['status'] == 'ACTIVE' for port in ports)
+    util.wait_for('DHCP on the network', active, 60,
+                  config.LOGS / 'neutron-dhcp-agent.log')
 
 
 def create_flavors(client: rest.Client) -> None:

@@ -7,17 +7,21 @@ directory right after the migrations, before any user or secret is in it.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import concurrent.futures
 import os
 import pathlib
 import shutil
-from collections.abc import Sequence
 
-from labkit import config, util
-from labkit.cloud import install, settings
+from labkit import config
+from labkit import util
+from labkit.cloud import install
+from labkit.cloud import settings
 
 PIDFILE = config.RUN / 'mariadb.pid'
 LOG = config.LOGS / 'mariadb.log'
+#: How many saved data directories stay in the cache.
+_KEPT = 3
 #: Cell URLs are templates: each service fills in its own user and password.
 #: Thus the cells are part of the cached schemas.
 _CELL0_URL = ('{scheme}://{username}:{password}@{hostname}:{port}/nova_cell0'
@@ -125,9 +129,18 @@ def _build(venv: pathlib.Path, saved: pathlib.Path) -> None:
         partial = work / 'mysql.tar'
         util.run(['tar', '-C', datadir, '-cf', partial, '.'])
         partial.replace(saved)
+        _forget_old()
     finally:
         util.stop(pidfile, grace=60)
         shutil.rmtree(work, ignore_errors=True)
+
+
+def _forget_old() -> None:
+    """Keep the newest few of the saved data directories."""
+    saved = sorted(config.CACHE.glob('schemas-*.tar'),
+                   key=lambda path: path.stat().st_mtime)
+    for path in saved[:-_KEPT]:
+        path.unlink()
 
 
 def _migrate(venv: pathlib.Path, etc: pathlib.Path) -> None:

@@ -7,16 +7,16 @@ import hashlib
 import os
 import pathlib
 import shutil
-import sys
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 from labkit.cloud import settings
 
 DEBIAN_PACKAGES = (
     'conntrack', 'dnsmasq-base', 'gcc', 'haproxy', 'iproute2',
     'iputils-ping', 'libc6-dev', 'mariadb-server', 'memcached',
-    'openvswitch-switch', 'procps', 'python3-dev', 'python3-venv',
-    'rabbitmq-server', 'util-linux')
+    'openssh-client', 'openvswitch-switch', 'procps', 'python3-dev',
+    'python3-venv', 'rabbitmq-server', 'util-linux')
 #: uwsgi is the only one to be compiled here. A service to come (cinder)
 #: is a name more.
 PYTHON_PACKAGES = (
@@ -104,12 +104,15 @@ def _novnc() -> None:
     log = config.LOGS / 'openstack-install.log'
     work = config.CACHE / f'novnc-{os.getpid()}'
     work.mkdir(parents=True)
+    download = ['apt-get', '-q', 'download', 'novnc']
     try:
-        util.run(['apt-get', '-q', 'download', 'novnc'], cwd=work, log=log)
+        if util.run(download, cwd=work, log=log, check=False).returncode:
+            util.run(['apt-get', '-q', 'update'], timeout=300, log=log)
+            util.run(download, cwd=work, log=log)
         for deb in work.glob('*.deb'):
             util.run(['dpkg-deb', '-x', deb, work / 'root'], log=log)
         (work / 'root/usr/share/novnc').rename(pages)
     except (util.LabError, OSError) as error:
-        print(f'noVNC pages not installed: {error}', file=sys.stderr)
+        util.say(f'no pages of noVNC, the proxy works without: {error}')
     finally:
         shutil.rmtree(work)

@@ -8,17 +8,22 @@ Everything else should use openstacksdk inside the namespace.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import ctypes
+import functools
+import http
 import http.client
 import json
 import os
 import socket
+from typing import IO
+from typing import Any
 import urllib.parse
-from collections.abc import Iterator, Mapping
-from typing import IO, Any
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 from labkit.cloud import settings
 
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
@@ -94,33 +99,33 @@ class Client:
     A new one is cheap; its token is fetched at the first call.
     """
 
-    def __init__(self) -> None:
-        self._token: str | None = None
-        self._project: str | None = None
-
-    def _authenticate(self) -> None:
+    @functools.cached_property
+    def _login(self) -> tuple[str, str]:
+        """A token, and the id of the project it is for."""
         domain = {'name': 'Default'}
         password = {'user': {
             'name': 'admin', 'domain': domain,
             'password': settings.load_secrets()['admin']}}
-        status, headers, body = request(
-            'POST', settings.ENDPOINTS['identity'] + '/auth/tokens',
-            {'auth': {
-                'identity': {'methods': ['password'], 'password': password},
-                'scope': {'project': {'name': 'admin', 'domain': domain}}}})
-        if status != 201:
+        try:
+            status, headers, body = request(
+                'POST', settings.ENDPOINTS['identity'] + '/auth/tokens',
+                {'auth': {
+                    'identity': {'methods': ['password'],
+                                 'password': password},
+                    'scope': {'project': {'name': 'admin',
+                                          'domain': domain}}}})
+        except (OSError, http.client.HTTPException) as error:
+            raise util.LabError(f'keystone does not answer: {error}',
+                                _log('identity')) from error
+        if status != http.HTTPStatus.CREATED:
             raise util.LabError(f'keystone refused the admin: {status}',
-                                config.LOGS / 'keystone.log')
-        self._token = headers['X-Subject-Token']
-        self._project = body['token']['project']['id']
+                                _log('identity'))
+        return headers['X-Subject-Token'], body['token']['project']['id']
 
     @property
     def project(self) -> str:
         """Id of the admin's project."""
-        if self._project is None:
-            self._authenticate()
-        assert self._project is not None
-        return self._project
+        return self._login[1]
 
     def call(self, method: str, service: str, path: str,
              body: Mapping[str, Any] | None = None) -> Any:
@@ -145,13 +150,10 @@ class Client:
 
     def _send(self, method: str, service: str, path: str, body: Any,
               headers: Mapping[str, str], timeout: float) -> Any:
-        if self._token is None:
-            self._authenticate()
-        assert self._token is not None
         try:
             status, _, answer = request(
                 method, settings.ENDPOINTS[service] + path, body,
-                headers={'X-Auth-Token': self._token,
+                headers={'X-Auth-Token': self._login[0],
                          'OpenStack-API-Version': f'compute {_NOVA_VERSION}',
                          **headers}, timeout=timeout)
         except (OSError, http.client.HTTPException) as error:

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from collections.abc import Sequence
 import concurrent.futures
 import dataclasses
 import os
@@ -10,11 +12,14 @@ import pathlib
 import shutil
 import signal
 import time
-from collections.abc import Mapping, Sequence
 from typing import Any
 
-from labkit import config, util
-from labkit.cloud import database, install, settings, switch
+from labkit import config
+from labkit import util
+from labkit.cloud import database
+from labkit.cloud import install
+from labkit.cloud import settings
+from labkit.cloud import switch
 
 #: Seconds a service may take to end when asked.
 _GRACE = 3
@@ -192,14 +197,20 @@ def agents(venv: pathlib.Path) -> list[Service]:
     ]
 
 
-def wait_for_queues(venv: pathlib.Path, service: Service,
+def wait_for_queues(venv: pathlib.Path, listeners: Sequence[Service],
                     *queues: str) -> None:
-    """Wait until a service listens on its RabbitMQ queues."""
-    util.run([venv / 'bin/python', _WAIT_FOR_QUEUES, '90', *queues],
-             netns=True, log=service.log, env={
-                 **install.environment(venv),
-                 'TRANSPORT_URL': settings.values(venv)['transport_url']})
-    service.check()
+    """Wait until services listen on their RabbitMQ queues.
+
+    :raises util.LabError: they do not, or one of them ended.
+    """
+    try:
+        util.run([venv / 'bin/python', _WAIT_FOR_QUEUES, '90', *queues],
+                 netns=True, env={
+                     **install.environment(venv),
+                     'TRANSPORT_URL': settings.values(venv)['transport_url']})
+    finally:
+        for service in listeners:
+            service.check()
 
 
 def openstack(venv: pathlib.Path) -> list[Service]:
@@ -211,9 +222,8 @@ def stop_all(venv: pathlib.Path) -> None:
     """End every process of the cloud, and what the DHCP agent left."""
     _stop([service.pidfile for service in openstack(venv)], _GRACE)
     _remove_dhcp_namespaces()
-    _stop([service.pidfile for service in infrastructure()]
-          + switch.pidfiles()[:1], _GRACE)
-    _stop(switch.pidfiles()[1:], _GRACE)
+    switch.stop()
+    _stop([service.pidfile for service in infrastructure()], _GRACE)
     util.stop(database.PIDFILE, _DATABASE_GRACE)
 
 

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 import os
 import pathlib
 import secrets
 import string
-from collections.abc import Mapping
 
 from labkit import config
 
@@ -96,6 +96,7 @@ def values(venv: pathlib.Path) -> dict[str, str]:
         'region': REGION,
         'physnet': config.PHYSNET,
         'data_bridge': config.DATA_BRIDGE,
+        'etc': str(ETC),
         'lib': str(LIB),
         'log': str(config.LOGS),
         'venv': str(venv),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import pathlib
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 from labkit.cloud import settings
 
 _DATABASE = settings.LIB / 'openvswitch/conf.db'
@@ -85,6 +86,18 @@ def attach_host(number: int) -> None:
           config.tap(number, 'd'))
 
 
-def pidfiles() -> list[pathlib.Path]:
-    """What :func:`start` started, in the order to stop."""
-    return [_PIDFILE, _DB_PIDFILE]
+def stop() -> None:
+    """Stop the switch; its bridges and their devices go with it."""
+    pid = util.running(_PIDFILE)
+    if pid:
+        # Asked by signal only, it would leave its devices behind.
+        control = settings.OVS_RUNDIR / f'ovs-vswitchd.{pid}.ctl'
+        util.run(['ovs-appctl', '-t', control, 'exit', '--cleanup'],
+                 netns=True, check=False, timeout=10)
+        util.stop(_PIDFILE, grace=5)
+    util.stop(_DB_PIDFILE, grace=5)
+
+
+def processes() -> list[tuple[pathlib.Path, pathlib.Path]]:
+    """Pid file and log of each process of the switch."""
+    return [(_PIDFILE, _LOG), (_DB_PIDFILE, _DB_LOG)]
