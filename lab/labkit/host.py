@@ -384,7 +384,7 @@ class XenHost:
                    log=config.LOGS / f'{self.name}-ssh.log',
                    pidfile=self._ssh_pidfile, netns=True)
         util.wait_for(f'ssh connection to {self.name}',
-                      self._ssh_socket.exists, 30)
+                      self._ssh_socket.exists, 60)
 
     def _settle(self) -> None:
         """Wait for the end of dom0's boot, and look whether it is whole."""
