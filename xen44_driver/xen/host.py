@@ -98,7 +98,7 @@ class Host:
         self._connection = Connection(uri, self._mailbox.put)
         self._cache = cache.StateCache()
         self._dispatcher: threading.Thread | None = None
-        # The session whose domains connect() learnt of.
+        # The session in which all domains were asked for.
         self._seen: Session | None = None
         # Facts of the host that hold as long as the session does.
         self._facts: tuple[Session, dict[str, Any]] | None = None
@@ -113,8 +113,9 @@ class Host:
 
         :raises ConnectionFailed: libvirt cannot be reached now.
         """
-        self._seen = self._connection.session()
+        session = self._connection.session()
         self._refresh()
+        self._seen = session
         if self._dispatcher is None:
             self._dispatcher = threads.start(self._dispatch, 'xen-events')
 
@@ -304,6 +305,12 @@ class Host:
                 records.append(self._ask_state(session, domain))
             except errors.DomainNotFound:
                 continue  # it went while we asked
+            except errors.OperationFailed as error:
+                # One that cannot tell does not keep us from the others.
+                LOG.warning('%s', error)
+                uuid = domain.UUIDString()
+                records.append(self._cache.get(uuid) or DomainRecord(
+                    uuid=uuid, name=domain.name(), state=DomainState.NOSTATE))
         return records
 
     def _ask_state(self, session: Session, domain: Any) -> DomainRecord:
@@ -368,48 +375,45 @@ class Host:
             message = self._mailbox.get(delay)
             if self._closing:
                 return
-            match message:
-                case Opened():
-                    delay = None
-                    if message.session is not self._seen:
-                        self._guarded(self._catch_up)
-                case Closed():
-                    LOG.warning('The connection to libvirt at %s closed: %s',
-                                self.uri, message.reason)
-                    delay = _RETRY_FIRST
-                case Lifecycle():
-                    self._guarded(self._handle, message)
-                case None:
-                    delay = self._retry(delay or _RETRY_FIRST)
+            try:
+                delay = self._take(message, delay)
+            except Exception as error:
+                # The thread has to live, and the cache has to become true
+                # again, whatever it was: so ask for everything.
+                delay = (_RETRY_FIRST if delay is None
+                         else min(delay * 2, _RETRY_LAST))
+                self._seen = None
+                LOG.warning(
+                    '%s; next attempt in %d s', error, delay,
+                    exc_info=not isinstance(error, errors.XenError))
 
-    def _retry(self, delay: float) -> float | None:
-        """Try to connect once; the seconds until the next attempt."""
-        try:
-            # If it works, Opened is in the mailbox.
-            self._connection.session()
-        except errors.ConnectionFailed as error:
-            delay = min(delay * 2, _RETRY_LAST)
-            LOG.warning('%s; next attempt in %d s', error, delay)
-            return delay
-        return None
+    def _take(self, message: Message | None,
+              delay: float | None) -> float | None:
+        """Take one message; None is the end of a delay.
 
-    def _guarded(self, function: Callable[..., None], *args: Any) -> None:
-        """Keep the thread alive, whatever one message does."""
-        try:
-            function(*args)
-        except errors.XenError as error:
-            # The next session starts with asking for everything.
-            if not self._closing:
-                LOG.warning('A domain\'s state could not be asked: %s', error)
-        except Exception:
-            LOG.exception('An event of libvirt could not be handled')
+        :returns: the next delay in seconds; None waits for ever.
+        """
+        match message:
+            case Lifecycle():
+                self._handle(message)
+                return delay
+            case Closed():
+                LOG.warning('The connection to libvirt at %s closed: %s',
+                            self.uri, message.reason)
+                return _RETRY_FIRST
+            case Opened() | None:
+                self._catch_up(self._connection.session())
+                return None
 
-    def _catch_up(self) -> None:
+    def _catch_up(self, session: Session) -> None:
         """Tell what happened while there was no connection."""
+        if session is self._seen:
+            return
         for uuid, before in self._refresh().items():
             after = self._cache.get(uuid)
             for kind in events.between(before, after):
                 self._tell(uuid, kind, after, before)
+        self._seen = session
 
     def _handle(self, message: Lifecycle) -> None:
         kind = events.kind_of(message.event, message.detail)

@@ -97,6 +97,15 @@ class ConnectTest(HostTestCase):
         self.assertRaises(errors.ConnectionFailed, self.host.connect)
         self.assertFalse(self.libvirt.connections[0].open)
 
+    def test_a_domain_that_cannot_tell(self):
+        guests = self.libvirt.add(1), self.libvirt.add(2)
+        # dom0 is not asked.
+        self.libvirt.fail['state'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR)
+        self.host.connect()
+        self.assertEqual({guests[0].uuid: DomainState.NOSTATE,
+                          guests[1].uuid: RUNNING}, self.host.states())
+
     def test_closed_for_good(self):
         self.host.connect()
         self.host.close()
@@ -238,10 +247,12 @@ class EventTest(HostTestCase):
                 self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
             self.wait_until(lambda: broken.call_count == 2)
 
-    def test_a_failing_question_is_not_the_end(self):
+    def test_a_failing_question_is_asked_again(self):
+        self.libvirt.stop(self.guest)
         self.libvirt.fail['state'] = fake.error(libvirt.VIR_ERR_INTERNAL_ERROR)
-        self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
-        self.assertEqual([], self.settle())
+        self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
+                         self.next_event())
 
 
 class ReconnectTest(HostTestCase):
@@ -299,6 +310,15 @@ class ReconnectTest(HostTestCase):
         guest.destroy()
         self.assertIs(SHUTDOWN, self.host.state(self.guest.uuid))
 
+    def test_anything_unforeseen_is_not_the_end(self):
+        with mock.patch.object(self.host, '_refresh',
+                               side_effect=ZeroDivisionError) as refresh:
+            self.libvirt.drop()
+            self.libvirt.stop(self.guest)
+            self.wait_until(lambda: refresh.call_count > 2)
+        self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
+                         self.next_event())
+
     def test_calls_while_there_is_none(self):
         self.libvirt.down = fake.error(libvirt.VIR_ERR_SYSTEM_ERROR,
                                        'Connection refused',
@@ -355,6 +375,7 @@ class GuestTest(HostTestCase):
         self.assertEqual([], self.libvirt.calls)
 
     def test_a_late_answer_does_not_undo_a_start(self):
+        self.settle()  # or the dispatcher would be the one who asks
         answer = fake.Domain.state
         starts = [self.guest.start]
 

@@ -40,8 +40,9 @@ class SpecTest(base.BaseTestCase):
         direct = PVH.boot
         self.refused('boot.kernel', direct, kernel='vmlinuz')
         self.refused('boot.kernel', direct, kernel='/a/../b')
+        self.refused('boot.kernel', direct, kernel='/a ')
         self.refused('boot.ramdisk', direct, ramdisk='')
-        for cmdline in ('', ' ', ' a', 'a\nb', 'a\x00'):
+        for cmdline in ('', ' ', 'a\nb', 'a\x00'):
             self.refused('boot.cmdline', direct, cmdline=cmdline)
         self.refused('boot.loader', PV.boot, loader='grub')
         self.refused('boot.firmware', HVM.boot, firmware='ovmf')

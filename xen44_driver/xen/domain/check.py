@@ -23,12 +23,11 @@ def one_line(text: str) -> str:
 
 
 def line(field: str, value: str) -> None:
-    """Require one non-empty line of text that XML can carry."""
-    if (not value.strip() or value != value.strip()
-            or _NOT_XML.search(value) or _CONTROL.search(value)):
-        raise errors.SpecError(
-            field, value, 'one line of text, not empty, without control '
-            'characters and without spaces around it')
+    """Require one line of text, not blank, that XML can carry."""
+    if (not value.strip() or _NOT_XML.search(value)
+            or _CONTROL.search(value)):
+        raise errors.SpecError(field, value, 'one line of text, not blank, '
+                               'without control characters')
 
 
 def path(field: str, value: str, without: str = '') -> None:
@@ -38,7 +37,8 @@ def path(field: str, value: str, without: str = '') -> None:
     """
     line(field, value)
     bad = [char for char in without if char in value]
-    if not value.startswith('/') or '..' in value.split('/') or bad:
+    if (not value.startswith('/') or '..' in value.split('/')
+            or value != value.rstrip() or bad):
         no = f' or {without!r}' if without else ''
         raise errors.SpecError(field, value,
                                f'an absolute path without ".."{no}')

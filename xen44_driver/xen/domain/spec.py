@@ -130,8 +130,7 @@ class Disk:
     @property
     def emulated_in_hvm(self) -> bool:
         """Whether an HVM guest gets it as an emulated disk as well."""
-        return self.target[-1] in 'abcd' and len(self.target.removeprefix(
-            'xvd').removeprefix('hd')) == 1
+        return re.fullmatch(r'(xvd|hd)[a-d]', self.target) is not None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
