@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What functional tests share: the doubles around real Nova."""
+
+import io
+import os
+import subprocess
+import sysconfig
+
+import fixtures
+import os_vif
+
+from tests.functional import fakelibvirt
+from xen44_driver import loader
+from xen44_driver import privsep
+
+#: Nova's wheel brings it.
+API_PASTE = os.path.join(
+    sysconfig.get_path('data'), 'etc', 'nova', 'api-paste.ini')
+
+IMAGE_SIZE = 1024 * 1024
+
+#: Begins as a Linux bzImage does.
+BZIMAGE = bytes(0x202) + b'HdrS' + bytes(4096)
+
+
+class DriverFixture(fixtures.Fixture):
+    """Everything below the driver: libvirt, os-vif, root's powers, disks.
+
+    :param test: a nova test case
+    :ivar host: the Xen host (:class:`fakelibvirt.XenHost`)
+    :ivar plugged: ids of the ports that are plugged
+    :ivar console_logs: where xenconsoled would write
+    """
+
+    def __init__(self, test) -> None:
+        super().__init__()
+        self._test = test
+        self.plugged: list[str] = []
+
+    def _setUp(self):
+        # A .pth does it where the package is installed.
+        loader.install()
+        self.host = self.useFixture(fakelibvirt.FakeLibvirtFixture()).host
+        self.instances = self.useFixture(fixtures.TempDir()).path
+        self.console_logs = self.useFixture(fixtures.TempDir()).path
+        boot = self.useFixture(fixtures.TempDir()).path
+        for name in ('pv', 'pvh'):
+            with open(os.path.join(boot, name), 'wb') as file:
+                file.write(b'grub')
+        flags = self._test.flags
+        flags(instances_path=self.instances)
+        flags(console_log_dir=self.console_logs, group='xen44')
+        flags(pv_loader=os.path.join(boot, 'pv'),
+              pvh_loader=os.path.join(boot, 'pvh'), group='xen44_x86_64')
+        flags(mkisofs_cmd=self._fake_mkisofs(boot))
+        self.useFixture(fixtures.MockPatchObject(
+            privsep.sys_admin_pctxt, 'client_mode', False))
+        os_vif.initialize()
+        self.useFixture(fixtures.MonkeyPatch('os_vif.plug', self._plug))
+        self.useFixture(fixtures.MonkeyPatch('os_vif.unplug', self._unplug))
+
+    @staticmethod
+    def _fake_mkisofs(directory):
+        """A program that puts the names of a config drive's files in it."""
+        path = os.path.join(directory, 'mkisofs')
+        with open(path, 'w') as script:
+            script.write('#!/bin/sh\n'
+                         'out=$2\n'
+                         'for tree; do :; done\n'
+                         'find "$tree" -type f > "$out"\n')
+        os.chmod(path, 0o700)
+        return path
+
+    def _plug(self, vif, instance):
+        if vif.id not in self.plugged:
+            self.plugged.append(vif.id)
+
+    def _unplug(self, vif, instance):
+        if vif.id in self.plugged:
+            self.plugged.remove(vif.id)
+
+    def write_console(self, name, text):
+        """Write to a guest's Xen console."""
+        path = os.path.join(self.console_logs, f'guest-{name}.log')
+        with open(path, 'a') as log:
+            log.write(text)
+
+    def files(self):
+        """Every file of every instance, relative to instances_path."""
+        return sorted(
+            os.path.relpath(os.path.join(directory, name), self.instances)
+            for directory, _dirs, names in os.walk(self.instances)
+            for name in names
+            if os.path.basename(directory) not in ('_base', 'locks'))
+
+    def assert_nothing_left(self):
+        """No domain, no file, no port, no console log."""
+        self._test.assertEqual({}, self.host.domains)
+        self._test.assertEqual([], self.files())
+        self._test.assertEqual([], self.plugged)
+        self._test.assertEqual([], os.listdir(self.console_logs))
+
+
+def raw_image(content=b'', size=IMAGE_SIZE):
+    """A raw disk image."""
+    return content + bytes(size - len(content))
+
+
+def qcow2_image(size, directory, *, backing=None):
+    """A qcow2 image made by qemu-img.
+
+    :param size: of its disk, for qemu-img (``'2G'``)
+    :param directory: where it may be made
+    :param backing: a file it claims to be based on
+    """
+    path = os.path.join(directory, 'image.qcow2')
+    options = ['-b', backing, '-F', 'raw', '-u'] if backing else []
+    subprocess.run(
+        ['qemu-img', 'create', '-q', '-f', 'qcow2', *options, path, size],
+        check=True)
+    with open(path, 'rb') as image:
+        return image.read()
+
+
+def create_image(glance, data, *, disk_format='raw',
+                 container_format='bare', **properties):
+    """Put an image into nova's double of Glance.
+
+    :returns: its id
+    """
+    image = {
+        'name': 'test', 'disk_format': disk_format,
+        'container_format': container_format, 'size': len(data),
+        'status': 'active', 'min_ram': 0, 'min_disk': 0,
+        'is_public': True, 'visibility': 'public', 'deleted': False,
+        'deleted_at': None, 'protected': False, 'tags': [],
+        'properties': properties,
+    }
+    return glance.create(None, image, io.BytesIO(data))['id']

@@ -1,0 +1,397 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A double of libvirt's Python binding, with one Xen host behind it.
+
+It knows what ``xen44_driver.xen`` calls, and tells what real Xen told (see
+the captured XML of tests/unit/xen): domains have states, ids that change at
+every start, and lifecycle events in libxl's odd order. It is no judge of
+domain XML; tests/unit/xen asks libvirt's own schema for that.
+"""
+
+import contextlib
+import itertools
+import queue
+import threading
+import uuid
+import xml.etree.ElementTree as ElementTree
+
+import fixtures
+import libvirt
+
+CAPABILITIES = """
+<capabilities>
+  <host>
+    <cpu>
+      <arch>x86_64</arch>
+      <model>pentium-v1</model>
+      <topology sockets='1' dies='1' clusters='1' cores='8' threads='2'/>
+      <feature name='pni'/><feature name='sse2'/><feature name='aes'/>
+      <feature name='svm'/>
+    </cpu>
+    <migration_features><live/></migration_features>
+    <topology><cells num='1'><cell id='0'>
+      <memory unit='KiB'>67108864</memory>
+    </cell></cells></topology>
+  </host>
+  {guests}
+</capabilities>
+"""
+
+GUEST = """
+<guest><os_type>{os_type}</os_type>
+  <arch name='x86_64'><wordsize>64</wordsize>
+    <emulator>/usr/lib/xen/bin/qemu-system-i386</emulator>
+    <machine>{machine}</machine><domain type='xen'/>
+  </arch>
+</guest>
+"""
+
+DOMAIN_CAPABILITIES = """
+<domainCapabilities>
+  <domain>xen</domain><machine>{machine}</machine><arch>x86_64</arch>
+  <vcpu max='{max_vcpus}'/>
+  <os supported='yes'><loader supported='no'/></os>
+  <devices>
+    <disk supported='yes'><enum name='bus'>
+      <value>ide</value><value>scsi</value><value>xen</value>
+    </enum></disk>
+    <graphics supported='yes'><enum name='type'>
+      <value>vnc</value>
+    </enum></graphics>
+    <video supported='yes'><enum name='modelType'>
+      <value>vga</value><value>cirrus</value><value>xen</value>
+    </enum></video>
+  </devices>
+</domainCapabilities>
+"""
+
+#: machine -> (os_type, most vCPUs)
+MACHINES = {
+    'xenpv': ('xen', 512),
+    'xenpvh': ('xenpvh', 512),
+    'xenfv': ('hvm', 128),
+}
+
+
+def error(code: int, message: str) -> libvirt.libvirtError:
+    """An error as libvirt raises it."""
+    raised = libvirt.libvirtError(message)
+    raised.err = (code, libvirt.VIR_FROM_LIBXL, message, 2,
+                  None, None, None, -1, -1)
+    return raised
+
+
+class Domain:
+    """One domain; what the binding calls ``virDomain``."""
+
+    def __init__(self, host: 'XenHost', xml: str) -> None:
+        self._host = host
+        self.xml = xml
+        tree = ElementTree.fromstring(xml)
+        self._name = tree.findtext('name')
+        self._uuid = tree.findtext('uuid')
+        self._memory = int(tree.findtext('memory'))
+        self._vcpus = int(tree.findtext('vcpu'))
+        self.id = -1
+        self.running = libvirt.VIR_DOMAIN_SHUTOFF
+        self.reason = 0
+
+    def name(self):
+        return self._name
+
+    def UUIDString(self):
+        return self._uuid
+
+    def UUID(self):
+        return uuid.UUID(self._uuid).bytes
+
+    def ID(self):
+        return self.id
+
+    def isActive(self):
+        return int(self.id != -1)
+
+    def isPersistent(self):
+        return 1
+
+    def state(self, flags=0):
+        self._host.check(self)
+        return [self.running, self.reason]
+
+    def info(self):
+        kib = self._memory * 1024
+        return [self.running, kib, kib, self._vcpus, 12 * 10 ** 9]
+
+    def XMLDesc(self, flags=0):
+        self._host.check(self)
+        tree = ElementTree.fromstring(self.xml)
+        vnc = tree.find("devices/graphics[@type='vnc']")
+        if vnc is not None and self.isActive():
+            vnc.set('port', str(5900 + self.id))
+        return ElementTree.tostring(tree, encoding='unicode')
+
+    def create(self):
+        return self.createWithFlags(0)
+
+    def createWithFlags(self, flags=0):
+        self._host.check(self)
+        self._host.fail('create')
+        if self.isActive():
+            raise error(libvirt.VIR_ERR_OPERATION_INVALID,
+                        'domain is already running')
+        self.id = next(self._host.ids)
+        paused = flags & libvirt.VIR_DOMAIN_START_PAUSED
+        self.running = (libvirt.VIR_DOMAIN_PAUSED if paused
+                        else libvirt.VIR_DOMAIN_RUNNING)
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
+        return 0
+
+    def destroy(self):
+        return self.destroyFlags(0)
+
+    def destroyFlags(self, flags=0):
+        self._host.check(self)
+        self._host.fail('destroy')
+        self._need_running()
+        self._off(libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
+        return 0
+
+    def shutdown(self):
+        return self.shutdownFlags(0)
+
+    def shutdownFlags(self, flags=0):
+        self._host.check(self)
+        self._need_running()
+        if self._host.guests_obey:
+            self._off(libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
+        return 0
+
+    def reboot(self, flags=0):
+        self._need_running()
+        self.id = next(self._host.ids)
+        # libxl's order, and no event called REBOOT.
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        return 0
+
+    def suspend(self):
+        self._need_running()
+        self.running = libvirt.VIR_DOMAIN_PAUSED
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_SUSPENDED)
+        return 0
+
+    def resume(self):
+        self._need_running()
+        self.running = libvirt.VIR_DOMAIN_RUNNING
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_RESUMED)
+        return 0
+
+    def undefine(self):
+        return self.undefineFlags(0)
+
+    def undefineFlags(self, flags=0):
+        self._host.check(self)
+        self._host.domains.pop(self._uuid)
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
+        return 0
+
+    def _need_running(self):
+        if not self.isActive():
+            raise error(libvirt.VIR_ERR_OPERATION_INVALID,
+                        'domain is not running')
+
+    def _off(self, reason):
+        self.id = -1
+        self.running = libvirt.VIR_DOMAIN_SHUTOFF
+        self.reason = reason
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+
+
+class XenHost:
+    """A Xen host, and the ``virConnect`` to it.
+
+    :ivar machines: libvirt machines it offers
+    :ivar guests_obey: whether guests shut down when asked
+    :ivar failures: operation -> message it fails with from now on
+    """
+
+    def __init__(self):
+        self.domains = {}
+        self.ids = itertools.count(1)
+        self.machines = list(MACHINES)
+        self.guests_obey = True
+        self.failures = {}
+        self.xen_version = 4020000
+        self.libvirt_version = 11003000
+        self.up = True
+        self.close_callback = None
+        self._callbacks = {}
+        self._events = queue.SimpleQueue()
+        self._lock = threading.Lock()
+
+    # For tests
+
+    def fail(self, operation):
+        """Fail, where a test asked for it."""
+        if operation in self.failures:
+            raise error(libvirt.VIR_ERR_INTERNAL_ERROR,
+                        self.failures[operation])
+
+    def check(self, domain):
+        """Fail as libvirt does for a domain that is gone."""
+        if domain.UUIDString() not in self.domains:
+            raise error(libvirt.VIR_ERR_NO_DOMAIN, 'Domain not found')
+
+    def tell(self, domain, event, detail=0):
+        """Queue a lifecycle event; the event loop delivers it."""
+        self._events.put((domain, event, detail))
+
+    def run_events(self):
+        """One round of libvirt's event loop."""
+        with contextlib.suppress(queue.Empty):
+            domain, event, detail = self._events.get(timeout=0.02)
+            with self._lock:
+                callbacks = list(self._callbacks.values())
+            for callback, opaque in callbacks:
+                callback(self, domain, event, detail, opaque)
+
+    # virConnect
+
+    def getVersion(self):
+        return self.xen_version
+
+    def getLibVersion(self):
+        return self.libvirt_version
+
+    def getType(self):
+        return 'Xen'
+
+    def getURI(self):
+        return 'xen:///system'
+
+    def getHostname(self):
+        return 'xen1.test'
+
+    def getInfo(self):
+        # model, MiB, CPUs, MHz, NUMA nodes, sockets, cores, threads
+        return ['x86_64', 65536, 16, 2600, 1, 1, 8, 2]
+
+    def getFreeMemory(self):
+        return 60 * 1024 ** 3
+
+    def getCapabilities(self):
+        return CAPABILITIES.format(guests=''.join(
+            GUEST.format(os_type=MACHINES[machine][0], machine=machine)
+            for machine in self.machines))
+
+    def getDomainCapabilities(self, emulatorbin=None, arch=None,
+                              machine=None, virttype=None, flags=0):
+        if machine not in self.machines:
+            raise error(libvirt.VIR_ERR_INVALID_ARG, f'no {machine}')
+        return DOMAIN_CAPABILITIES.format(
+            machine=machine, max_vcpus=MACHINES[machine][1])
+
+    def listAllDomains(self, flags=0):
+        return [self._dom0(), *self.domains.values()]
+
+    def _dom0(self):
+        dom0 = Domain(self, '<domain><name>Domain-0</name>'
+                      '<uuid>00000000-0000-0000-0000-000000000000</uuid>'
+                      '<memory>2048</memory><vcpu>2</vcpu></domain>')
+        dom0.id = 0
+        dom0.running = libvirt.VIR_DOMAIN_RUNNING
+        dom0.state = lambda flags=0: [libvirt.VIR_DOMAIN_RUNNING, 0]
+        return dom0
+
+    def lookupByUUIDString(self, wanted):
+        if wanted not in self.domains:
+            raise error(libvirt.VIR_ERR_NO_DOMAIN, f'no domain {wanted}')
+        return self.domains[wanted]
+
+    def lookupByID(self, wanted):
+        if wanted == 0:
+            return self._dom0()
+        raise error(libvirt.VIR_ERR_NO_DOMAIN, f'no domain {wanted}')
+
+    def lookupByName(self, wanted):
+        if wanted == 'Domain-0':
+            return self._dom0()
+        raise error(libvirt.VIR_ERR_NO_DOMAIN, f'no domain {wanted}')
+
+    def defineXML(self, xml):
+        return self.defineXMLFlags(xml, 0)
+
+    def defineXMLFlags(self, xml, flags=0):
+        self.fail('define')
+        new = Domain(self, xml)
+        domain = self.domains.setdefault(new.UUIDString(), new)
+        domain.xml = xml
+        self.tell(domain, libvirt.VIR_DOMAIN_EVENT_DEFINED)
+        return domain
+
+    def domainEventRegisterAny(self, domain, event_id, callback, opaque):
+        with self._lock:
+            number = len(self._callbacks) + 1
+            self._callbacks[number] = (callback, opaque)
+        return number
+
+    def domainEventDeregisterAny(self, number):
+        with self._lock:
+            self._callbacks.pop(number, None)
+
+    def registerCloseCallback(self, callback, opaque):
+        self.close_callback = (callback, opaque)
+
+    def unregisterCloseCallback(self):
+        self.close_callback = None
+
+    def setKeepAlive(self, interval, count):
+        return 0
+
+    def isAlive(self):
+        return int(self.up)
+
+    def close(self):
+        return 0
+
+
+class Libvirt:
+    """The binding: its functions are ours, the rest is real."""
+
+    def __init__(self, host: XenHost) -> None:
+        self._host = host
+
+    def open(self, uri=None):
+        if not self._host.up:
+            raise error(libvirt.VIR_ERR_NO_CONNECT,
+                        'Failed to connect socket: No such file')
+        return self._host
+
+    openAuth = openReadOnly = open
+
+    def virEventRegisterDefaultImpl(self):
+        return 0
+
+    def virEventRunDefaultImpl(self):
+        self._host.run_events()
+        return 0
+
+    def virEventAddTimeout(self, *args):
+        return 1
+
+    def registerErrorHandler(self, handler, context):
+        return 0
+
+    def __getattr__(self, name):
+        return getattr(libvirt, name)
+
+
+class FakeLibvirtFixture(fixtures.Fixture):
+    """Put the double in libvirt's place.
+
+    :ivar host: the Xen host behind it
+    """
+
+    def _setUp(self):
+        self.host = XenHost()
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.xen.connection.libvirt', Libvirt(self.host)))

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's own suite for virt drivers, on ours."""
+
+import os
+
+import fixtures
+from nova import test
+from nova.tests.unit.virt import test_virt_drivers
+
+from tests.functional import base
+
+
+class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
+    """64 tests; what the driver lacks raises NotImplementedError there."""
+
+    def setUp(self):
+        self.driver_module = 'nova.virt.xen44.Xen44Driver'
+        self.below = base.DriverFixture(self)
+        self.useFixture(self.below)
+        super().setUp()
+        # Nova's double of Glance has images without content.
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.virt.images.fetch_to_raw', self._fetch))
+        self.flags(default_ephemeral_format='ext4')
+        self.connection.init_host('myhostname')
+        self.addCleanup(self.connection.cleanup_host, 'myhostname')
+
+    @staticmethod
+    def _fetch(context, image_href, path, trusted_certs=None):
+        with open(path, 'wb') as image:
+            image.write(base.raw_image())
+
+    def _check_available_resource_fields(self, host_status):
+        super()._check_available_resource_fields(host_status)
+        self.assertEqual('xen', host_status['hypervisor_type'])
+        self.assertEqual(4020000, host_status['hypervisor_version'])
+
+    def test_live_migration(self):
+        self.assertRaises(NotImplementedError, super().test_live_migration)
+
+    def test_destroy_leaves_nothing(self):
+        instance, network_info = self._get_running_instance()
+        self.below.write_console(instance.name, 'Linux')
+        self.connection.destroy(self.ctxt, instance, network_info)
+        self.assertEqual({}, self.below.host.domains)
+        self.assertFalse(os.path.exists(os.path.join(
+            self.connection._node.images.directory, '..', instance.uuid)))
