@@ -6,6 +6,8 @@ parameters are described. Here each delegates to :mod:`xen44_driver.compute`;
 what is missing raises the base class's ``NotImplementedError``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a guest says, and its screen."""
 
+from __future__ import annotations
+
 from nova import conf
 from nova import exception
 from nova import objects

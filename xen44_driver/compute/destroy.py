@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Remove an instance, however much of it is there."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import contextlib
 

@@ -6,6 +6,8 @@ it. Letter d is kept for the config drive, because the first four letters are
 emulated IDE disks for HVM guests, and the fourth is where a CD-ROM goes.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection
 from collections.abc import Iterable
 import itertools

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make the files a plan asks for."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from nova import conf

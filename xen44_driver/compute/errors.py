@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Our exceptions below, Nova's exceptions above."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 import contextlib
 

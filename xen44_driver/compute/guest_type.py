@@ -7,6 +7,8 @@ architecture's configured default holds. Image and flavor must not ask for
 different things.
 """
 
+from __future__ import annotations
+
 from collections.abc import Collection
 
 from nova import exception

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plug an instance's ports, and wait until Neutron has wired them."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable
 import contextlib
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every operation works on: this compute node."""
 
+import functools
+
 from nova import conf
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
@@ -39,7 +41,7 @@ class Node:
 
         :raises HostUnsupported: one we do not know
         """
-        return arch.load(self.capabilities.arch)
+        return _load_arch(self.capabilities.arch)
 
     @property
     def options(self) -> cfg.ConfigOpts.GroupAttr:
@@ -59,3 +61,9 @@ class Node:
         option = f'{guest_type}_loader'
         path: str | None = self.options.get(option)
         return path
+
+
+@functools.cache
+def _load_arch(name: str) -> arch.Architecture:
+    # stevedore looks through every installed package.
+    return arch.load(name)

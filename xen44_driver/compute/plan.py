@@ -6,6 +6,8 @@ and leaves nothing to decide: the same plan is used to create an instance and
 to start it again, so that both give the same domain.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 import dataclasses
 import os

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Start, stop, reboot, pause; and what state an instance is in."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 import math
 import time

@@ -18,6 +18,7 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import traits
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
@@ -105,9 +106,6 @@ def update_provider_tree(
 ) -> None:
     """Tell placement what there is.
 
-    dom0's memory, and what Xen keeps for itself, is reserved, or
-    ``reserved_host_memory_mb`` where that is more.
-
     :param node: this node
     :param tree: placement's view, updated in place
     :param nodename: our resource provider
@@ -117,8 +115,7 @@ def update_provider_tree(
     memory = node.host.memory()
     totals = {
         orc.VCPU: (node.host.cpus(), CONF.reserved_host_cpus),
-        orc.MEMORY_MB: (memory.total_mib, max(
-            CONF.reserved_host_memory_mb, memory.reserved_mib)),
+        orc.MEMORY_MB: (memory.total_mib, reserved_memory_mib(memory)),
         orc.DISK_GB: (disk_usage.measure().total // units.Gi,
                       _reserved_disk_gb(node)),
     }
@@ -137,6 +134,34 @@ def update_provider_tree(
            if traits.managed(trait)}
     tree.add_traits(nodename, *wanted)
     tree.remove_traits(nodename, *(old - wanted))
+
+
+def reserved_memory_mib(memory: xen_host.HostMemory) -> int:
+    """Memory that is not for guests, in MiB.
+
+    What dom0 may take and what Xen needs for itself; or
+    ``reserved_host_memory_mb`` where that is more.
+
+    :param memory: the host's
+    """
+    reserved: int = CONF.reserved_host_memory_mb
+    if dom0_is_unbounded(memory):
+        return reserved
+    return max(reserved, memory.dom0_mib + _xen_mib(memory))
+
+
+def dom0_is_unbounded(memory: xen_host.HostMemory) -> bool:
+    """Whether dom0 may take all there is (no ``dom0_mem=max:``).
+
+    :param memory: the host's
+    """
+    return memory.dom0_mib >= memory.total_mib - _xen_mib(memory)
+
+
+def _xen_mib(memory: xen_host.HostMemory) -> int:
+    # 32 bytes for each page of 4 KiB (struct page_info), and its heap: of
+    # 6143 MiB, 63 were gone before the first guest.
+    return memory.total_mib // 128 + 16
 
 
 def _reserved_disk_gb(node: compute_node.Node) -> int:

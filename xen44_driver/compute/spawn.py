@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Make a new instance, or leave nothing of it behind."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
@@ -82,7 +84,6 @@ def spawn(
             guest = node.host.define(xml)
             if power_on:
                 guest.start()
-        undo.forget()
     LOG.info('Spawned in %s', steps, instance=instance)
 
 

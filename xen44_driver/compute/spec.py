@@ -67,8 +67,9 @@ def _boot(plan: plan_lib.Plan, arch: arch_lib.Architecture) -> spec.Boot:
 
 def _disks(plan: plan_lib.Plan, root_format: str) -> tuple[spec.Disk, ...]:
     kind = plan.guest_type
-    disks = [devices.disk(devices.ROOT, kind, source=plan.files.root(root_format),
-                          format=root_format)]
+    disks = [devices.disk(
+        devices.ROOT, kind, source=plan.files.root(root_format),
+        format=root_format)]
     blanks = [*plan.ephemerals, *([plan.swap] if plan.swap else [])]
     disks += [devices.disk(disk.name, kind, source=disk.path,
                            format=blank.FORMAT) for disk in blanks]

@@ -16,16 +16,13 @@ from oslo_log import log as logging
 
 from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import resources
 from xen44_driver.storage import backend
 from xen44_driver.xen import errors
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
-
-#: The oldest we work with: those of Debian 12.
-MIN_LIBVIRT = (9, 0, 0)
-MIN_XEN = (4, 17, 0)
 
 
 def start(node: compute_node.Node) -> None:
@@ -37,7 +34,7 @@ def start(node: compute_node.Node) -> None:
     """
     try:
         node.host.connect()
-        node.host.check(min_libvirt=MIN_LIBVIRT, min_xen=MIN_XEN)
+        node.host.check()
         arch = node.arch
     except errors.ConnectionFailed as error:
         raise exception.HypervisorUnavailable(
@@ -52,6 +49,7 @@ def start(node: compute_node.Node) -> None:
         raise exception.InvalidConfiguration(
             'nova-compute cannot work on this host: ' + '; '.join(problems))
     _warn_of_loaders(node)
+    _warn_of_dom0_memory(node)
     _warn_of_console_logs()
     versions = node.host.versions()
     LOG.info(
@@ -108,6 +106,15 @@ def _warn_of_loaders(node: compute_node.Node) -> None:
                 '[xen44_%(arch)s] %(kind)s_loader is %(loader)s, and there '
                 'is no such file; only images with a kernel_id will boot',
                 {'kind': kind, 'arch': node.arch.name, 'loader': loader})
+
+
+def _warn_of_dom0_memory(node: compute_node.Node) -> None:
+    if resources.dom0_is_unbounded(node.host.memory()):
+        LOG.warning(
+            'dom0 may take all of the host\'s memory: give Xen the options '
+            'dom0_mem=SIZE,max:SIZE. Until then only '
+            'reserved_host_memory_mb (%s) is kept from guests',
+            CONF.reserved_host_memory_mb)
 
 
 def _warn_of_console_logs() -> None:

@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Take steps back, all of them, whatever happens on the way."""
 
+from __future__ import annotations
+
 from collections.abc import Callable
-import contextlib
+import types
 from typing import Any
 
 from nova import objects
@@ -27,8 +29,8 @@ def attempt(
                       instance=instance)
 
 
-class Undo(contextlib.ExitStack):
-    """Steps back, taken in reverse order when the block fails.
+class Undo:
+    """Steps back, taken in reverse order when the ``with`` block fails.
 
     A step that fails is logged; the rest are taken, and the error that
     began it is the one that is raised.
@@ -37,13 +39,21 @@ class Undo(contextlib.ExitStack):
     """
 
     def __init__(self, instance: objects.Instance) -> None:
-        super().__init__()
         self._instance = instance
+        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
 
     def add(self, action: Callable[..., Any], *args: Any) -> None:
         """Register a step back, before the step it takes back."""
-        self.callback(attempt, self._instance, action, *args)
+        self._steps.append((action, args))
 
-    def forget(self) -> None:
-        """All is well: nothing is taken back."""
-        self.pop_all()
+    def __enter__(self) -> Undo:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        traceback: types.TracebackType | None,
+    ) -> None:
+        if kind is None:
+            return
+        for action, args in reversed(self._steps):
+            attempt(self._instance, action, *args)

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neutron's ports: which we can have, plugged and unplugged by os-vif."""
 
+from __future__ import annotations
+
 import copy
 
 from nova import exception

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The config drive: metadata and user data on a small read-only disk."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from nova import exception

@@ -7,6 +7,8 @@ periodic task tells which images instances use; others are removed when they
 are old enough (``[image_cache]``).
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
 import os

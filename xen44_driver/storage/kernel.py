@@ -5,6 +5,8 @@ They are copied to the instance's directory: Xen reads them at every start,
 and the image may be gone by then.
 """
 
+from __future__ import annotations
+
 import shutil
 
 from nova import context as nova_context
