@@ -32,7 +32,8 @@ def vsctl(*args: str) -> str:
 
 def start() -> None:
     """Start the switch with its bridge to the physical network."""
-    _DATABASE.unlink(missing_ok=True)
+    for leftover in (_DATABASE, _SOCKET):
+        leftover.unlink(missing_ok=True)
     settings.private_directory(_DATABASE.parent)
     settings.private_directory(settings.OVS_RUNDIR)
     util.run(['ovsdb-tool', 'create', _DATABASE])
@@ -88,13 +89,12 @@ def attach_host(number: int) -> None:
 
 def stop() -> None:
     """Stop the switch; its bridges and their devices go with it."""
-    pid = util.running(_PIDFILE)
-    if pid:
-        # Asked by signal only, it would leave its devices behind.
-        control = settings.OVS_RUNDIR / f'ovs-vswitchd.{pid}.ctl'
-        util.run(['ovs-appctl', '-t', control, 'exit', '--cleanup'],
-                 netns=True, check=False, timeout=10)
-        util.stop(_PIDFILE, grace=5)
+    if util.running(_PIDFILE) and util.running(_DB_PIDFILE):
+        # Its devices outlive it unless it is told to let them go.
+        bridges = vsctl('list-br').split()
+        vsctl(*(word for bridge in bridges
+                for word in ('--', 'del-br', bridge)))
+    util.stop(_PIDFILE, grace=5)
     util.stop(_DB_PIDFILE, grace=5)
 
 
