@@ -16,9 +16,13 @@ import subprocess
 import sys
 import time
 
+from labkit import bench
 from labkit import compute
 from labkit import config
+from labkit import demo
+from labkit import gate
 from labkit import image
+from labkit import images
 from labkit import network
 from labkit import util
 from labkit.cloud import Cloud
@@ -76,6 +80,7 @@ def up(args: argparse.Namespace) -> int:
             for one in futures.as_completed(both):
                 one.result()
         compute.start(host, cloud)
+        images.ensure(cloud)
     return 0
 
 
@@ -232,6 +237,8 @@ def _parser() -> argparse.ArgumentParser:
     add('exec', execute).usage = 'xenlab exec COMMAND...'
     add('reset', reset)
     add('reinstall', reinstall)
+    for module in (images, gate, bench, demo):
+        module.add_parsers(add)
     return parser
 
 
