@@ -57,8 +57,10 @@ SAVE_TIMEOUT = 180
 NEEDED_UNITS = ('xen.service', 'libvirtd.service',
                 'openvswitch-switch.service', 'xenlab-bridges.service')
 
-#: Name of the snapshot in what :meth:`XenHost.store` makes.
+#: What the first start leaves in the cache.
 BOOTED = 'booted'
+#: Name of the snapshot inside each disk that the cache has.
+STORED = 'stored'
 
 #: On the serial console: this host comes no further.
 _DEAD = re.compile(
@@ -154,6 +156,7 @@ class XenHost:
         self._ssh_pidfile = config.RUN / f'{self.name}-ssh.pid'
         self._ssh_socket = config.RUN / f'{self.name}-ssh'
         self._disk = self.directory / 'disk.qcow2'
+        self._image = image.Image(self.directory)
 
     # The machine
 
@@ -184,7 +187,7 @@ class XenHost:
                 f'systemd.machine_id={ident.hex} '
                 f'ip={self.address}:::{config.PREFIX}::eth0:off')
 
-    def _spawn(self, built: image.Image, *options: str) -> None:
+    def _spawn(self, *options: str) -> None:
         """Start QEMU on this lab's disk."""
         for path in (self.console_log, self._qmp):
             path.unlink(missing_ok=True)
@@ -193,47 +196,50 @@ class XenHost:
                 'file': {'driver': 'file', 'filename': str(self._disk)}}
         util.spawn(
             [QEMU, *self._machine(), '-blockdev', json.dumps(disk),
-             '-kernel', built.xen,
-             '-initrd', f'{built.kernel} {self._dom0_options()},'
-             f'{built.initrd}',
+             '-kernel', self._image.xen,
+             '-initrd', f'{self._image.kernel} {self._dom0_options()},'
+             f'{self._image.initrd}',
              '-serial', f'file:{self.console_log}',
              '-qmp', f'unix:{self._qmp},server=on,wait=off', *options],
             log=self.qemu_log, pidfile=self._pidfile, netns=True)
 
-    def _prepare(self) -> image.Image:
-        """What any start needs: packages, memory, image, network."""
+    def _prepare(self) -> None:
+        """What any start needs: packages, memory, network."""
         util.need_root()
         util.need_packages('qemu-system-x86', 'qemu-utils',
                            'openssh-client', 'rsync')
         if self.running:
             raise util.LabError(f'{self.name} runs already')
         util.free_memory_check(MEMORY + TRANSLATED, f'Xen host {self.name}')
-        built = image.get()
         network.up()
         network.add_taps(self.number)
+
+    def _adopt(self, built: image.Image) -> None:
+        """Make an image this lab's own, whatever the cache forgets later.
+
+        Disks name their base without a directory: they work here as in the
+        image's own directory.
+        """
         self.directory.mkdir(parents=True, exist_ok=True)
-        # The disk names its base without a directory, so that it works
-        # here and in the cache.
-        base = self.directory / built.base.name
-        base.unlink(missing_ok=True)
-        try:
-            base.hardlink_to(built.base)
-        except OSError:  # the cache is on another file system
-            _copy(built.base, base)
-        self._note_keys(built)
-        return built
+        for source in built.files:
+            target = self.directory / source.name
+            target.unlink(missing_ok=True)
+            try:
+                target.hardlink_to(source)
+            except OSError:  # the cache is on another file system
+                _copy(source, target)
 
-    def _note_keys(self, built: image.Image) -> None:
-        """Keep what ssh needs with the lab: the image may be rebuilt."""
-        for path in (built.ssh_key, built.known_hosts):
-            _copy(path, self.directory / path.name)
+    def snapshot(self, name: str = BOOTED) -> pathlib.Path:
+        """Where the cache has, or may have, a snapshot of this host.
 
-    def _snapshot(self, built: image.Image) -> pathlib.Path:
-        """The cache's snapshot of this host after a cold boot."""
+        :param name: what is in it, for :meth:`store` and :meth:`restore`;
+            with a hash of all that it depends on, beside the image, QEMU
+            and the machine's shape.
+        """
         version = util.run([QEMU, '--version']).stdout
         shape = [version, *self._machine(), self._dom0_options()]
         digest = hashlib.sha256('\0'.join(shape).encode()).hexdigest()[:12]
-        return built.directory / f'{self.name}-{digest}.qcow2'
+        return image.get().directory / f'{self.name}-{name}-{digest}.qcow2'
 
     @property
     def running(self) -> bool:
@@ -247,25 +253,28 @@ class XenHost:
 
         :raises LabError: it runs already, or did not come up.
         """
-        built = self._prepare()
-        snapshot = self._snapshot(built)
-        if snapshot.exists():
-            self._resume_copy(built, snapshot)
+        self._prepare()
+        booted = self.snapshot()
+        if booted.exists():
+            self._restore(booted)
             return
-        self._boot(built)
+        self._boot()
         with util.step(f'{self.name}: snapshot for the next start'):
-            self.store(snapshot)
+            self.store(booted)
 
     def boot(self) -> None:
         """Bring the host up by a cold boot, whatever the cache has."""
-        self._boot(self._prepare())
+        self._prepare()
+        self._boot()
 
-    def _boot(self, built: image.Image) -> None:
+    def _boot(self) -> None:
+        self._adopt(image.get())
         self._disk.unlink(missing_ok=True)
         util.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2',
-                  '-b', built.base.name, self._disk], cwd=self.directory)
+                  '-b', self._image.base.name, self._disk],
+                 cwd=self.directory)
         with util.step(f'{self.name}: cold boot'):
-            self._spawn(built)
+            self._spawn()
             self._wait_for_ssh(BOOT_TIMEOUT)
             self._settle()
         with util.step(f'{self.name}: first imports'):
@@ -280,20 +289,25 @@ class XenHost:
 
         :raises LabError: it runs already, or did not come up.
         """
-        self._resume(self._prepare(), tag)
+        self._prepare()
+        self._resume(tag)
 
     def restore(self, source: pathlib.Path) -> None:
-        """Bring the host up as it was at :meth:`store`."""
-        self._resume_copy(self._prepare(), source)
+        """Bring the host up as it was at :meth:`store`.
 
-    def _resume_copy(self, built: image.Image,
-                     source: pathlib.Path) -> None:
+        :raises LabError: it runs already, or did not come up.
+        """
+        self._prepare()
+        self._restore(source)
+
+    def _restore(self, source: pathlib.Path) -> None:
+        self._adopt(image.Image(source.parent))
         _copy(source, self._disk)
-        self._resume(built, BOOTED)
+        self._resume(STORED)
 
-    def _resume(self, built: image.Image, tag: str) -> None:
+    def _resume(self, tag: str) -> None:
         with util.step(f'{self.name}: resume'):
-            self._spawn(built, '-loadvm', tag)
+            self._spawn('-loadvm', tag)
             self._wait_for_ssh(RESUME_TIMEOUT)
             # It woke up at the hour it fell asleep.
             self.ssh(['date', '--utc', f'--set=@{time.time():.1f}'])
@@ -307,17 +321,17 @@ class XenHost:
             _save(qmp, tag)
 
     def store(self, target: pathlib.Path) -> None:
-        """Snapshot the running host into a file, for :meth:`restore`.
+        """Snapshot the running host into the cache, for :meth:`restore`.
 
-        The file depends on this image and this QEMU; it must lie in the
-        image's directory, or beside a copy of ``base.qcow2``. The host
-        goes on running.
+        The host goes on running.
+
+        :param target: from :meth:`snapshot`; it lies beside its image.
         """
         partial = target.with_suffix('.partial')
         with Qmp(self._qmp) as qmp:
             qmp('stop')
             try:
-                _save(qmp, BOOTED)
+                _save(qmp, STORED)
                 _copy(self._disk, partial)
             finally:
                 qmp('cont')
@@ -415,8 +429,8 @@ class XenHost:
             'KexAlgorithms': 'curve25519-sha256',
             'LogLevel': 'ERROR',
             'StrictHostKeyChecking': 'yes',
-            'UserKnownHostsFile': self.directory / 'known_hosts'}
-        return ['ssh', '-F', 'none', '-i', str(self.directory / 'ssh_key'),
+            'UserKnownHostsFile': self._image.known_hosts}
+        return ['ssh', '-F', 'none', '-i', str(self._image.ssh_key),
                 *(f'-o{key}={value}' for key, value in options.items())]
 
     def ssh_command(self, argv: Sequence[str] | str = (),

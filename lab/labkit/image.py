@@ -63,6 +63,12 @@ class Image:
         """dom0's own ssh key, under the names of all Xen hosts."""
         return self.directory / 'known_hosts'
 
+    @property
+    def files(self) -> tuple[pathlib.Path, ...]:
+        """All that a lab needs of it."""
+        return (self.xen, self.kernel, self.initrd, self.base, self.ssh_key,
+                self.known_hosts)
+
 
 def _hosts_file() -> str:
     lines = ['127.0.0.1 localhost', f'{config.CONTROLLER_IP} controller']
@@ -133,8 +139,9 @@ def get() -> Image:
     if image.directory.exists():
         os.utime(image.directory)
         return image
-    util.need_packages('mmdebstrap', 'debian-archive-keyring', 'e2fsprogs',
-                       'gpg', 'openssh-client', 'qemu-utils')
+    util.need_packages('ca-certificates', 'debian-archive-keyring',
+                       'e2fsprogs', 'gpg', 'mmdebstrap', 'openssh-client',
+                       'qemu-utils')
     if not _KEYRING.exists():
         raise util.LabError(
             'debian-archive-keyring is too old to know Debian 13: '
