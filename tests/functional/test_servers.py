@@ -21,6 +21,7 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
         self.useFixture(self.below)
         self.flags(api_paste_config=base.API_PASTE, group='wsgi')
         super().setUp()
+        base.tolerate_noload()
         # For guests that do not shut down.
         self.flags(shutdown_retry_interval=1, group='compute')
         self.flags(shutdown_timeout=2)
