@@ -58,11 +58,13 @@ class Xen44Driver(driver.ComputeDriver):
 
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
         super().__init__(virtapi)
-        self._node = compute_node.Node(
-            xen_host.Host(CONF.xen44.connection_uri,
-                          event_callback=events.forwarder(self.emit_event)),
-            virtapi)
+        self._node = compute_node.Node(self._new_host(), virtapi)
         os_vif.initialize()
+
+    def _new_host(self) -> xen_host.Host:
+        return xen_host.Host(
+            CONF.xen44.connection_uri,
+            event_callback=events.forwarder(self.emit_event))
 
     # The host
 
@@ -71,6 +73,8 @@ class Xen44Driver(driver.ComputeDriver):
 
     def cleanup_host(self, host: str) -> None:
         self._node.host.close()
+        # Nova may start anew with this driver.
+        self._node.host = self._new_host()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
         return [self._node.host.hostname()]

@@ -125,8 +125,10 @@ class Domain:
         self._host.check(self)
         tree = ElementTree.fromstring(self.xml)
         vnc = tree.find("devices/graphics[@type='vnc']")
-        if vnc is not None and self.isActive():
-            vnc.set('port', str(5900 + self.id))
+        if self.isActive():
+            tree.set('id', str(self.id))
+            if vnc is not None:
+                vnc.set('port', str(5900 + self.id))
         return ElementTree.tostring(tree, encoding='unicode')
 
     def create(self):
@@ -253,6 +255,11 @@ class XenHost:
                 callbacks = list(self._callbacks.values())
             for callback, opaque in callbacks:
                 callback(self, domain, event, detail, opaque)
+
+    def restart_libvirtd(self):
+        """Close the connection; what is asked next opens a new one."""
+        callback, opaque = self.close_callback
+        callback(self, libvirt.VIR_CONNECT_CLOSE_REASON_EOF, opaque)
 
     # virConnect
 

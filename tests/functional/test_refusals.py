@@ -37,8 +37,7 @@ class RefusalTest(test_servers.ServersBase):
     def test_guest_type_host_lacks(self):
         for machine, kind in (('xenfv', 'hvm'), ('xenpvh', 'pvh')):
             self.below.host.machines.remove(machine)
-            self.driver._node.host.close()
-            self.driver._node.host.connect()
+            self.below.host.restart_libvirtd()
             self.refuse(f'cannot run guest type {kind}', 'pv',
                         flavor=self.flavor(xen44_guest_type=kind))
 
@@ -91,7 +90,7 @@ class RefusalTest(test_servers.ServersBase):
         image = base.create_image(
             self.glance, base.qcow2_image('1M', self.below.console_logs))
         os.unlink(os.path.join(self.below.console_logs, 'image.qcow2'))
-        self.refuse(image, 'disk_format', image=image)
+        self.refuse(image, 'unacceptable', image=image)
 
     def test_kernel_that_is_none(self):
         kernel = base.create_image(self.glance, b'no kernel' * 1000,
@@ -112,12 +111,9 @@ class RefusalTest(test_servers.ServersBase):
         self.below.assert_nothing_left()
 
     def test_port_of_another_kind(self):
-        with mock.patch.dict(self.neutron.network_1), mock.patch(
-                'nova.network.model.VIF_TYPE_OVS', 'bridge'):
-            pass
-        port = dict(self.neutron.port_1, **{'binding:vif_type': 'bridge'})
-        with mock.patch.object(self.neutron, 'port_1', port):
-            pass
+        port = {**self.neutron.port_2, 'binding:vif_type': 'macvtap'}
+        with mock.patch.object(self.neutron, 'default_port', port):
+            self.refuse("vif_type 'macvtap'", 'allowed: ovs')
 
     def test_failed_start_leaves_nothing(self):
         self.below.host.failures['create'] = 'Post DM startup configs failed'
@@ -157,8 +153,8 @@ class StartTest(test.TestCase):
         self.assert_stops(exception.InvalidConfiguration, '5.0.0', '9.0.0')
 
     def test_old_xen(self):
-        self.below.host.xen_version = 4010000
-        self.assert_stops(exception.InvalidConfiguration, '4.10', '4.17')
+        self.below.host.xen_version = 4003000
+        self.assert_stops(exception.InvalidConfiguration, '4.3.0', '4.4.0')
 
     def test_default_guest_type_host_lacks(self):
         self.below.host.machines.remove('xenfv')

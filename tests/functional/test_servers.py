@@ -32,10 +32,11 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
 
     def boot(self, *, image=None, flavor=None, expected='ACTIVE', **options):
         """Boot a server and wait for its state."""
-        return self._create_server(
+        server = self._build_server(
             image_uuid=image or self.image, networks='auto',
-            flavor_id=flavor or self.flavor(), expected_state=expected,
-            **options)
+            flavor_id=flavor or self.flavor())
+        server = self.api.post_server({'server': {**server, **options}})
+        return self._wait_for_state_change(server, expected)
 
     def flavor(self, *, disk=1, ephemeral=0, swap=0, **extra_specs):
         """Make a flavor; extra specs with ``_`` for ``:`` after xen44."""
@@ -113,6 +114,7 @@ class LifeTest(ServersBase):
         self.below.assert_nothing_left()
 
     def test_disks_and_config_drive(self):
+        self.flags(default_ephemeral_format='ext4')
         server = self.boot(
             flavor=self.flavor(ephemeral=1, swap=64,
                                xen44_guest_type='pvh'),
@@ -231,6 +233,6 @@ class HostTest(ServersBase):
     def test_traits_follow_the_host(self):
         self.below.host.machines.remove('xenfv')
         self.flags(default_guest_type='pvh', group='xen44_x86_64')
-        self.restart_compute_service('xen1')
+        self.compute = self.restart_compute_service(self.compute)
         self.assertNotIn('CUSTOM_XEN44_GUEST_HVM', self.traits())
         self.assertIn('CUSTOM_XEN44_GUEST_PVH', self.traits())

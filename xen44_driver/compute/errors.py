@@ -8,17 +8,18 @@ import contextlib
 
 from nova import exception
 from nova import objects
+from oslo_concurrency import processutils
 
 from xen44_driver.xen import errors
 
 
-class XenOperationFailed(exception.NovaException):
-    """Xen or libvirt could not do what Nova asked.
+class OperationFailed(exception.NovaException):
+    """This host could not do what Nova asked.
 
     Nova shows the message as the instance's fault.
     """
 
-    msg_fmt = 'Xen failed to %(operation)s the instance: %(reason)s'
+    msg_fmt = 'Failed to %(operation)s the instance: %(reason)s'
 
 
 @contextlib.contextmanager
@@ -32,7 +33,8 @@ def translated(
     :raises nova.exception.InstanceNotFound: no such domain
     :raises nova.exception.InvalidInput: the domain cannot be described
     :raises nova.exception.HypervisorUnavailable: no libvirt
-    :raises XenOperationFailed: anything else
+    :raises OperationFailed: any other failure of Xen, libvirt, a program
+        or the file system; says what
     """
     try:
         yield
@@ -43,6 +45,11 @@ def translated(
         raise exception.InvalidInput(reason=str(error)) from error
     except errors.ConnectionFailed as error:
         raise exception.HypervisorUnavailable(str(error)) from error
-    except errors.XenError as error:
-        raise XenOperationFailed(
+    except processutils.ProcessExecutionError as error:
+        raise OperationFailed(
+            operation=operation,
+            reason=f'{error.cmd}: {(error.stderr or str(error)).strip()}'
+        ) from error
+    except (errors.XenError, OSError) as error:
+        raise OperationFailed(
             operation=operation, reason=str(error)) from error

@@ -51,6 +51,7 @@ def start(node: compute_node.Node) -> None:
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_console_logs()
+    _warn_of_tools()
     versions = node.host.versions()
     LOG.info(
         'Xen %(xen)s, libvirt %(libvirt)s, %(arch)s, guests: %(guests)s',
@@ -124,6 +125,14 @@ def _warn_of_console_logs() -> None:
             '%s is not there to be read. xenconsoled has to be started with '
             '--log=guest --log-dir=%s',
             CONF.xen44.console_log_dir, CONF.xen44.console_log_dir)
+
+
+def _warn_of_tools() -> None:
+    if shutil.which(CONF.mkisofs_cmd) is None:
+        LOG.warning(
+            'No config drives can be made: mkisofs_cmd is %s, and there is '
+            'no such program (Debian: package genisoimage)',
+            CONF.mkisofs_cmd)
 
 
 def _report_leftovers(node: compute_node.Node) -> None:

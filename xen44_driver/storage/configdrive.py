@@ -5,12 +5,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from nova import exception
 from nova import objects
 from nova.api.metadata import base as metadata
 from nova.network import model
 from nova.virt import configdrive
-from oslo_concurrency import processutils
 
 from xen44_driver.storage import layout
 
@@ -30,16 +28,13 @@ def create(
     :param network_info: the instance's interfaces
     :param files: (path, content) the user had injected
     :param admin_password: the password Nova made, or None
-    :raises nova.exception.InstanceDeployFailure: no tool to make it with
+    :raises OSError: no tool to make it with
+    :raises oslo_concurrency.processutils.ProcessExecutionError: it failed
     """
     contents = metadata.InstanceMetadata(
         instance, content=list(files), network_info=network_info,
         extra_md={'admin_pass': admin_password} if admin_password else {})
     # It may hold the password: nobody else reads it.
     layout.create_private(path)
-    try:
-        with configdrive.ConfigDriveBuilder(instance_md=contents) as builder:
-            builder.make_drive(path)
-    except (OSError, processutils.ProcessExecutionError) as error:
-        raise exception.InstanceDeployFailure(
-            reason=f'cannot make the config drive: {error}') from error
+    with configdrive.ConfigDriveBuilder(instance_md=contents) as builder:
+        builder.make_drive(path)
