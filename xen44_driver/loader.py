@@ -13,7 +13,16 @@ Every Python started in that environment runs :func:`install`: this module
 imports next to nothing and does its work when Nova asks.
 """
 
+from __future__ import annotations
+
 import sys
+
+# Not typing's: that takes milliseconds to import.
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+    from typing import Any
 
 MODULE = 'nova.virt.xen44'
 NAMESPACE = 'xen44_driver.compute'
@@ -22,7 +31,7 @@ NAMESPACE = 'xen44_driver.compute'
 DRIVERS = {'Xen44Driver': 'libxl'}
 
 
-def _load_driver(attribute):  # type: ignore[no-untyped-def]
+def _load_driver(attribute: str) -> type:
     """``__getattr__`` of ``nova.virt.xen44``.
 
     :param attribute: what was asked of the module, e.g. ``Xen44Driver``
@@ -37,37 +46,42 @@ def _load_driver(attribute):  # type: ignore[no-untyped-def]
 
     # stevedore alone would say "no driver found" of a driver that cannot
     # be imported: the reason is worth more.
-    def failed(manager, entry_point, error):  # type: ignore
+    def failed(manager: Any, entry_point: Any, error: BaseException) -> None:
         raise error
 
-    return driver.DriverManager(
+    manager: Any = driver.DriverManager(
         NAMESPACE, DRIVERS[attribute], invoke_on_load=False,
-        on_load_failure_callback=failed).driver
+        on_load_failure_callback=failed)
+    found: type = manager.driver
+    return found
 
 
 class Finder:
     """Finds and makes ``nova.virt.xen44``, and no other module."""
 
     @classmethod
-    def find_spec(cls, fullname, path=None, target=None):  # type: ignore
+    def find_spec(
+        cls, fullname: str, path: object = None, target: object = None,
+    ) -> ModuleSpec | None:
         if fullname != MODULE:
             return None
         from importlib import machinery  # noqa: PLC0415 (see above)
 
         return machinery.ModuleSpec(
-            MODULE, cls, origin='xen44_driver.loader')
+            MODULE, cls,  # type: ignore[arg-type]
+            origin='xen44_driver.loader')
 
     @staticmethod
-    def create_module(spec):  # type: ignore[no-untyped-def]
+    def create_module(spec: ModuleSpec) -> None:
         """Let Python make an ordinary module."""
 
     @staticmethod
-    def exec_module(module):  # type: ignore[no-untyped-def]
+    def exec_module(module: ModuleType) -> None:
         module.__doc__ = 'The compute drivers of the package xen44_driver.'
-        module.__getattr__ = _load_driver
+        module.__dict__['__getattr__'] = _load_driver
 
 
 def install() -> None:
     """Make ``nova.virt.xen44`` importable; safe to call again."""
     if Finder not in sys.meta_path:
-        sys.meta_path.append(Finder)  # type: ignore[arg-type]
+        sys.meta_path.append(Finder)

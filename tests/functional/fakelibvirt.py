@@ -12,10 +12,10 @@ import itertools
 import queue
 import threading
 import uuid
-import xml.etree.ElementTree as ElementTree
 
 import fixtures
 import libvirt
+from lxml import etree
 
 CAPABILITIES = """
 <capabilities>
@@ -86,7 +86,7 @@ class Domain:
     def __init__(self, host: 'XenHost', xml: str) -> None:
         self._host = host
         self.xml = xml
-        tree = ElementTree.fromstring(xml)
+        tree = etree.fromstring(xml)
         self._name = tree.findtext('name')
         self._uuid = tree.findtext('uuid')
         self._memory = int(tree.findtext('memory'))
@@ -123,13 +123,13 @@ class Domain:
 
     def XMLDesc(self, flags=0):
         self._host.check(self)
-        tree = ElementTree.fromstring(self.xml)
+        tree = etree.fromstring(self.xml)
         vnc = tree.find("devices/graphics[@type='vnc']")
         if self.isActive():
             tree.set('id', str(self.id))
             if vnc is not None:
                 vnc.set('port', str(5900 + self.id))
-        return ElementTree.tostring(tree, encoding='unicode')
+        return etree.tostring(tree, encoding='unicode')
 
     def create(self):
         return self.createWithFlags(0)

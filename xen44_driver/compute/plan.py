@@ -48,28 +48,27 @@ DISK_BUSES = {
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Ephemeral:
-    """An ephemeral disk.
+class Blank:
+    """A disk with nothing on it but a file system, or swap.
 
     :ivar name: Nova's, ``/dev/xvdb``
     :ivar path: its file
     :ivar size: bytes
-    :ivar file_system: what it is formatted with; None means the default
     """
 
     name: str
     path: str
     size: int
-    file_system: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Swap:
-    """A swap disk; fields as :class:`Ephemeral`."""
+class Ephemeral(Blank):
+    """An ephemeral disk.
 
-    name: str
-    path: str
-    size: int
+    :ivar file_system: what it is formatted with; None means the default
+    """
+
+    file_system: str | None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +96,7 @@ class Plan:
     files: layout.InstanceFiles
     root_size: int
     ephemerals: tuple[Ephemeral, ...]
-    swap: Swap | None
+    swap: Blank | None
     config_drive: bool
     kernel_id: str | None
     ramdisk_id: str | None
@@ -184,12 +183,12 @@ def _ephemerals(
 
 def _swap(
     files: layout.InstanceFiles, block_device_info: Mapping[str, Any] | None,
-) -> Swap | None:
+) -> Blank | None:
     swap = driver.block_device_info_get_swap(block_device_info)
     if not driver.swap_is_usable(swap):
         return None
-    return Swap(name=block_device.prepend_dev(swap['device_name']),
-                path=files.swap, size=swap['swap_size'] * units.Mi)
+    return Blank(name=block_device.prepend_dev(swap['device_name']),
+                 path=files.swap, size=swap['swap_size'] * units.Mi)
 
 
 def _loader(

@@ -2,6 +2,7 @@
 """A plan in Xen's words. Pure: nothing is read or made here."""
 
 from nova import conf
+from nova.network import model
 
 from xen44_driver.compute import devices
 from xen44_driver.compute import plan as plan_lib
@@ -70,7 +71,9 @@ def _disks(plan: plan_lib.Plan, root_format: str) -> tuple[spec.Disk, ...]:
     disks = [devices.disk(
         devices.ROOT, kind, source=plan.files.root(root_format),
         format=root_format)]
-    blanks = [*plan.ephemerals, *([plan.swap] if plan.swap else [])]
+    blanks: list[plan_lib.Blank] = [*plan.ephemerals]
+    if plan.swap:
+        blanks.append(plan.swap)
     disks += [devices.disk(disk.name, kind, source=disk.path,
                            format=blank.FORMAT) for disk in blanks]
     if plan.config_drive:
@@ -79,7 +82,7 @@ def _disks(plan: plan_lib.Plan, root_format: str) -> tuple[spec.Disk, ...]:
     return tuple(disks)
 
 
-def _interface(plan: plan_lib.Plan, vif) -> spec.Interface:  # type: ignore
+def _interface(plan: plan_lib.Plan, vif: model.VIF) -> spec.Interface:
     return spec.Interface(
         mac=vif['address'].lower(),
         bridge=vif_lib.bridge(vif),

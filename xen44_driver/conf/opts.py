@@ -2,20 +2,21 @@
 """All options of the driver, for oslo-config-generator and sphinx."""
 
 from collections.abc import Iterator
+from collections.abc import Sequence
 
 from oslo_config import cfg
 
 from xen44_driver.conf import arch
 from xen44_driver.conf import xen44
 
-_ALL = (
+_ALL: tuple[tuple[cfg.OptGroup, Sequence[cfg.Opt]], ...] = (
     (xen44.GROUP, xen44.OPTS),
     (arch.X86_64_GROUP, arch.X86_64_OPTS),
     (arch.AARCH64_GROUP, arch.AARCH64_OPTS),
 )
 
 
-def list_opts() -> Iterator[tuple[cfg.OptGroup, list[cfg.Opt]]]:
+def list_opts() -> Iterator[tuple[cfg.OptGroup, Sequence[cfg.Opt]]]:
     """Groups and their options (entry point ``oslo.config.opts``)."""
     yield from _ALL
 

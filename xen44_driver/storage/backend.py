@@ -2,6 +2,7 @@
 """How a guest's root disk is stored: the interface and its lookup."""
 
 import abc
+from typing import Any
 
 from stevedore import driver as stevedore_driver
 from stevedore import exception as stevedore_exception
@@ -52,9 +53,9 @@ def load(name: str) -> Backend:
     :raises UnknownBackend: there is none of that name
     """
     try:
-        backend: Backend = stevedore_driver.DriverManager(
-            NAMESPACE, name, invoke_on_load=True,
-            warn_on_missing_entrypoint=False).driver
+        manager: Any = stevedore_driver.DriverManager(
+            NAMESPACE, name, invoke_on_load=True)
     except stevedore_exception.NoMatches as error:
         raise UnknownBackend(name) from error
+    backend: Backend = manager.driver
     return backend

@@ -9,6 +9,8 @@ are old enough (``[image_cache]``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 import dataclasses
 import hashlib
 import os
@@ -106,7 +108,10 @@ class ImageCache(imagecache.ImageCacheManager):
             os.utime(self.path(image_id))
         return fetched
 
-    def _fetch(self, context, image_id, fetch) -> bool:  # type: ignore
+    def _fetch(
+        self, context: nova_context.RequestContext, image_id: str,
+        fetch: Callable[[nova_context.RequestContext, str, str], None],
+    ) -> bool:
         path = self.path(image_id)
         if os.path.exists(path):
             return False
@@ -127,11 +132,12 @@ class ImageCache(imagecache.ImageCacheManager):
                       'seconds': time.monotonic() - started})
         return True
 
-    def _locked(self, path: str):  # type: ignore[no-untyped-def]
+    def _locked(self, path: str) -> AbstractContextManager[object]:
         """Exclude other processes from one image, and from it only."""
-        return lockutils.lock(
+        lock: AbstractContextManager[object] = lockutils.lock(
             os.path.basename(path), lock_file_prefix='nova-', external=True,
             lock_path=os.path.join(CONF.instances_path, 'locks'))
+        return lock
 
     def update(
         self, context: nova_context.RequestContext,

@@ -44,11 +44,12 @@ def measure() -> Usage:
 def _promised() -> int:
     """What the disks of all instances may still grow by."""
     promised = 0
-    for directory in os.scandir(CONF.instances_path):
+    path: str = CONF.instances_path
+    for directory in os.scandir(path):
         if not directory.is_dir(follow_symlinks=False):
             continue
         try:
-            for entry in os.scandir(directory):
+            for entry in os.scandir(directory.path):
                 if entry.name.startswith('disk.'):
                     promised += _growth(entry)
         except OSError as error:
