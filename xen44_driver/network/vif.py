@@ -20,6 +20,9 @@ LOG = logging.getLogger(__name__)
 VIF_TYPES = (model.VIF_TYPE_OVS,)
 VNIC_TYPES = (model.VNIC_TYPE_NORMAL,)
 
+# nova.network.model names it since Nova 34.
+_OVS_CREATE_TAP = 'ovs_create_tap'
+
 # Neutron says so of a port it could not bind to this host.
 _UNBOUND = (model.VIF_TYPE_BINDING_FAILED, model.VIF_TYPE_UNBOUND)
 
@@ -52,9 +55,12 @@ def convert(vif: model.VIF) -> os_vif_objects.VIFBridge:
     :param vif: a port that :func:`check` accepts
     """
     hybrid = copy.deepcopy(vif)
-    hybrid['details'] = dict(
-        hybrid.get('details') or {}, **{model.VIF_DETAILS_OVS_HYBRID_PLUG:
-                                        True})
+    hybrid['details'] = {
+        **(hybrid.get('details') or {}),
+        model.VIF_DETAILS_OVS_HYBRID_PLUG: True,
+        # Neutron asks for a tap by default, which is for QEMU to use.
+        _OVS_CREATE_TAP: False,
+    }
     return os_vif_util.nova_to_osvif_vif(hybrid)
 
 
