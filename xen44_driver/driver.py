@@ -72,9 +72,9 @@ class Xen44Driver(driver.ComputeDriver):
         startup.start(self._node)
 
     def cleanup_host(self, host: str) -> None:
-        self._node.host.close()
         # Nova may start anew with this driver.
-        self._node.host = self._new_host()
+        old, self._node.host = self._node.host, self._new_host()
+        old.close()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
         return [self._node.host.hostname()]
