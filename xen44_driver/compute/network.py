@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 import contextlib
 
 from nova import conf
@@ -26,7 +27,6 @@ def plug(instance: objects.Instance, vifs: Iterable[model.VIF]) -> None:
     :param vifs: its ports
     """
     for vif in vifs:
-        vif_lib.check(vif)
         vif_lib.plug(instance, vif)
 
 
@@ -42,19 +42,22 @@ def unplug(instance: objects.Instance, vifs: Iterable[model.VIF]) -> None:
             stack.callback(vif_lib.unplug, instance, vif)
 
 
-def plug_and_wait(
+@contextlib.contextmanager
+def wired(
     virtapi: nova_virtapi.VirtAPI, instance: objects.Instance,
-    vifs: Iterable[model.VIF],
-) -> None:
-    """Plug every port and wait for Neutron's ``network-vif-plugged``.
+    vifs: Iterable[model.VIF], *, wait: bool,
+) -> Iterator[None]:
+    """Plug every port; at the end of the block Neutron has wired them.
 
-    Ports that are active already are not waited for: Neutron says nothing
-    of them. How long is waited, and whether it matters, is Nova's
-    ``vif_plugging_timeout`` and ``vif_plugging_is_fatal``.
+    The block is for what can be done meanwhile. Ports that are active
+    already are not waited for: Neutron says nothing of them. How long is
+    waited, and whether it matters, is Nova's ``vif_plugging_timeout`` and
+    ``vif_plugging_is_fatal``.
 
-    :param virtapi: where Nova delivers the events
+    :param virtapi: where Nova delivers Neutron's ``network-vif-plugged``
     :param instance: whose
     :param vifs: its ports
+    :param wait: whether it is waited for at all
     :raises nova.exception.VirtualInterfaceCreateException: no event came,
         or Neutron said it failed
     """
@@ -63,12 +66,13 @@ def plug_and_wait(
     events = [
         ('network-vif-plugged', vif['id']) for vif in vifs
         # Nova's cache may be old: only what is known to be down.
-        if timeout and vif.get('active', True) is False]
+        if wait and timeout and vif.get('active', True) is False]
     try:
         with virtapi.wait_for_instance_event(
                 instance, events, timeout=timeout,
                 error_callback=_neutron_failed):
             plug(instance, vifs)
+            yield
     except exception.InstanceEventTimeout as error:
         ports = ', '.join(port for _name, port in events)
         LOG.warning('Neutron did not wire ports %(ports)s within '

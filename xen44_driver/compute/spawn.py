@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -55,35 +54,34 @@ def spawn(
             undo_lib.Undo(instance) as undo:
         # Decide everything, and refuse what cannot be, before the first
         # thing is made.
-        with steps.timed('plan'):
-            plan = plan_lib.make(
-                node, instance, image, network_info=network_info,
-                block_device_info=block_device_info)
-            spec.build(plan, node.arch, root_format='raw')
-            _check_absent(node, instance)
-        with steps.timed('image'):
-            cached = disks.fetch_image(node, context, plan)
+        plan = plan_lib.make(
+            node, instance, image, network_info=network_info,
+            block_device_info=block_device_info)
+        spec.build(plan, node.arch, root_format='raw')
+        _check_absent(node, instance)
+        steps.done('plan')
+        cached = disks.fetch_image(node, context, plan)
+        steps.done('image')
 
-        with steps.timed('disk'):
+        undo.add(network.unplug, instance, plan.vifs)
+        with network.wired(
+                node.virtapi, instance, plan.vifs, wait=power_on):
+            steps.done('network')
             undo.add(plan.files.delete)
             plan.files.create()
             root_format = disks.create(
                 node, context, plan, cached, files=files,
                 admin_password=admin_password)
-        with steps.timed('network'):
-            undo.add(network.unplug, instance, plan.vifs)
-            if power_on:
-                network.plug_and_wait(node.virtapi, instance, plan.vifs)
-            else:
-                network.plug(instance, plan.vifs)
-        with steps.timed('domain'):
-            xml = domain.to_xml(
-                spec.build(plan, node.arch, root_format=root_format),
-                node.arch)
-            undo.add(destroy.remove_domain, node, instance)
-            guest = node.host.define(xml)
-            if power_on:
-                guest.start()
+            steps.done('disk')
+        steps.done('wait')
+
+        xml = domain.to_xml(
+            spec.build(plan, node.arch, root_format=root_format), node.arch)
+        undo.add(destroy.remove_domain, node, instance)
+        guest = node.host.define(xml)
+        if power_on:
+            guest.start()
+        steps.done('domain')
     LOG.info('Spawned in %s', steps, instance=instance)
 
 
@@ -106,19 +104,19 @@ class Steps:
 
     def __init__(self, instance: objects.Instance) -> None:
         self._instance = instance
-        self._steps: dict[str, float] = {}
+        self._seconds: dict[str, float] = {}
+        self._last = time.monotonic()
 
-    @contextlib.contextmanager
-    def timed(self, name: str) -> Iterator[None]:
-        """Measure a step, when it succeeds."""
-        started = time.monotonic()
-        yield
-        self._steps[name] = time.monotonic() - started
+    def done(self, name: str) -> None:
+        """A step is done; the next one begins."""
+        now = time.monotonic()
+        self._seconds[name] = now - self._last
+        self._last = now
         LOG.debug('spawn step: %(name)s %(seconds).3f s',
-                  {'name': name, 'seconds': self._steps[name]},
+                  {'name': name, 'seconds': self._seconds[name]},
                   instance=self._instance)
 
     def __str__(self) -> str:
-        parts = ', '.join(
-            f'{name} {seconds:.1f}' for name, seconds in self._steps.items())
-        return f'{sum(self._steps.values()):.1f} s ({parts})'
+        parts = ', '.join(f'{name} {seconds:.1f}'
+                          for name, seconds in self._seconds.items())
+        return f'{sum(self._seconds.values()):.1f} s ({parts})'

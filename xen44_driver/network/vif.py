@@ -75,12 +75,15 @@ def plug(instance: objects.Instance, vif: model.VIF) -> None:
 
     :param instance: whose port it is
     :param vif: the port
-    :raises nova.exception.VirtualInterfacePlugException: os-vif failed
+    :raises nova.exception.VirtualInterfacePlugException: os-vif failed, or
+        it is no port that :func:`check` accepts
     """
     try:
+        check(vif)
         os_vif.plug(
             convert(vif), os_vif_util.nova_to_osvif_instance(instance))
-    except os_vif_exception.ExceptionBase as error:
+    except (exception.InvalidInput,
+            os_vif_exception.ExceptionBase) as error:
         raise exception.VirtualInterfacePlugException(
             f'cannot plug port {vif["id"]}: {error}') from error
 

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 import dataclasses
 import hashlib
+import math
 import os
 import time
 
@@ -25,6 +26,8 @@ from nova.virt import images
 from oslo_concurrency import lockutils
 from oslo_log import log as logging
 from oslo_utils import fileutils
+
+from xen44_driver.storage import header
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -73,18 +76,15 @@ class ImageCache(imagecache.ImageCacheManager):
         :param image_id: Glance's id
         :raises nova.exception.ImageUnacceptable: refused
         """
-        self._fetch(context, image_id, images.fetch_to_raw)
+        self._fetch(context, image_id, _fetch_disk)
         path = self.path(image_id)
-        info = images.qemu_img_info(path)
-        if info.file_format not in FORMATS:
-            raise exception.ImageUnacceptable(
-                image_id=image_id,
-                reason=f'its format is {info.file_format}; a guest can use '
-                       f'{" and ".join(FORMATS)} (force_raw_images=True '
-                       'has others converted)')
+        size = header.virtual_size(path)
+        if size is not None:
+            return CachedImage(path=path, format='qcow2', virtual_size=size)
+        # A disk is whole sectors.
+        sectors = math.ceil(os.path.getsize(path) / 512)
         return CachedImage(
-            path=path, format=info.file_format,
-            virtual_size=info.virtual_size)
+            path=path, format='raw', virtual_size=sectors * 512)
 
     def fetch_file(
         self, context: nova_context.RequestContext, image_id: str,
@@ -103,21 +103,18 @@ class ImageCache(imagecache.ImageCacheManager):
 
         :returns: whether it had to be downloaded
         """
-        fetched = self._fetch(context, image_id, images.fetch_to_raw)
-        if not fetched:
-            os.utime(self.path(image_id))
-        return fetched
+        return self._fetch(context, image_id, _fetch_disk)
 
     def _fetch(
         self, context: nova_context.RequestContext, image_id: str,
         fetch: Callable[[nova_context.RequestContext, str, str], None],
     ) -> bool:
         path = self.path(image_id)
-        if os.path.exists(path):
+        if _touch(path):
             return False
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
         with self._locked(path):
-            if os.path.exists(path):
+            if _touch(path):
                 return False
             LOG.info('Downloading image %s', image_id)
             started = time.monotonic()
@@ -159,7 +156,7 @@ class ImageCache(imagecache.ImageCacheManager):
             if not entry.is_file(follow_symlinks=False):
                 continue
             if entry.name in used:
-                os.utime(entry.path)
+                _touch(entry.path)
             elif self.remove_unused_base_images:
                 self._remove_if_old(entry.path, limit)
 
@@ -186,9 +183,37 @@ class ImageCache(imagecache.ImageCacheManager):
             return 0
 
 
+def _fetch_disk(
+    context: nova_context.RequestContext, image_id: str, path: str,
+) -> None:
+    """Download a disk image and see that a guest can use it.
+
+    Nova makes sure that it is what it claims to be; so no raw image begins
+    as a qcow2 does, and from here on that tells them apart.
+    """
+    images.fetch_to_raw(context, image_id, path)
+    with fileutils.remove_path_on_error(path):
+        found = images.qemu_img_info(path).file_format
+        if found not in FORMATS:
+            raise exception.ImageUnacceptable(
+                image_id=image_id,
+                reason=f'its format is {found}; a guest can use '
+                       f'{" and ".join(FORMATS)} (force_raw_images=True has '
+                       'others converted)')
+
+
 def _file_name(image_id: str) -> str:
     return hashlib.sha1(
         image_id.encode(), usedforsecurity=False).hexdigest()
+
+
+def _touch(path: str) -> bool:
+    """Say that a file is in use; whether there is one."""
+    try:
+        os.utime(path)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _age(path: str) -> float:
