@@ -25,7 +25,8 @@ def attempt(
     try:
         action(*args)
     except Exception:
-        LOG.exception('%s failed; going on', action.__name__,
+        LOG.exception('%s failed; going on',
+                      getattr(action, '__qualname__', action),
                       instance=instance)
 
 

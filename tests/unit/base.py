@@ -1,0 +1,96 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nova's objects without Nova, for tests of what is above xen/."""
+
+import types
+from unittest import mock
+
+import fixtures
+from nova import conf as nova_conf
+from nova import objects
+from nova.network import model
+import os_vif
+from oslo_config import fixture as config_fixture
+from oslotest import base
+
+from xen44_driver import conf
+from xen44_driver.compute import node as compute_node
+from xen44_driver.xen import capabilities
+from xen44_driver.xen.guesttype import GuestType
+
+UUID = 'c0a8f5c1-0b3e-4f1e-9f4e-6f1f3c5b7a11'
+PORT = '51a9642b-1414-4bd6-9a92-1320ddc55a63'
+IMAGE = '0dd9d7a3-70a8-4e4b-9a54-3d2f6a5a2b1c'
+
+objects.register_all()
+os_vif.objects.register_all()
+conf.register_opts(nova_conf.CONF)
+
+
+class TestCase(base.BaseTestCase):
+    """A test with Nova's configuration, and an empty instances_path."""
+
+    def setUp(self):
+        super().setUp()
+        fixture = self.useFixture(
+            config_fixture.Config(nova_conf.CONF))
+        nova_conf.CONF([], project='nova', default_config_files=[])
+        self.flags = fixture.config
+        self.instances = self.useFixture(fixtures.TempDir()).path
+        self.flags(instances_path=self.instances)
+
+
+def instance(*, root_gb=1, extra_specs=None, **values):
+    """An instance of Nova's."""
+    flavor = objects.Flavor(
+        name='small', flavorid='1', memory_mb=256, vcpus=2,
+        root_gb=root_gb, ephemeral_gb=0, swap=0,
+        extra_specs=extra_specs or {})
+    defaults = {
+        'uuid': UUID, 'id': 1, 'display_name': 'Käse <&>', 'flavor': flavor,
+        'image_ref': IMAGE, 'kernel_id': None, 'ramdisk_id': None,
+        'os_type': None, 'project_id': 'project', 'user_id': 'user',
+        'config_drive': '', 'launched_at': None, 'system_metadata': {},
+        'root_device_name': None, 'key_name': None}
+    return objects.Instance(None, **{**defaults, **values})
+
+
+def image(**properties):
+    """An image's metadata."""
+    return objects.ImageMeta.from_dict({
+        'id': IMAGE, 'name': 'image', 'disk_format': 'qcow2',
+        'container_format': 'bare', 'properties': properties})
+
+
+def vif(**values):
+    """A port of Neutron's, as Nova knows it."""
+    network = model.Network(
+        id='4587c867-a2e6-4356-8c5b-bc077dcb8620', bridge='br-int',
+        label='net', subnets=[], mtu=1450)
+    return model.VIF(**{
+        'id': PORT, 'address': 'FA:16:3E:00:00:01', 'network': network,
+        'type': 'ovs', 'details': {}, 'active': False, **values})
+
+
+def host_capabilities(*guest_types):
+    """What a host can do."""
+    kinds = guest_types or tuple(GuestType)
+    return capabilities.Capabilities(
+        arch='x86_64', guest_types=kinds, cpu_model='EPYC',
+        cpu_features=frozenset({'pni', 'aes', 'svm', 'avx512-bf16'}),
+        topology=capabilities.Topology(sockets=1, cores=4, threads=2),
+        live_migration=True, max_vcpus=dict.fromkeys(kinds, 128),
+        disk_buses=frozenset({'xen', 'ide'}),
+        video_models=frozenset({'vga', 'cirrus', 'xen'}),
+        graphics=frozenset({'vnc'}), firmware=())
+
+
+def node(*guest_types):
+    """This compute node, with a mock for a host."""
+    host = mock.Mock()
+    host.capabilities.return_value = host_capabilities(*guest_types)
+    return compute_node.Node(host, mock.MagicMock())
+
+
+def versions(*xen):
+    """Versions of a host."""
+    return types.SimpleNamespace(xen=xen, libvirt=(11, 3, 0))
