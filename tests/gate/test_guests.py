@@ -12,6 +12,8 @@ import time
 from typing import Any
 from typing import ClassVar
 
+from openstack import exceptions
+
 from labkit import config
 from labkit import images
 from labkit import util
@@ -156,10 +158,6 @@ class Inside:
 class Screen:
     """The VNC console, as a browser would reach it."""
 
-    #: Whether something must be drawn: a PV guest's screen stays empty
-    #: unless its kernel has a frame buffer for it.
-    draws: ClassVar[bool] = True
-
     def test_screen(self: Any) -> None:
         guest = self.running()
         url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
@@ -169,8 +167,18 @@ class Screen:
                  f'{picture.colours()} colours')
         self.assertTrue(path.read_bytes().startswith(b'\x89PNG'))
         self.assertGreaterEqual(picture.width, 640)
-        if self.draws:
-            self.assertGreater(picture.colours(), 1)
+        self.assertGreater(picture.colours(), 1)
+
+
+class NoScreen:
+    """A guest without one says so, rather than showing nothing."""
+
+    def test_screen_is_refused(self: Any) -> None:
+        guest = self.running()
+        error = self.assertRaises(
+            exceptions.BadRequestException, self.cloud.compute.create_console,
+            guest.id, 'novnc')
+        self.assertIn('novnc', str(error))
 
 
 class StopStart:
@@ -253,18 +261,16 @@ class ShutsItselfDown:
                  time.monotonic() - begin)
 
 
-class PV(Inside, StopStart, SoftReboot, ShutsItselfDown, Screen, GuestCase):
+class PV(Inside, StopStart, SoftReboot, ShutsItselfDown, NoScreen, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
-    draws = False
 
 
-class PVH(Inside, HardReboot, Pause, RebootsItself, Screen, GuestCase):
+class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
-    draws = False
     config_drive = True
 
 

@@ -157,9 +157,10 @@ class SpecTest(PlanCase):
 
     def test_vnc(self):
         self.flags(enabled=True, server_listen='192.0.2.1', group='vnc')
-        self.assertEqual('192.0.2.1', self.build('pvh').vnc.listen)
-        self.flags(enabled=False, group='vnc')
+        self.assertEqual('192.0.2.1', self.build('hvm').vnc.listen)
         self.assertIsNone(self.build('pvh').vnc)
+        self.flags(enabled=False, group='vnc')
+        self.assertIsNone(self.build('hvm').vnc)
 
     def test_limits(self):
         self.assertIsNone(self.build().max_event_channels)

@@ -61,7 +61,6 @@ SPECS = {
                         readonly=True)),
         interfaces=(_interface(mtu=1450), _interface(
             mac='fa:16:3e:0a:0b:0d', target='tap1b2c3d4e-5f')),
-        vnc=domain.Vnc(listen='192.0.2.11', keymap='de'),
         max_event_channels=4096, max_grant_frames=64,
         title='web', description='two lines\nof text'),
     'pvh_x86_64_direct': _spec(
@@ -71,8 +70,7 @@ SPECS = {
         'pvh',
         boot=domain.GrubBoot(
             loader='/usr/lib/grub-xen/grub-i386-xen_pvh.bin'),
-        disks=(_root('xvda'),), interfaces=(_interface(),),
-        vnc=domain.Vnc(listen='192.0.2.11')),
+        disks=(_root('xvda'),), interfaces=(_interface(),)),
     'hvm_x86_64': _spec(
         'hvm', boot=domain.FirmwareBoot(),
         disks=(
@@ -82,7 +80,7 @@ SPECS = {
             domain.Disk(target='xvde', source=f'{_INSTANCES}/disk.eph0',
                         format='qcow2')),
         interfaces=(_interface(),),
-        vnc=domain.Vnc(listen='192.0.2.11', tablet=True),
+        vnc=domain.Vnc(listen='192.0.2.11', keymap='de', tablet=True),
         serial_log='/var/log/xen/console/serial-instance-0000002a.log'),
     'hvm_x86_64_direct': _spec(
         'hvm', boot=_DIRECT, disks=(_root('hda'),),
