@@ -27,6 +27,7 @@ from xen44_driver import conf as our_conf
 from xen44_driver.compute import console
 from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
+from xen44_driver.compute import errors
 from xen44_driver.compute import events
 from xen44_driver.compute import network
 from xen44_driver.compute import node as compute_node
@@ -77,18 +78,21 @@ class Xen44Driver(driver.ComputeDriver):
         old.close()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
-        return [self._node.host.hostname()]
+        with errors.of_host():
+            return [self._node.host.hostname()]
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        return resources.available(self._node)
+        with errors.of_host():
+            return resources.available(self._node)
 
     def update_provider_tree(
         self, provider_tree: nova_provider_tree.ProviderTree,
         nodename: str, allocations: dict[str, Any] | None = None,
     ) -> None:
-        resources.update_provider_tree(
-            self._node, provider_tree, nodename,
-            allocation_ratios=self._get_allocation_ratios)
+        with errors.of_host():
+            resources.update_provider_tree(
+                self._node, provider_tree, nodename,
+                allocation_ratios=self._get_allocation_ratios)
 
     def get_host_uptime(self) -> str:
         return uptime.text()

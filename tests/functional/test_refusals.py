@@ -13,6 +13,7 @@ from tests.functional import base
 from tests.functional import test_servers
 from xen44_driver import driver
 from xen44_driver import loader
+from xen44_driver import privsep
 
 
 class RefusalTest(test_servers.ServersBase):
@@ -169,6 +170,13 @@ class StartTest(test.TestCase):
     def test_no_instances_path(self):
         self.flags(instances_path='/nowhere')
         self.assert_stops(exception.InvalidConfiguration, "'/nowhere'")
+
+    def test_no_privileges(self):
+        with mock.patch.object(
+                privsep, 'console_log_dir_readable',
+                side_effect=FileNotFoundError(2, 'No such file', 'sudo')):
+            self.assert_stops(exception.InvalidConfiguration,
+                              'sudo', '[xen44_privileged] helper_command')
 
     def test_all_that_is_wrong_at_once(self):
         self.flags(disk_format='vhd', group='xen44')

@@ -168,6 +168,35 @@ class LifeTest(ServersBase):
             before = after
         self.assertEqual(1, len(self.below.plugged))
 
+    def test_rebuild(self):
+        server = self.boot()
+        other = base.create_image(self.glance, base.raw_image(b'other'))
+        self._rebuild_server(server, other)
+        self.assertTrue(self.domain(server).isActive())
+        self.assertEqual(1, len(self.below.host.domains))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def test_nova_compute_restarts(self):
+        # Guests go on; what happened meanwhile is noticed.
+        running, stopped = self.boot(), self.boot()
+        self.domain(stopped).shutdown()
+        self.compute = self.restart_compute_service(self.compute)
+        self.compute.manager._sync_power_states(
+            nova_context.get_admin_context())
+        self._wait_for_state_change(stopped, 'SHUTOFF')
+        self.assertTrue(self.domain(running).isActive())
+        self._delete_server(running)
+        self._delete_server(stopped)
+        self.below.assert_nothing_left()
+
+    def test_libvirtd_restarts(self):
+        server = self.boot()
+        self.below.host.restart_libvirtd()
+        self._stop_server(server)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
     def test_pause(self):
         server = self.boot()
         self.api.post_server_action(server['id'], {'pause': {}})

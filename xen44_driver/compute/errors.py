@@ -23,6 +23,21 @@ class OperationFailed(exception.NovaException):
 
 
 @contextlib.contextmanager
+def of_host() -> Iterator[None]:
+    """Turn what goes wrong with the host into what Nova understands.
+
+    :raises nova.exception.HypervisorUnavailable: no libvirt
+    :raises nova.exception.InternalError: anything else
+    """
+    try:
+        yield
+    except errors.ConnectionFailed as error:
+        raise exception.HypervisorUnavailable(str(error)) from error
+    except errors.XenError as error:
+        raise exception.InternalError(str(error)) from error
+
+
+@contextlib.contextmanager
 def translated(
     operation: str, instance: objects.Instance,
 ) -> Iterator[None]:

@@ -13,6 +13,7 @@ import uuid
 from nova import conf
 from nova import exception
 from oslo_log import log as logging
+from oslo_privsep import daemon
 
 from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
@@ -44,13 +45,13 @@ def start(node: compute_node.Node) -> None:
     except errors.HostUnsupported as error:
         raise exception.InvalidConfiguration(str(error)) from error
 
-    problems = [*_directories(), *_tools(), *_guest_types(node)]
+    problems = [
+        *_directories(), *_tools(), *_guest_types(node), *_privileges()]
     if problems:
         raise exception.InvalidConfiguration(
             'nova-compute cannot work on this host: ' + '; '.join(problems))
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
-    _warn_of_console_logs()
     _warn_of_tools()
     versions = node.host.versions()
     LOG.info(
@@ -118,8 +119,15 @@ def _warn_of_dom0_memory(node: compute_node.Node) -> None:
             CONF.reserved_host_memory_mb)
 
 
-def _warn_of_console_logs() -> None:
-    if not privsep.console_log_dir_readable():
+def _privileges() -> Iterator[str]:
+    """See that root's powers are to be had, and what they find."""
+    try:
+        readable = privsep.console_log_dir_readable()
+    except (OSError, daemon.FailedToDropPrivileges) as error:
+        yield (f'privsep cannot become root: {error}; [xen44_privileged] '
+               'helper_command says how (sudo is the default)')
+        return
+    if not readable:
         LOG.warning(
             'Guests\' console logs will be empty: [xen44] console_log_dir '
             '%s is not there to be read. xenconsoled has to be started with '
