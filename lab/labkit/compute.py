@@ -12,7 +12,8 @@ import shutil
 import tempfile
 import time
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 from labkit.cloud import Cloud
 from labkit.host import XenHost
 
@@ -85,7 +86,7 @@ def start(host: XenHost, cloud: Cloud) -> None:
 
     :raises LabError: a service ended, or Nova does not see it in time.
     """
-    begin = datetime.datetime.now(datetime.timezone.utc)
+    begin = datetime.datetime.now(datetime.UTC)
     with util.step(f'{host.name}: driver and configuration'):
         cloud.attach_host(host.number)
         install_driver(host, cloud.venv)
@@ -98,7 +99,7 @@ def start(host: XenHost, cloud: Cloud) -> None:
 
 def restart(host: XenHost, cloud: Cloud) -> None:
     """Restart nova-compute and wait until Nova sees it again."""
-    begin = datetime.datetime.now(datetime.timezone.utc)
+    begin = datetime.datetime.now(datetime.UTC)
     host.ssh(['systemctl', 'restart', NOVA_COMPUTE])
     cloud.wait_compute(host.name, START_TIMEOUT, begin,
                        hopeless=lambda: _check(host))

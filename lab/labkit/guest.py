@@ -14,6 +14,9 @@ prints the paths and sizes.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from collections.abc import Iterator
+from collections.abc import Sequence
 import contextlib
 import dataclasses
 import gzip
@@ -25,9 +28,9 @@ import shutil
 import struct
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
 
-from labkit import config, util
+from labkit import config
+from labkit import util
 
 RECIPES = config.LAB / 'guest'
 SUITE = 'trixie'
@@ -72,7 +75,7 @@ DEBIAN_MASKED = (
     'systemd-timesyncd.service', 'systemd-tpm2-setup.service',
     'systemd-tpm2-setup-early.service')
 #: Password of Debian's root on its consoles; ssh takes no password for root.
-DEBIAN_PASSWORD = 'xen44'
+DEBIAN_PASSWORD = 'xen44'  # noqa: S105 - a test image's, for all to know
 
 #: ext4 as grub reads it: no metadata_csum, no orphan_file. The resize inode
 #: lets it grow while mounted, uninit_bg makes that quick.
