@@ -265,6 +265,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return result
     except util.LabError as error:
         print(f'xenlab: {error}', file=sys.stderr)
+        for line in error.last_lines():
+            print(f'  | {line}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print('xenlab: interrupted', file=sys.stderr)

@@ -43,9 +43,10 @@ SMALL_PACKAGES = (
 #: Modules of the initrd, each with what it depends on. The kernel is the
 #: ordinary one: the cloud kernel has no Xen keyboard for PV consoles.
 INITRD_MODULES = ('xen-blkfront', 'ext4')
-#: Modules of the root file system: network, and both kinds of config drive.
+#: Modules of the root file system: network, both kinds of config drive, and
+#: the emulated CD-ROM drive of HVM guests.
 ROOT_MODULES = ('xen-netfront', 'isofs', 'vfat', 'nls_cp437', 'nls_ascii',
-                'nls_iso8859-1', 'nls_utf8')
+                'nls_iso8859-1', 'nls_utf8', 'ata_piix', 'sr_mod')
 KLIBC_TOOLS = ('sh', 'cat', 'insmod', 'mount', 'umount', 'run-init', 'sleep')
 #: Programs busybox has not, or not well enough; their libraries come along.
 ROOT_PROGRAMS = ('usr/sbin/dropbear', 'usr/bin/dropbearkey',

@@ -56,6 +56,16 @@ class LabError(Exception):
     def __str__(self) -> str:
         return f'{self.reason} (see {self.log})' if self.log else self.reason
 
+    def last_lines(self, count: int = 15) -> list[str]:
+        """The end of the log, for who cannot open it any more."""
+        if not self.log:
+            return []
+        try:
+            text = pathlib.Path(self.log).read_text(errors='replace')
+        except OSError:  # it is not there, or a directory
+            return []
+        return text.splitlines()[-count:]
+
 
 # Talking to people
 

@@ -53,8 +53,9 @@ class GateCase(testtools.TestCase):
 
     def _attach_log(self, _: object) -> None:
         """Keep what nova-compute said last beside a failure."""
-        done = self.host.ssh(['tail', '-n', '60',
-                              '/var/log/nova/nova-compute.log'], check=False)
+        done = self.host.ssh('grep -v "Get console output" '
+                             '/var/log/nova/nova-compute.log | tail -n 40',
+                             check=False)
         self.addDetail('nova-compute.log', content.text_content(done.stdout))
 
     # Making things
@@ -111,7 +112,7 @@ class GateCase(testtools.TestCase):
             **options)
         undo(cls.remove_server, server.id)
         guest = Guest(cls.cloud, server.id)
-        util.say(f'  {cls.__name__}: {guest.name} is {guest.domain}')
+        util.say(f'  {cls.__name__}: {guest.name} is {guest.id}')
         return guest
 
     @classmethod

@@ -32,16 +32,13 @@ class Guest:
     """A server, by its id.
 
     :ivar name: of the server.
-    :ivar domain: its name on the Xen host.
     """
 
     def __init__(self, cloud: openstack.connection.Connection,
                  server_id: str) -> None:
         self.cloud = cloud
         self.id = server_id
-        server = self.server()
-        self.name: str = server.name
-        self.domain: str = server.instance_name
+        self.name: str = self.server().name
 
     # Through Nova and Neutron
 
@@ -56,6 +53,12 @@ class Guest:
         except openstack.exceptions.NotFoundException:
             return False
         return True
+
+    @property
+    def domain(self) -> str:
+        """Its name on the Xen host, once Nova has chosen one."""
+        name: str = self.server().instance_name
+        return name
 
     def port(self) -> Any:
         """Neutron's record of its one port, fresh."""
@@ -105,8 +108,9 @@ class Guest:
             text = self.console()
             return text if LOGIN.search(text) else ''
 
+        # Each look is work for dom0, which the guest needs as well.
         return util.wait_for(f'login prompt of {self.name}', prompted,
-                             timeout, interval=3)
+                             timeout, interval=5)
 
     # From inside
 

@@ -5,7 +5,9 @@ What cannot work stops nova-compute, with everything that is wrong in one
 message. What some guests will miss is a warning.
 """
 
+from collections.abc import Iterable
 from collections.abc import Iterator
+import itertools
 import os
 import shutil
 import uuid
@@ -18,6 +20,7 @@ from oslo_privsep import daemon
 from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import resources
+from xen44_driver.conf import opts
 from xen44_driver.storage import backend
 from xen44_driver.xen import errors
 from xen44_driver.xen.guesttype import GuestType
@@ -33,6 +36,7 @@ def start(node: compute_node.Node) -> None:
     :raises nova.exception.HypervisorUnavailable: no libvirt, or no Xen
     :raises nova.exception.InvalidConfiguration: what is wrong, all of it
     """
+    _refuse(_options())
     try:
         node.host.connect()
         node.host.check()
@@ -45,11 +49,8 @@ def start(node: compute_node.Node) -> None:
     except errors.HostUnsupported as error:
         raise exception.InvalidConfiguration(str(error)) from error
 
-    problems = [
-        *_directories(), *_tools(), *_guest_types(node), *_privileges()]
-    if problems:
-        raise exception.InvalidConfiguration(
-            'nova-compute cannot work on this host: ' + '; '.join(problems))
+    _refuse(itertools.chain(
+        _directories(), _tools(), _guest_types(node), _privileges()))
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()
@@ -60,6 +61,23 @@ def start(node: compute_node.Node) -> None:
          'arch': arch.name,
          'guests': ', '.join(node.capabilities.guest_types)})
     _report_leftovers(node)
+
+
+def _refuse(problems: Iterable[str]) -> None:
+    found = '; '.join(problems)
+    if found:
+        raise exception.InvalidConfiguration(
+            f'nova-compute cannot work on this host: {found}')
+
+
+def _options() -> Iterator[str]:
+    """Values that are none; oslo.config sees that when a value is read."""
+    for group, options in opts.list_opts():
+        for option in options:
+            try:
+                CONF[group.name][option.dest]
+            except ValueError as error:
+                yield f'[{group.name}] {option.name}: {error}'
 
 
 def _dotted(version: tuple[int, ...]) -> str:
