@@ -13,7 +13,7 @@ from labkit.cloud import GUEST_KEY
 
 #: Seconds that hardly ever pass: emulation, and two guests at once.
 ACTIVE_TIMEOUT = 300
-LOGIN_TIMEOUT = 300
+LOGIN_TIMEOUT = 420
 STOP_TIMEOUT = 180
 
 #: The boot report and the prompt on a guest's console (lab/guest/small).

@@ -178,7 +178,7 @@ class NoScreen:
         error = self.assertRaises(
             exceptions.BadRequestException, self.cloud.compute.create_console,
             guest.id, 'novnc')
-        self.assertIn('novnc', str(error))
+        self.assertIn('console type vnc', str(error))
 
 
 class StopStart:

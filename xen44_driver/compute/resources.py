@@ -10,6 +10,7 @@ from nova import conf
 from nova.compute import provider_tree as nova_provider_tree
 from nova.compute import utils as compute_utils
 from nova.objects import fields
+from nova.virt import hardware
 from nova.virt import node as nova_node
 import os_resource_classes as orc
 from oslo_utils import units
@@ -47,7 +48,7 @@ def available(node: compute_node.Node) -> dict[str, Any]:
         'hypervisor_version': version_number(host.versions().xen),
         'hypervisor_hostname': host.hostname(),
         'uuid': nova_node.get_local_node_uuid(),
-        'vcpus': host.cpus(),
+        'vcpus': cpus(node),
         # Nova counts what its instances use itself.
         'vcpus_used': 0,
         'memory_mb': memory.total_mib,
@@ -114,7 +115,7 @@ def update_provider_tree(
     ratios = allocation_ratios(tree.data(nodename).inventory)
     memory = node.host.memory()
     totals = {
-        orc.VCPU: (node.host.cpus(), CONF.reserved_host_cpus),
+        orc.VCPU: (cpus(node), CONF.reserved_host_cpus),
         orc.MEMORY_MB: (memory.total_mib, reserved_memory_mib(memory)),
         orc.DISK_GB: (disk_usage.measure().total // units.Gi,
                       _reserved_disk_gb(node)),
@@ -134,6 +135,17 @@ def update_provider_tree(
            if traits.managed(trait)}
     tree.add_traits(nodename, *wanted)
     tree.remove_traits(nodename, *(old - wanted))
+
+
+def cpus(node: compute_node.Node) -> int:
+    """CPUs of the host that guests run on.
+
+    All, or those of ``[compute] cpu_shared_set``.
+
+    :param node: this node
+    """
+    shared = hardware.get_cpu_shared_set()
+    return len(shared) if shared else node.host.cpus()
 
 
 def reserved_memory_mib(memory: xen_host.HostMemory) -> int:

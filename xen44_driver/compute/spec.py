@@ -3,6 +3,7 @@
 
 from nova import conf
 from nova.network import model
+from nova.virt import hardware
 
 from xen44_driver.compute import devices
 from xen44_driver.compute import plan as plan_lib
@@ -36,6 +37,7 @@ def build(
         guest_type=plan.guest_type,
         memory_mib=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
+        cpus=_cpus(),
         boot=_boot(plan, arch),
         disks=_disks(plan, root_format),
         interfaces=tuple(_interface(plan, vif) for vif in plan.vifs),
@@ -51,6 +53,11 @@ def build(
             user=instance.user_id),
         title=instance.display_name or None,
     )
+
+
+def _cpus() -> frozenset[int] | None:
+    shared = hardware.get_cpu_shared_set()
+    return frozenset(shared) if shared else None
 
 
 def _boot(plan: plan_lib.Plan, arch: arch_lib.Architecture) -> spec.Boot:

@@ -14,6 +14,7 @@ import uuid
 
 from nova import conf
 from nova import exception
+from nova.virt import hardware
 from oslo_log import log as logging
 from oslo_privsep import daemon
 
@@ -50,7 +51,8 @@ def start(node: compute_node.Node) -> None:
         raise exception.InvalidConfiguration(str(error)) from error
 
     _refuse(itertools.chain(
-        _directories(), _tools(), _guest_types(node), _privileges()))
+        _directories(), _tools(), _cpus(node), _guest_types(node),
+        _privileges()))
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()
@@ -102,6 +104,22 @@ def _tools() -> Iterator[str]:
         yield f'[xen44] disk_format: {error}'
     if shutil.which('qemu-img') is None:
         yield 'there is no qemu-img (Debian: package qemu-utils)'
+
+
+def _cpus(node: compute_node.Node) -> Iterator[str]:
+    if CONF.compute.cpu_dedicated_set:
+        yield ('[compute] cpu_dedicated_set is '
+               f'{CONF.compute.cpu_dedicated_set!r}, and this driver gives '
+               'no guest CPUs of its own; cpu_shared_set is possible')
+    try:
+        shared = hardware.get_cpu_shared_set() or ()
+    except exception.Invalid as error:
+        yield f'[compute] cpu_shared_set: {error}'
+        return
+    there = node.host.cpus()
+    if missing := sorted(cpu for cpu in shared if cpu >= there):
+        yield (f'[compute] cpu_shared_set has CPU {missing[0]}; this host '
+               f'has CPUs 0 to {there - 1}')
 
 
 def _guest_types(node: compute_node.Node) -> Iterator[str]:

@@ -67,6 +67,10 @@ class ProviderTreeTest(base.TestCase):
         self.assertEqual(2048 + 80, inventory['MEMORY_MB']['reserved'])
         self.assertEqual(2, inventory['DISK_GB']['reserved'])
 
+    def test_cpus_of_guests_only(self):
+        self.flags(cpu_shared_set='2-4', group='compute')
+        self.assertEqual(3, self.update().inventory['VCPU']['total'])
+
     def test_traits_of_others_stay(self):
         self.tree.update_traits('xen1', [
             'CUSTOM_RACK_7', 'CUSTOM_XEN44_XEN_4_17', 'HW_CPU_X86_AVX'])

@@ -105,6 +105,8 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         arch=architecture.name, guest_type=guest_type,
         memory_mib=draw(st.integers(1, 2 ** 24)),
         vcpus=draw(st.integers(1, 512)), boot=draw(st.one_of(boots)),
+        cpus=draw(st.none() | st.frozensets(st.integers(0, 511),
+                                            min_size=1, max_size=9)),
         disks=tuple(disks),
         interfaces=tuple(draw(st.lists(st.builds(
             domain.Interface,
@@ -268,6 +270,12 @@ class LiveXmlTest(base.BaseTestCase):
             interfaces=(domain.Interface(mac='00:16:3e:00:00:01',
                                          bridge='xenbr0'),),
             vnc=domain.Vnc(listen='127.0.0.1')), spec)
+
+    def test_cpus_as_libvirt_answers_them(self):
+        text = golden.path('hvm_x86_64').read_text().replace(
+            '<vcpu>', '<vcpu cpuset="0,4-6">')
+        self.assertEqual({0, 4, 5, 6},
+                         domain.from_xml(text, X86_64()).cpus)
 
     def test_hvm_with_hvmloader_named(self):
         text = golden.path('hvm_x86_64').read_text().replace(

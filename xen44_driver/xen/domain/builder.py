@@ -43,7 +43,9 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
     if spec.metadata is not None:
         metadata.to_xml(domain, spec.metadata)
     xml.add(domain, 'memory', str(spec.memory_mib), unit='MiB')
-    xml.add(domain, 'vcpu', str(spec.vcpus))
+    vcpu = xml.add(domain, 'vcpu', str(spec.vcpus))
+    if spec.cpus is not None:
+        vcpu.set('cpuset', ','.join(map(str, sorted(spec.cpus))))
     boot.to_xml(domain, spec.guest_type, spec.boot, arch)
     if spec.guest_type is GuestType.HVM:
         features = xml.add(domain, 'features')
@@ -98,6 +100,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         guest_type=guest_type,
         memory_mib=_memory_mib(domain),
         vcpus=int(xml.need(domain, 'vcpu')),
+        cpus=_cpus(xml.get(domain, 'vcpu', 'cpuset')),
         boot=boot.from_xml(os, guest_type),
         disks=tuple(filter(None, map(disk.from_xml,
                                      devices.iterfind('disk')))),
@@ -110,6 +113,17 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         metadata=metadata.from_xml(domain),
         title=xml.text(domain, 'title'),
         description=xml.text(domain, 'description'))
+
+
+def _cpus(text: str | None) -> frozenset[int] | None:
+    """Numbers and ranges, as libvirt answers them: ``0,4-7``."""
+    if text is None:
+        return None
+    cpus: set[int] = set()
+    for part in text.split(','):
+        first, _, last = part.partition('-')
+        cpus.update(range(int(first), int(last or first) + 1))
+    return frozenset(cpus)
 
 
 def _memory_mib(domain: etree._Element) -> int:

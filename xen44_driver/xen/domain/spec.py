@@ -250,6 +250,7 @@ class DomainSpec:
     :param guest_type: PV, PVH or HVM.
     :param memory_mib: in MiB.
     :param vcpus: how many.
+    :param cpus: numbers of the host's CPUs they run on, None for all.
     :param boot: from where.
     :param disks: in the guest's order.
     :param interfaces: in the guest's order.
@@ -270,6 +271,7 @@ class DomainSpec:
     memory_mib: int
     vcpus: int
     boot: Boot
+    cpus: frozenset[int] | None = None
     disks: tuple[Disk, ...] = ()
     interfaces: tuple[Interface, ...] = ()
     vnc: Vnc | None = None
@@ -294,6 +296,11 @@ class DomainSpec:
         # bits, which is what the schema's integer allows.
         check.within('memory_mib', self.memory_mib, 1, 2 ** 40)
         check.within('vcpus', self.vcpus, 1, 65535)
+        if self.cpus is not None:
+            if not self.cpus:
+                raise errors.SpecError('cpus', 'none', 'one or more')
+            for cpu in self.cpus:
+                check.within('cpus', cpu, 0, 65535)
         # The FIFO ABI's size: 2^17.
         if self.max_event_channels is not None:
             check.within('max_event_channels', self.max_event_channels,
