@@ -33,7 +33,7 @@ PREFIX = 'demo-'
 GUESTS = {'hvm': images.DIRECT, 'pv': images.DISK, 'pvh': images.DISK}
 SCREEN = config.STATE / 'demo' / 'demo-hvm.png'
 
-LOGIN_TIMEOUT = 300
+LOGIN_TIMEOUT = 420
 _LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
 #: Lines of a console to show: the guest's report and its prompt.
 _CONSOLE_LINES = 18
