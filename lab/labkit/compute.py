@@ -6,6 +6,7 @@ nova-compute and Neutron's OVS agent run in dom0, as they do at operators'.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 import datetime
 import pathlib
 import shutil
@@ -86,21 +87,21 @@ def start(host: XenHost, cloud: Cloud) -> None:
 
     :raises LabError: a service ended, or Nova does not see it in time.
     """
-    begin = datetime.datetime.now(datetime.UTC)
     with util.step(f'{host.name}: driver and configuration'):
         cloud.attach_host(host.number)
         install_driver(host, cloud.venv)
         configure(host, cloud)
     with util.step(f'{host.name}: nova-compute and agent'):
-        host.ssh(['systemctl', 'restart', AGENT, NOVA_COMPUTE])
-        cloud.wait_compute(host.name, START_TIMEOUT, begin,
-                           hopeless=lambda: _check(host))
+        restart(host, cloud, (AGENT, NOVA_COMPUTE))
 
 
-def restart(host: XenHost, cloud: Cloud) -> None:
-    """Restart nova-compute and wait until Nova sees it again."""
+def restart(host: XenHost, cloud: Cloud,
+            services: Sequence[str] = (NOVA_COMPUTE,)) -> None:
+    """Restart services of dom0 and wait until Nova sees the host again."""
+    host.ssh(['systemctl', 'stop', *services])
+    # Only now: what ends reports once more.
     begin = datetime.datetime.now(datetime.UTC)
-    host.ssh(['systemctl', 'restart', NOVA_COMPUTE])
+    host.ssh(['systemctl', 'start', *services])
     cloud.wait_compute(host.name, START_TIMEOUT, begin,
                        hopeless=lambda: _check(host))
 

@@ -116,7 +116,9 @@ def config_drive(
     """The config drive as a guest of that type gets it.
 
     A CD-ROM for HVM guests, which need no PV driver to read it; one that
-    was made as vfat is no CD-ROM and is a PV disk for them.
+    was made as vfat is no CD-ROM and is a PV disk for them. A disk can be
+    written, which harms only the guest's own copy: QEMU's xen-disk refuses
+    a read-only one ("Block node is read-only"), and the guest has none then.
 
     :param guest_type: the guest's
     :param source: its file on the host
@@ -126,8 +128,6 @@ def config_drive(
         if CONF.config_drive_format == 'iso9660':
             return spec.Disk(target='hdd', device='cdrom', readonly=True,
                              source=source, format=format)
-        # QEMU emulates no read-only IDE disk: past the emulated ones.
-        return spec.Disk(target='xvdz', readonly=True, source=source,
-                         format=format)
-    return spec.Disk(target='xvdd', readonly=True, source=source,
-                     format=format)
+        # Past the emulated disks.
+        return spec.Disk(target='xvdz', source=source, format=format)
+    return spec.Disk(target='xvdd', source=source, format=format)

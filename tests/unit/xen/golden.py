@@ -57,8 +57,7 @@ SPECS = {
             _root('xvda'),
             domain.Disk(target='xvdb', source='/dev/vg0/volume-1',
                         type='block'),
-            domain.Disk(target='xvdd', source=f'{_INSTANCES}/disk.config',
-                        readonly=True)),
+            domain.Disk(target='xvdd', source=f'{_INSTANCES}/disk.config')),
         interfaces=(_interface(mtu=1450), _interface(
             mac='fa:16:3e:0a:0b:0d', target='tap1b2c3d4e-5f')),
         max_event_channels=4096, max_grant_frames=64,

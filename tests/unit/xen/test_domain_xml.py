@@ -273,7 +273,8 @@ class LiveXmlTest(base.BaseTestCase):
 
     def test_cpus_as_libvirt_answers_them(self):
         text = golden.path('hvm_x86_64').read_text().replace(
-            '<vcpu>', '<vcpu cpuset="0,4-6">')
+            '</vcpu>', '</vcpu><cputune><vcpupin vcpu="0" cpuset="0,4-6"/>'
+            '</cputune>')
         self.assertEqual({0, 4, 5, 6},
                          domain.from_xml(text, X86_64()).cpus)
 

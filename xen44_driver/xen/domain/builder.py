@@ -43,9 +43,13 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
     if spec.metadata is not None:
         metadata.to_xml(domain, spec.metadata)
     xml.add(domain, 'memory', str(spec.memory_mib), unit='MiB')
-    vcpu = xml.add(domain, 'vcpu', str(spec.vcpus))
+    xml.add(domain, 'vcpu', str(spec.vcpus))
     if spec.cpus is not None:
-        vcpu.set('cpuset', ','.join(map(str, sorted(spec.cpus))))
+        # For each: libvirt's libxl driver heeds no cpuset of <vcpu>.
+        cpuset = ','.join(map(str, sorted(spec.cpus)))
+        tune = xml.add(domain, 'cputune')
+        for vcpu in range(spec.vcpus):
+            xml.add(tune, 'vcpupin', vcpu=str(vcpu), cpuset=cpuset)
     boot.to_xml(domain, spec.guest_type, spec.boot, arch)
     if spec.guest_type is GuestType.HVM:
         features = xml.add(domain, 'features')
@@ -100,7 +104,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         guest_type=guest_type,
         memory_mib=_memory_mib(domain),
         vcpus=int(xml.need(domain, 'vcpu')),
-        cpus=_cpus(xml.get(domain, 'vcpu', 'cpuset')),
+        cpus=_cpus(xml.get(domain, 'cputune/vcpupin', 'cpuset')),
         boot=boot.from_xml(os, guest_type),
         disks=tuple(filter(None, map(disk.from_xml,
                                      devices.iterfind('disk')))),
