@@ -14,6 +14,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+from typing import Any
 
 from labkit import config
 from labkit import network
@@ -29,6 +30,8 @@ from labkit.cloud import switch
 #: Written when a new lab's cloud has all its content.
 _COMPLETE = settings.LIB / 'complete'
 _CLOUDS = config.STATE / 'clouds.yaml'
+#: In dom0: the UUID by which Nova knows the host.
+_NODE_IDENTITY = '/var/lib/nova/compute_id'
 #: Key pair of the guests.
 GUEST_KEY = config.STATE / 'guest_key'
 
@@ -284,10 +287,24 @@ class Cloud:
     def render_compute_config(self, number: int) -> dict[str, str]:
         """The configuration that dom0 of a Xen host needs.
 
+        A host that Nova has met gets its identity back: it comes up as
+        freshly booted, and nova-compute refuses to start as somebody else.
+
         :returns: content by absolute path in dom0. It holds secrets.
         """
         rendered = settings.render('compute', settings.compute_values(number))
-        return {f'/{path}': text for path, text in rendered.items()}
+        files = {f'/{path}': text for path, text in rendered.items()}
+        for known in self._hypervisors(config.host_name(number)):
+            files[_NODE_IDENTITY] = known['id']
+        return files
+
+    def _hypervisors(self, host: str) -> list[Any]:
+        """Nova's records of a host: one, or none yet."""
+        # Not the details: for those Nova asks the host its uptime.
+        return [
+            one for one in self.client().call(
+                'GET', 'compute', '/os-hypervisors')['hypervisors']
+            if one['hypervisor_hostname'].partition('.')[0] == host]
 
     def wait_compute(self, host: str, timeout: float = 300,
                      since: datetime.datetime | None = None,
@@ -321,12 +338,7 @@ class Cloud:
                     and _reported(agents[0]['heartbeat_timestamp'],
                                   since)):
                 return False
-            # Not the details: for those Nova asks the host its uptime.
-            known = client.call('GET', 'compute',
-                                '/os-hypervisors')['hypervisors']
-            return any(
-                one['hypervisor_hostname'].partition('.')[0] == host
-                for one in known)
+            return bool(self._hypervisors(host))
         util.wait_for(f'{host} as a hypervisor', ready, timeout,
                       config.LOGS / 'nova-conductor.log', interval=1)
 
