@@ -141,8 +141,8 @@ class GateCase(testtools.TestCase):
         """Where to look for what a server leaves."""
         return Traces.of(self.cloud, self.host, guest.id)
 
-    def assert_refused(self, guest: Guest, *fragments: str) -> str:
-        """A server ended in ERROR, says why, and left nothing behind.
+    def assert_fault(self, guest: Guest, *fragments: str) -> str:
+        """A server ended in ERROR, and says why.
 
         :param fragments: what its fault must mention.
         :returns: the fault.
@@ -151,6 +151,15 @@ class GateCase(testtools.TestCase):
         fault = guest.fault()
         for fragment in fragments:
             self.assertIn(fragment.lower(), fault.lower())
+        return fault
+
+    def assert_refused(self, guest: Guest, *fragments: str) -> str:
+        """The host refused a server: it says why, and left nothing behind.
+
+        :param fragments: what its fault must mention.
+        :returns: the fault.
+        """
+        fault = self.assert_fault(guest, *fragments)
         traces = self.traces(guest)
         traces.wait_for_none(self.host)
         self.remove_server(guest.id)
