@@ -37,8 +37,10 @@ LOGIN_TIMEOUT = 420
 _LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
 #: Lines of a console to show: the guest's report and its prompt.
 _CONSOLE_LINES = 18
-#: What a terminal would act on: colours, cleared screens.
-_CONTROL = re.compile(r'\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-B0-9]|\r')
+#: What a terminal would act on: colours, cleared screens. Nova's API has
+#: dropped the escape character before.
+_CONTROL = re.compile(r'\x1b?\[[0-9;?]*[HJKm]|\r')
+_WIDTH = 100
 
 
 def _title(text: str) -> None:
@@ -80,8 +82,7 @@ def _launch(cloud: Cloud, servers: Servers) -> dict[str, str]:
         _openstack(cloud, 'server', 'create', '--image', image,
                    '--flavor', f'xen.{kind}', '--network', config.LAB_NET,
                    '--key-name', KEYPAIR, '--column', 'name',
-                   '--column', 'status', '--column', 'image',
-                   '--column', 'flavor', name)
+                   '--column', 'status', '--column', 'image', name)
         ids[kind] = servers.named(name)[name]['id']
         pending.append(kind)
     while pending:
@@ -110,7 +111,8 @@ def _show(cloud: Cloud, host: XenHost, servers: Servers,
         lines = _CONTROL.sub('', servers.console(ident)).splitlines()
         kept = [line.rstrip() for line in lines if line.strip()]
         _title(f'{PREFIX}{kind}: the end of its console')
-        util.say('\n'.join(f'  | {line}' for line in kept[-_CONSOLE_LINES:]))
+        for line in kept[-_CONSOLE_LINES:]:
+            util.say(f'  | {line[:_WIDTH]}')
     _title(f'{PREFIX}hvm: its VNC console, through nova-novncproxy')
     url = servers.screen(ids['hvm'])
     with rest.lab_namespace():
