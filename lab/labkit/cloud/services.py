@@ -122,6 +122,8 @@ def _api(venv: pathlib.Path, name: str, module: str, port: int,
         '--hook-master-start', 'unix_signal:15 gracefully_kill_them_all',
         '--buffer-size', '65535', '--http-chunked-input', '--http-raw-body',
         '--http-auto-chunked', '--disable-logging',
+        # A dom0 under emulation may be slow to take an image's next part.
+        '--socket-timeout', '180',
         # uwsgi ends each connection; a client must know.
         '--add-header', 'Connection: close', *extra), env,
         f'http://{address}/')
