@@ -16,12 +16,14 @@ import time
 from labkit import config
 from labkit import util
 from labkit.cloud import Cloud
+from labkit.host import AGENT
+from labkit.host import NOVA_COMPUTE
+from labkit.host import SERVICES
 from labkit.host import XenHost
 
 #: dom0's virtual environment of nova and neutron, and what is in it.
 SITE_PACKAGES = '/opt/stack/venv/lib/python3.13/site-packages'
-AGENT = 'neutron-openvswitch-agent'
-NOVA_COMPUTE = 'nova-compute'
+NOVA_CONF = '/etc/nova/nova.conf'
 NOVA_COMPUTE_LOG = '/var/log/nova/nova-compute.log'
 
 #: Seconds: under emulation Python needs most of a minute for its imports.
@@ -87,12 +89,18 @@ def start(host: XenHost, cloud: Cloud) -> None:
 
     :raises LabError: a service ended, or Nova does not see it in time.
     """
+    # A host fresh from its snapshot has both services waiting for theirs.
+    configured = host.ssh(['test', '-e', NOVA_CONF], check=False)
+    begin = datetime.datetime.now(datetime.UTC)
     with util.step(f'{host.name}: driver and configuration'):
         cloud.attach_host(host.number)
         install_driver(host, cloud.venv)
         configure(host, cloud)
     with util.step(f'{host.name}: nova-compute and agent'):
-        restart(host, cloud, (AGENT, NOVA_COMPUTE))
+        if configured.returncode == 0:
+            restart(host, cloud, SERVICES)
+        else:
+            _wait(host, cloud, begin)
 
 
 def restart(host: XenHost, cloud: Cloud,
@@ -101,7 +109,12 @@ def restart(host: XenHost, cloud: Cloud,
     host.ssh(['systemctl', 'stop', *services])
     # Only now: what ends reports once more.
     begin = datetime.datetime.now(datetime.UTC)
-    host.ssh(['systemctl', 'start', *services])
+    host.ssh(['systemctl', 'start', *services], timeout=START_TIMEOUT)
+    _wait(host, cloud, begin)
+
+
+def _wait(host: XenHost, cloud: Cloud, begin: datetime.datetime) -> None:
+    """Wait until Nova has heard of the host, later than ``begin``."""
     cloud.wait_compute(host.name, START_TIMEOUT, begin,
                        hopeless=lambda: _check(host))
 
@@ -117,7 +130,7 @@ def reinstall(host: XenHost, cloud: Cloud) -> None:
 def _check(host: XenHost) -> None:
     """:raises LabError: the host crashed, or a service of it ended."""
     host.check()
-    state = host.ssh(['systemctl', 'is-failed', AGENT, NOVA_COMPUTE],
+    state = host.ssh(['systemctl', 'is-failed', *SERVICES],
                      check=False).stdout.split()
     # 'activating' is systemd waiting to start a service that ended again.
     if 'failed' in state or 'activating' in state:

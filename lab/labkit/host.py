@@ -37,8 +37,9 @@ CPUS = 2
 #: less about 100 MiB for Xen.
 MEMORY = 4608
 DOM0_MEMORY = 1792
-#: MiB of translated code that QEMU keeps beside the machine's memory.
-TRANSLATED = 512
+#: MiB of translated code that QEMU keeps beside the machine's memory: when
+#: they are full it throws all away. Less on a small machine.
+TRANSLATED = 1024 if util.total_memory() >= 12 * 1024 else 512
 
 XEN_OPTIONS = (
     f'dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus={CPUS} '
@@ -56,6 +57,11 @@ SAVE_TIMEOUT = 180
 #: A host without one of these is no Xen host.
 NEEDED_UNITS = ('xen.service', 'libvirtd.service',
                 'openvswitch-switch.service', 'xenlab-bridges.service')
+
+#: OpenStack's services in dom0.
+AGENT = 'neutron-openvswitch-agent'
+NOVA_COMPUTE = 'nova-compute'
+SERVICES = (AGENT, NOVA_COMPUTE)
 
 #: What the first start leaves in the cache.
 BOOTED = 'booted'
@@ -279,12 +285,9 @@ class XenHost:
             self._spawn()
             self._wait_for_ssh(BOOT_TIMEOUT)
             self._settle()
-        with util.step(f'{self.name}: first imports'):
-            # Reads the services' code into dom0's page cache.
-            self.ssh('cd /opt/stack/venv/bin; '
-                     './python -c "import nova.cmd.compute" & '
-                     './python -c "import neutron.cmd.agents.'
-                     'ovs_neutron_agent" & wait', timeout=300)
+        with util.step(f'{self.name}: code of the services'):
+            # They wait for their configuration (lab/image: preloaded).
+            self.ssh(['systemctl', 'start', *SERVICES], timeout=330)
 
     def resume(self, tag: str) -> None:
         """Bring the host up as it was at :meth:`save`.

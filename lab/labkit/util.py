@@ -322,11 +322,21 @@ def need_root() -> None:
         raise LabError('this needs root (namespaces, taps, chroots)')
 
 
-def free_memory_check(needed_mib: int, purpose: str) -> None:
-    """:raises LabError: less than ``needed_mib`` of memory is available."""
+def _memory(name: str) -> int:
+    """One of the values of /proc/meminfo, in MiB."""
     meminfo = pathlib.Path('/proc/meminfo').read_text().splitlines()
     values = dict(line.split(':') for line in meminfo)
-    free = int(values['MemAvailable'].split()[0]) // 1024
+    return int(values[name].split()[0]) // 1024
+
+
+def total_memory() -> int:
+    """This machine's memory in MiB."""
+    return _memory('MemTotal')
+
+
+def free_memory_check(needed_mib: int, purpose: str) -> None:
+    """:raises LabError: less than ``needed_mib`` of memory is available."""
+    free = _memory('MemAvailable')
     if free < needed_mib:
         raise LabError(f'{purpose} needs {needed_mib} MiB of memory, '
                        f'{free} MiB are available')
