@@ -97,8 +97,9 @@ def _launch(cloud: Cloud, servers: Servers) -> dict[str, str]:
                 del waiting[kind]
         return not waiting
 
+    # Each look is work for dom0, which the guests need as well.
     util.wait_for("the guests' login prompts", all_prompt, LOGIN_TIMEOUT,
-                  interval=2)
+                  interval=5)
     return ids
 
 
