@@ -78,6 +78,8 @@ def build(args: argparse.Namespace) -> int:
         image.get()
         guest.small_guest()
         Cloud().install()
+        if args.all:
+            guest.debian_guest()
     return 0
 
 
@@ -88,4 +90,6 @@ def add_parsers(
 
     :param add: makes a command of a name and what it calls.
     """
-    add('build', build)
+    add('build', build).add_argument(
+        '--all', action='store_true',
+        help="also Debian's image, which only the slow tests need")

@@ -7,6 +7,7 @@ import base64
 import contextlib
 import itertools
 import os
+import pathlib
 import sys
 from typing import Any
 from typing import ClassVar
@@ -66,6 +67,22 @@ class GateCase(testtools.TestCase):
         return cls.cloud.image.find_image(name, ignore_missing=False)
 
     @classmethod
+    def make_image(cls, undo: Any, path: pathlib.Path, disk_format: str,
+                   **properties: Any) -> Any:
+        """Make an image of a file.
+
+        :param undo: ``addCleanup`` or ``addClassCleanup``.
+        :raises openstack.exceptions.HttpException: Glance refuses it.
+        """
+        image = cls.cloud.image.create_image(
+            name=cls._name('image'), filename=str(path),
+            disk_format=disk_format, allow_duplicates=True,
+            container_format=properties.pop('container_format', 'bare'),
+            **properties)
+        undo(cls.cloud.image.delete_image, image.id)
+        return image
+
+    @classmethod
     def make_flavor(cls, undo: Any, *, guest_type: str | None = None,
                     ram: int = 192, disk: int = 1, swap: int = 0,
                     ephemeral: int = 0) -> Any:
@@ -89,7 +106,7 @@ class GateCase(testtools.TestCase):
     def make_server(cls, undo: Any, *, image: Any = None, flavor: Any = None,
                     user_data: str | None = None, config_drive: bool = False,
                     groups: tuple[str, ...] = ('default',),
-                    ) -> Guest:
+                    user: str = 'root') -> Guest:
         """Ask Nova for a server on the lab's network; do not wait for it.
 
         :param undo: ``addCleanup`` or ``addClassCleanup``.
@@ -97,6 +114,7 @@ class GateCase(testtools.TestCase):
         :param flavor: from :meth:`make_flavor`; else the smallest.
         :param user_data: a script for its first boot.
         :param groups: names of its port's security groups.
+        :param user: who may come in by ssh.
         """
         network = cls.cloud.network.find_network(
             config.LAB_NET, ignore_missing=False)
@@ -111,7 +129,7 @@ class GateCase(testtools.TestCase):
             security_groups=[{'name': group} for group in groups],
             **options)
         undo(cls.remove_server, server.id)
-        guest = Guest(cls.cloud, server.id)
+        guest = Guest(cls.cloud, server.id, user)
         util.say(f'  {cls.__name__}: {guest.name} is {guest.id}')
         return guest
 

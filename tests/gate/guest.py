@@ -20,6 +20,9 @@ STOP_TIMEOUT = 180
 READY = '=== ready ==='
 LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
 
+#: A script for a first boot.
+USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
+
 _SSH = ['ssh', '-F', 'none', '-i', str(GUEST_KEY),
         '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes',
         '-o', 'ConnectTimeout=20', '-o', 'LogLevel=ERROR',
@@ -32,12 +35,14 @@ class Guest:
     """A server, by its id.
 
     :ivar name: of the server.
+    :ivar user: who may come in by ssh.
     """
 
     def __init__(self, cloud: openstack.connection.Connection,
-                 server_id: str) -> None:
+                 server_id: str, user: str = 'root') -> None:
         self.cloud = cloud
         self.id = server_id
+        self.user = user
         self.name: str = self.server().name
 
     # Through Nova and Neutron
@@ -116,18 +121,18 @@ class Guest:
 
     def ssh(self, command: str, *, check: bool = True,
             timeout: float = 90) -> str:
-        """Run a shell command in it as root; returns what it prints.
+        """Run a shell command in it; returns what it prints.
 
         :raises util.LabError: no ssh, or the command failed.
         """
-        done = util.run([*_SSH, f'root@{self.address}', command],
+        done = util.run([*_SSH, f'{self.user}@{self.address}', command],
                         check=check, timeout=timeout)
         return done.stdout.strip()
 
     def reachable(self) -> bool:
         """Whether ssh works, found out in at most half a minute."""
         try:
-            return util.run([*_SSH, f'root@{self.address}', 'true'],
+            return util.run([*_SSH, f'{self.user}@{self.address}', 'true'],
                             check=False, timeout=30).returncode == 0
         except util.LabError:
             return False

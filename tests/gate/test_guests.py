@@ -21,7 +21,6 @@ from labkit import vnc
 from tests.gate import base
 from tests.gate import guest as guest_lib
 
-USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
 SCREENS = config.LOGS / 'screens'
 
 #: Nova looks at power states by itself every 600 s
@@ -61,7 +60,7 @@ class GuestCase(base.GateCase):
         cls._guest = self.make_server(
             self.addClassCleanup, flavor=self._flavor,
             image=self.image(self.image_name),
-            config_drive=self.config_drive, user_data=USER_DATA)
+            config_drive=self.config_drive, user_data=guest_lib.USER_DATA)
         return cls._guest
 
     def running(self) -> guest_lib.Guest:

@@ -30,14 +30,9 @@ class Refusals(base.GateCase):
 
     def upload(self, path: pathlib.Path, disk_format: str,
                **properties: Any) -> Any:
-        """Make an image of a file; raises what Glance makes of it."""
-        image = self.cloud.image.create_image(
-            name=self._name('image'), filename=str(path),
-            disk_format=disk_format, allow_duplicates=True,
-            container_format=properties.pop('container_format', 'bare'),
-            **properties)
-        self.addCleanup(self.cloud.image.delete_image, image.id)
-        return image
+        """Make an image for the test."""
+        return self.make_image(self.addCleanup, path, disk_format,
+                               **properties)
 
     def flavor(self, guest_type: str | None) -> Any:
         """A flavor that asks for a guest type."""
