@@ -13,10 +13,10 @@ from labkit import util
 from labkit.cloud import settings
 
 DEBIAN_PACKAGES = (
-    'conntrack', 'dnsmasq-base', 'gcc', 'haproxy', 'iproute2',
-    'iptables', 'iputils-ping', 'libc6-dev', 'mariadb-server', 'memcached',
-    'openssh-client', 'openvswitch-switch', 'procps', 'python3-dev',
-    'python3-venv', 'rabbitmq-server', 'util-linux')
+    'conntrack', 'dnsmasq-base', 'dnsmasq-utils', 'gcc', 'haproxy',
+    'iproute2', 'iptables', 'iputils-ping', 'libc6-dev', 'mariadb-server',
+    'memcached', 'openssh-client', 'openvswitch-switch', 'procps',
+    'python3-dev', 'python3-venv', 'rabbitmq-server', 'util-linux')
 #: uwsgi is the only one to be compiled here. A service to come (cinder)
 #: is a name more.
 PYTHON_PACKAGES = (
