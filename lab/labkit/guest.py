@@ -246,8 +246,8 @@ def _notes_first(kernel: bytes) -> bytes:
     """Move an ELF kernel's notes to its beginning.
 
     grub looks for Xen's notes before it loads anything. Behind 26 MB of a
-    packed file they have it read the whole file twice, seconds of a PV
-    guest's boot. Offsets are of elf(5).
+    packed file they have it read the whole file twice, one CPU second of the
+    17 of a PV guest's boot. Offsets are of elf(5).
 
     :raises util.LabError: there are no notes, or no room for them.
     """
