@@ -254,6 +254,7 @@ class HostTest(ServersBase):
                       'HW_CPU_X86_AESNI', 'HW_CPU_HYPERTHREADING',
                       'COMPUTE_NET_VIF_MODEL_NETFRONT',
                       'COMPUTE_STORAGE_BUS_XEN', 'COMPUTE_STORAGE_BUS_IDE',
+                      'COMPUTE_STORAGE_BUS_SCSI',
                       'COMPUTE_GRAPHICS_MODEL_VGA',
                       'COMPUTE_IMAGE_TYPE_QCOW2'):
             self.assertIn(trait, traits)

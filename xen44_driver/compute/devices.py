@@ -3,7 +3,7 @@
 
 Nova's name of a disk is ``/dev/xvdX`` for every guest type: what Linux calls
 it. Letter d is kept for the config drive, because the first four letters are
-emulated IDE disks for HVM guests, and the fourth is where a CD-ROM goes.
+emulated disks for HVM guests, and the fourth is where a CD-ROM goes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ CONFIG_DRIVE = f'{PREFIX}d'
 LETTERS = tuple(
     letter for letter in string.ascii_lowercase if letter != 'd')
 
-# xvda to xvdc are emulated IDE disks for HVM guests as well.
+# HVM guests get these as emulated disks as well, IDE or SCSI.
 _EMULATED = ('a', 'b', 'c')
 
 
@@ -93,7 +93,7 @@ def check_local(destination: str | None, volume_id: str | None) -> None:
 
 def disk(
     name: str, guest_type: GuestType, *, source: str, format: str,
-    readonly: bool = False,
+    bus: str | None = None, readonly: bool = False,
 ) -> spec.Disk:
     """A disk as a guest of that type gets it.
 
@@ -101,13 +101,15 @@ def disk(
     :param guest_type: the guest's
     :param source: its file on the host
     :param format: of that file
+    :param bus: ``scsi`` emulates a SCSI disk for HVM guests, not an IDE one
     :param readonly: whether the guest may not write
     """
     letter = block_device.get_device_letter(name)
-    emulated = guest_type is GuestType.HVM and letter in _EMULATED
-    return spec.Disk(
-        target=f'{"hd" if emulated else "xvd"}{letter}', source=source,
-        format=format, readonly=readonly)
+    prefix = 'xvd'
+    if guest_type is GuestType.HVM and letter in _EMULATED:
+        prefix = 'sd' if bus == 'scsi' else 'hd'
+    return spec.Disk(target=f'{prefix}{letter}', source=source,
+                     format=format, readonly=readonly)
 
 
 def config_drive(

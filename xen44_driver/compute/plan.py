@@ -39,12 +39,16 @@ VIF_MODELS = {
     GuestType.HVM: ('netfront', 'e1000', 'rtl8139'),
 }
 
-#: ``hw_disk_bus`` a guest can have. An HVM guest's first disks are both.
+#: ``hw_disk_bus`` a guest can have. An HVM guest's first disks are PV disks and
+#: emulated ones, IDE unless SCSI is asked for.
 DISK_BUSES = {
     GuestType.PV: ('xen',),
     GuestType.PVH: ('xen',),
-    GuestType.HVM: ('xen', 'ide'),
+    GuestType.HVM: ('xen', 'ide', 'scsi'),
 }
+
+#: ``hw_scsi_model`` a guest can have: libxl has QEMU emulate an LSI 53C895A.
+SCSI_MODELS = ('lsilogic',)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,11 +159,14 @@ def _check_size(
 
 
 def _check_properties(image: objects.ImageMeta, chosen: GuestType) -> None:
-    for name, allowed in (
+    properties = [
         ('hw_vif_model', VIF_MODELS[chosen]),
         ('hw_disk_bus', DISK_BUSES[chosen]),
         ('hw_firmware_type', ('bios',)),
-    ):
+    ]
+    if image.properties.get('hw_disk_bus') == 'scsi':
+        properties.append(('hw_scsi_model', SCSI_MODELS))
+    for name, allowed in properties:
         value = image.properties.get(name)
         if value is not None and value not in allowed:
             raise exception.InvalidInput(

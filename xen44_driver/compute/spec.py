@@ -75,14 +75,15 @@ def _boot(plan: plan_lib.Plan, arch: arch_lib.Architecture) -> spec.Boot:
 
 def _disks(plan: plan_lib.Plan, root_format: str) -> tuple[spec.Disk, ...]:
     kind = plan.guest_type
+    bus = plan.image.properties.get('hw_disk_bus')
     disks = [devices.disk(
         devices.ROOT, kind, source=plan.files.root(root_format),
-        format=root_format)]
+        format=root_format, bus=bus)]
     blanks: list[plan_lib.Blank] = [*plan.ephemerals]
     if plan.swap:
         blanks.append(plan.swap)
     disks += [devices.disk(disk.name, kind, source=disk.path,
-                           format=blank.FORMAT) for disk in blanks]
+                           format=blank.FORMAT, bus=bus) for disk in blanks]
     if plan.config_drive:
         disks.append(devices.config_drive(
             kind, source=plan.files.config_drive, format=configdrive.FORMAT))

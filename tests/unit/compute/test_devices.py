@@ -61,9 +61,9 @@ class NamesTest(base.TestCase):
 
 class DisksTest(base.TestCase):
 
-    def target(self, name, kind):
+    def target(self, name, kind, bus=None):
         return devices.disk(
-            name, kind, source='/disk', format='raw').target
+            name, kind, source='/disk', format='raw', bus=bus).target
 
     def test_hvm_boots_from_emulated_disks(self):
         self.assertEqual('hda', self.target('/dev/xvda', HVM))
@@ -71,6 +71,12 @@ class DisksTest(base.TestCase):
         self.assertEqual('xvde', self.target('/dev/xvde', HVM))
         for kind in (PV, PVH):
             self.assertEqual('xvda', self.target('/dev/xvda', kind))
+
+    def test_bus_of_emulated_disks(self):
+        for bus in (None, 'xen', 'ide'):
+            self.assertEqual('hdb', self.target('/dev/xvdb', HVM, bus))
+        self.assertEqual('sda', self.target('/dev/xvda', HVM, 'scsi'))
+        self.assertEqual('xvde', self.target('/dev/xvde', HVM, 'scsi'))
 
     def config_drive(self, kind):
         disk = devices.config_drive(kind, source='/disk', format='raw')

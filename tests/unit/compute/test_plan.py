@@ -53,13 +53,15 @@ class PlanTest(PlanCase):
         for name, value, guest, allowed in (
             ('hw_vif_model', 'virtio', 'hvm', 'netfront, e1000, rtl8139'),
             ('hw_vif_model', 'e1000', 'pv', 'netfront'),
-            ('hw_disk_bus', 'virtio', 'hvm', 'xen, ide'),
+            ('hw_disk_bus', 'virtio', 'hvm', 'xen, ide, scsi'),
             ('hw_disk_bus', 'ide', 'pvh', 'xen'),
+            ('hw_disk_bus', 'scsi', 'pv', 'xen'),
+            ('hw_scsi_model', 'virtio-scsi', 'hvm', 'lsilogic'),
             ('hw_firmware_type', 'uefi', 'hvm', 'bios'),
         ):
             raised = self.assertRaises(
                 exception.InvalidInput, self.plan, guest,
-                properties={name: value})
+                properties={'hw_disk_bus': 'scsi', name: value})
             self.assertIn(f'{name} {value!r}', str(raised))
             self.assertIn(f'a {guest} guest: {allowed}', str(raised))
 
@@ -142,6 +144,12 @@ class SpecTest(PlanCase):
         self.assertEqual(('xvda', 'qcow2'), (disk.target, disk.format))
         self.assertEqual(os.path.join(
             self.instances, base.UUID, 'disk.qcow2'), disk.source)
+
+    def test_bus_of_disks(self):
+        built = self.build('hvm', disks={'ephemerals': EPHEMERALS},
+                           properties={'hw_disk_bus': 'scsi'})
+        self.assertEqual([('sda', 'scsi'), ('sdb', 'scsi')],
+                         [(disk.target, disk.bus) for disk in built.disks])
 
     def test_interface(self):
         (interface,) = self.build(

@@ -84,6 +84,9 @@ SPECS = {
     'hvm_x86_64_direct': _spec(
         'hvm', boot=_DIRECT, disks=(_root('hda'),),
         interfaces=(_interface(model='netfront', target='tap1b2c3d4e-5f'),)),
+    'hvm_x86_64_scsi': _spec(
+        'hvm', boot=domain.FirmwareBoot(), disks=(_root('sda'),),
+        interfaces=(_interface(),)),
     'hvm_x86_64_ovmf': _spec(
         'hvm',
         boot=domain.FirmwareBoot(firmware='/usr/lib/xen/boot/ovmf.bin'),

@@ -50,7 +50,7 @@ class SpecTest(base.BaseTestCase):
         self.refused('boot.firmware', HVM.boot, firmware='ovmf')
 
     def test_disks(self):
-        for target in ('sda', 'vda', 'xvd', 'xvda1', 'hde', 'XVDA'):
+        for target in ('sde', 'vda', 'xvd', 'xvda1', 'hde', 'XVDA'):
             self.refused('disk.target', DISK, target=target, bus=None)
         self.refused('disk.source', DISK, source='/a,readonly=on')
         self.refused('disk.source', DISK, source='relative')
@@ -63,16 +63,20 @@ class SpecTest(base.BaseTestCase):
 
     def test_disks_of_a_domain(self):
         ide = dataclasses.replace(DISK, target='hda', bus=None)
-        self.refused('disks[0].bus', PV, disks=(ide,))
-        self.refused('disks[1].target', HVM, disks=(ide, DISK))
+        scsi = dataclasses.replace(DISK, target='sda', bus=None)
+        for emulated in (ide, scsi):
+            self.refused('disks[0].bus', PV, disks=(emulated,))
+            self.refused('disks[1].target', HVM, disks=(emulated, DISK))
+        self.assertEqual('scsi', scsi.bus)
         for target in ('hdb', 'xvdb'):
             self.refused('disks[0].target', HVM, disks=(dataclasses.replace(
                 ide, target=target, bus=None, readonly=True),))
         self.refused('disks[0].target', HVM, disks=(dataclasses.replace(
             DISK, target='xvde', device='cdrom'),))
-        # A read-only disk that QEMU does not emulate is fine.
-        dataclasses.replace(HVM, disks=(dataclasses.replace(
-            DISK, target='xvdaa', readonly=True),))
+        # A read-only disk that QEMU does not emulate as IDE is fine.
+        for target in ('xvdaa', 'sdb'):
+            dataclasses.replace(HVM, disks=(dataclasses.replace(
+                DISK, target=target, bus=None, readonly=True),))
 
     def test_interfaces(self):
         for mac in ('', '00:16:3E:00:00:01', '01:16:3e:00:00:01', '00:16'):

@@ -84,19 +84,21 @@ Boot = DirectBoot | GrubBoot | FirmwareBoot
 class Disk:
     """A disk or a CD-ROM.
 
-    HVM guests get the first four (``hda`` to ``hdd``, or ``xvda`` to
-    ``xvdd``) twice: as emulated IDE disks, which firmware can boot, and as PV
-    disks, for which a Linux guest gives up the emulated ones. libxl decides
-    that by the letter alone; libvirt's bus is for the reader.
+    HVM guests get the first four twice: as emulated disks, which firmware can
+    boot, and as PV disks, for which a Linux guest gives up the emulated ones.
+    ``hda`` to ``hdd`` and ``xvda`` to ``xvdd`` are emulated IDE disks, ``sda``
+    to ``sdd`` those of an LSI 53C895A SCSI adapter. libxl decides that by the
+    target alone; libvirt's bus is for the reader. (xl-disk-configuration(5),
+    xen-vbd-interface(7))
 
-    :param target: the guest's name of it, ``xvda`` or ``hda``.
+    :param target: the guest's name of it, ``xvda``, ``hda`` or ``sda``.
     :param source: path of the file or of the block device.
     :param format: ``raw`` or ``qcow2``; a block device is always raw.
     :param type: ``file``, served by a QEMU in dom0, or ``block``, served by
         the kernel of dom0 (``phy``).
     :param readonly: whether the guest may not write. Always for CD-ROMs.
     :param device: ``disk`` or ``cdrom``.
-    :param bus: ``xen`` or ``ide``; None takes what the target says.
+    :param bus: ``xen``, ``ide`` or ``scsi``; None takes what the target says.
     """
 
     target: str
@@ -108,8 +110,8 @@ class Disk:
     bus: str | None = None
 
     def __post_init__(self) -> None:
-        check.match('disk.target', self.target, r'xvd[a-z]{1,2}|hd[a-d]',
-                    'xvda to xvdzz, or hda to hdd')
+        check.match('disk.target', self.target, r'xvd[a-z]{1,2}|[hs]d[a-d]',
+                    'xvda to xvdzz, hda to hdd, or sda to sdd')
         # libxl puts it unquoted into QEMU's -drive option.
         check.path('disk.source', self.source, without=',')
         check.one_of('disk.format', self.format, ('raw', 'qcow2'))
@@ -118,7 +120,7 @@ class Disk:
         if self.type == 'block' and self.format != 'raw':
             raise errors.SpecError('disk.format', self.format,
                                    'raw, for a block device')
-        bus = 'ide' if self.target.startswith('hd') else 'xen'
+        bus = {'h': 'ide', 's': 'scsi'}.get(self.target[0], 'xen')
         if self.bus is None:
             object.__setattr__(self, 'bus', bus)
         elif self.bus != bus:
@@ -128,8 +130,8 @@ class Disk:
             object.__setattr__(self, 'readonly', True)
 
     @property
-    def emulated_in_hvm(self) -> bool:
-        """Whether an HVM guest gets it as an emulated disk as well."""
+    def ide_in_hvm(self) -> bool:
+        """Whether an HVM guest gets it as an emulated IDE disk as well."""
         return re.fullmatch(r'(xvd|hd)[a-d]', self.target) is not None
 
 
@@ -331,17 +333,18 @@ class DomainSpec:
         hvm = self.guest_type is GuestType.HVM
         seen: set[str] = set()
         for i, disk in enumerate(self.disks):
-            # libxl takes hda and xvda for the same emulated disk.
-            letters = re.sub(r'^(xvd|hd)', '', disk.target)
+            # libxl takes hda and xvda for the same emulated disk, and Linux
+            # calls either of them xvda, and sda too.
+            letters = re.sub(r'^(xvd|hd|sd)', '', disk.target)
             if letters in seen:
                 raise errors.SpecError(f'disks[{i}].target', disk.target,
                                        'a letter that no other disk has')
             seen.add(letters)
-            if disk.bus == 'ide' and not hvm:
+            if disk.bus != 'xen' and not hvm:
                 raise errors.SpecError(f'disks[{i}].bus', disk.bus,
                                        f'xen, for {self.guest_type}')
             if (hvm and disk.readonly and disk.device == 'disk'
-                    and disk.emulated_in_hvm):
+                    and disk.ide_in_hvm):
                 raise errors.SpecError(
                     f'disks[{i}].target', disk.target,
                     'xvde and above for a read-only disk of an HVM guest: '
