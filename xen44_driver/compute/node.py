@@ -2,6 +2,7 @@
 """What every operation works on: this compute node."""
 
 import functools
+import threading
 
 from nova import conf
 from nova.virt import virtapi as nova_virtapi
@@ -10,10 +11,14 @@ from oslo_config import cfg
 from xen44_driver.storage import imagecache
 from xen44_driver.xen import arch
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
+
+#: Seconds to wait for others to have started.
+START_TURN_TIMEOUT = 600
 
 
 class Node:
@@ -29,6 +34,8 @@ class Node:
         self.host = host
         self.virtapi = virtapi
         self.images = imagecache.ImageCache()
+        self._starts = threading.BoundedSemaphore(
+            CONF.xen44.max_concurrent_starts)
 
     @property
     def capabilities(self) -> capabilities.Capabilities:
@@ -52,6 +59,23 @@ class Node:
     def default_guest_type(self) -> GuestType:
         """What a guest is when neither image nor flavor says."""
         return GuestType(self.options.default_guest_type)
+
+    def start(self, guest: xen_guest.Guest) -> None:
+        """Boot a guest, when not too many others are being booted.
+
+        :param guest: one that is off
+        :raises TimeoutError: the others took too long
+        :raises xen44_driver.xen.errors.XenError: it cannot be booted
+        """
+        if not self._starts.acquire(timeout=START_TURN_TIMEOUT):
+            raise TimeoutError(
+                f'the guests before it (at most '
+                f'{CONF.xen44.max_concurrent_starts} start at once) have '
+                f'not started within {START_TURN_TIMEOUT} s')
+        try:
+            guest.start()
+        finally:
+            self._starts.release()
 
     def loader(self, guest_type: GuestType) -> str | None:
         """What boots a PV or PVH guest's own disk.

@@ -39,8 +39,8 @@ VIF_MODELS = {
     GuestType.HVM: ('netfront', 'e1000', 'rtl8139'),
 }
 
-#: ``hw_disk_bus`` a guest can have. An HVM guest's first disks are PV disks and
-#: emulated ones, IDE unless SCSI is asked for.
+#: ``hw_disk_bus`` a guest can have. An HVM guest's first disks are PV disks
+#: and emulated ones, IDE unless SCSI is asked for.
 DISK_BUSES = {
     GuestType.PV: ('xen',),
     GuestType.PVH: ('xen',),

@@ -139,7 +139,7 @@ def power_on(
         # Neutron's events are not waited for: most ports are as they were,
         # and Nova's copy of their state may be old.
         network.plug(instance, plan.vifs)
-        node.host.define(xml).start()
+        node.start(node.host.define(xml))
 
 
 def reboot(
@@ -181,7 +181,7 @@ def _soft_reboot(
             LOG.warning('The guest did not shut down within %s s: rebooting '
                         'it hard', timeout, instance=instance)
             return False
-        guest.start()
+        node.start(guest)
     return True
 
 

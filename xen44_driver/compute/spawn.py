@@ -80,7 +80,7 @@ def spawn(
         undo.add(destroy.remove_domain, node, instance)
         guest = node.host.define(xml)
         if power_on:
-            guest.start()
+            node.start(guest)
         steps.done('domain')
     LOG.info('Spawned in %s', steps, instance=instance)
 

@@ -44,6 +44,15 @@ and is empty without."""),
 Seconds a guest has to shut down when a soft reboot is asked for. After that
 it is rebooted hard."""),
     cfg.IntOpt(
+        'max_concurrent_starts',
+        default=4,
+        min=1,
+        help="""
+Guests that this host starts at once; more wait for their turn. libxl gives a
+new guest's device model ten seconds to answer. Where many start at once on a
+dom0 of few CPUs, they miss that, and the start fails ("Post DM startup configs
+failed" in libvirt's log of libxl)."""),
+    cfg.IntOpt(
         'max_event_channels',
         min=16,
         max=131072,

@@ -38,6 +38,7 @@ class OptionsTest(base.TestCase):
         for group, option, value in (
             ('xen44', 'soft_reboot_timeout', 0),
             ('xen44', 'soft_reboot_timeout', 'soon'),
+            ('xen44', 'max_concurrent_starts', 0),
             ('xen44', 'max_event_channels', 2 ** 17 + 1),
             ('xen44', 'max_grant_frames', 1),
             ('xen44_x86_64', 'default_guest_type', 'kvm'),

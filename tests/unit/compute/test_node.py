@@ -1,0 +1,55 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many guests start at once."""
+
+import threading
+from unittest import mock
+
+from tests.unit import base
+from xen44_driver.compute import node as compute_node
+
+
+class StartTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.flags(max_concurrent_starts=1, group='xen44')
+        self.node = base.node()
+
+    def test_one_after_the_other(self):
+        first, second = mock.Mock(), mock.Mock()
+        starting, go_on = threading.Event(), threading.Event()
+
+        def start():
+            starting.set()
+            go_on.wait(10)
+
+        first.start.side_effect = start
+        threads = [threading.Thread(target=self.node.start, args=(guest,))
+                   for guest in (first, second)]
+        threads[0].start()
+        self.assertTrue(starting.wait(10))
+        threads[1].start()
+        threads[1].join(0.1)
+        second.start.assert_not_called()
+        go_on.set()
+        for thread in threads:
+            thread.join(10)
+        second.start.assert_called_once_with()
+
+    def test_others_take_too_long(self):
+        second = mock.Mock()
+
+        def start():
+            with mock.patch.object(compute_node, 'START_TURN_TIMEOUT', 0.01):
+                self.assertRaisesRegex(
+                    TimeoutError, 'at most 1 start at once',
+                    self.node.start, second)
+
+        self.node.start(mock.Mock(start=start))
+        second.start.assert_not_called()
+
+    def test_a_failed_start_gives_way(self):
+        for _ in range(2):
+            self.assertRaises(
+                ZeroDivisionError, self.node.start,
+                mock.Mock(start=mock.Mock(side_effect=ZeroDivisionError)))
