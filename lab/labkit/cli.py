@@ -12,6 +12,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -246,12 +247,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
     :returns: the exit status: 0 well, 1 failed (the reason was printed),
-        130 interrupted; of ``ssh``, ``exec`` and ``openstack`` the
-        command's own.
+        130 interrupted or terminated; of ``ssh``, ``exec`` and
+        ``openstack`` the command's own.
     """
     words = list(sys.argv[1:] if argv is None else argv)
     # It is how we were found, and not for what we start.
     os.environ.pop('PYTHONPATH', None)
+    # Whoever ends us wants what we started to end as well.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         if words and words[0] in _WHOLE_LINE and words[1:2] != ['-h']:
             # Not for argparse: options in it are the command's own.

@@ -3,9 +3,9 @@
 
 ========== ==========================================================
 guest      qcow2; boots from its own disk
-guest-raw  the same disk, raw
 direct     qcow2 with a kernel and a ramdisk of its own (``kernel_id``)
-kernel     what ``direct`` boots
+direct-raw the same, with a raw disk
+kernel     what these two boot
 ramdisk    its initrd
 ========== ==========================================================
 """
@@ -24,8 +24,8 @@ from labkit.cloud import Cloud
 from labkit.cloud import rest
 
 DISK = 'guest'
-RAW = 'guest-raw'
 DIRECT = 'direct'
+DIRECT_RAW = 'direct-raw'
 KERNEL = 'kernel'
 RAMDISK = 'ramdisk'
 
@@ -63,11 +63,12 @@ def ensure(cloud: Cloud) -> dict[str, str]:
                                            **properties)
 
     have(DISK, files.disk_qcow2, 'qcow2')
-    have(RAW, files.disk_raw, 'raw')
     have(KERNEL, files.kernel, 'aki', container_format='aki')
     have(RAMDISK, files.ramdisk, 'ari', container_format='ari')
-    have(DIRECT, files.disk_qcow2, 'qcow2', kernel_id=ids[KERNEL],
-         ramdisk_id=ids[RAMDISK], os_command_line=guest.CMDLINE)
+    given = {'kernel_id': ids[KERNEL], 'ramdisk_id': ids[RAMDISK],
+             'os_command_line': guest.CMDLINE}
+    have(DIRECT, files.disk_qcow2, 'qcow2', **given)
+    have(DIRECT_RAW, files.disk_raw, 'raw', **given)
     return ids
 
 
