@@ -15,25 +15,21 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
-import contextlib
 import dataclasses
 import gzip
-import hashlib
 import os
 import pathlib
 import shlex
 import shutil
 import struct
 import sys
-import tempfile
 
 from labkit import config
+from labkit import debian
 from labkit import util
 
 RECIPES = config.LAB / 'guest'
-SUITE = 'trixie'
 
 #: What the small guest is made of, and what it is made with.
 SMALL_PACKAGES = (
@@ -89,9 +85,6 @@ PT_NOTE = 4
 PARTITION_START = 2048
 SMALL_MIB = 128
 DEBIAN_MIB = 1000
-#: Every file's time and the seed of every identifier, so that two builds of
-#: the same packages are the same.
-EPOCH = 1767225600
 FS_UUID = '78656e34-3400-4000-8000-6775657374ff'
 
 #: Kernel arguments for a direct boot of the small guest's kernel and initrd,
@@ -121,110 +114,16 @@ class GuestFiles:
     ramdisk: pathlib.Path
 
 
-class Tree:
-    """A directory of Debian's packages, and its programs as tools.
+def _cached(kind: str, build: Callable[[pathlib.Path, pathlib.Path], None],
+            *parts: pathlib.Path) -> pathlib.Path:
+    """The cached guest of this kind, as :func:`debian.cached`.
 
-    Tools run inside it, so that every host builds with the same ones.
-    Everything that is built lies in ``work``.
+    :param parts: files and directories it depends on, beside this file.
     """
-
-    def __init__(self, path: pathlib.Path, log: pathlib.Path):
-        self.path = path
-        self.log = log
-        self.work = path / 'work'
-
-    def run(self, *argv: str | pathlib.Path, input: str | None = None,
-            ) -> str:
-        """Run a program of the tree; returns its output.
-
-        Paths are given as seen from outside, below the tree.
-        """
-        inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
-                  for arg in argv]
-        done = util.run(
-            ['chroot', self.path, *inside],
-            env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',
-                 'SOURCE_DATE_EPOCH': str(EPOCH)},
-            input=input, timeout=300)
-        return done.stdout
-
-    def inside(self, path: pathlib.Path) -> str:
-        """The path as the tree's own programs see it."""
-        return f'/{path.relative_to(self.path)}'
-
-    def only(self, pattern: str) -> pathlib.Path:
-        """The one path in the tree that matches.
-
-        :raises util.LabError: none does, or several do.
-        """
-        found = sorted(self.path.glob(pattern))
-        if len(found) != 1:
-            raise util.LabError(f'{len(found)} files {pattern} in the '
-                                'packages, not 1', self.log)
-        return found[0]
-
-
-def _recipe(*parts: str | pathlib.Path) -> str:
-    """A short hash of this file and of these texts, files and directories."""
-    digest = hashlib.sha256(pathlib.Path(__file__).read_bytes())
-    for part in parts:
-        if isinstance(part, str):
-            digest.update(part.encode())
-            continue
-        for path in sorted([part, *part.rglob('*')]):
-            if path.is_file():
-                name = path.relative_to(part)
-                mode = path.stat().st_mode & 0o777
-                digest.update(f'{name} {mode:o}\n'.encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _building(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory beside ``target`` that becomes it if all goes well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-            prefix=f'{target.name}.', dir=target.parent) as name:
-        temporary = pathlib.Path(name)
-        yield temporary
-        result = temporary / 'result'
-        result.chmod(0o755)
-        result.rename(target)
-
-
-def _cached(kind: str, key: str,
-            build: Callable[[pathlib.Path, pathlib.Path], None],
-            ) -> pathlib.Path:
-    """The cached directory of this kind and key, built if need be.
-
-    :param build: called with a scratch directory, whose ``result`` it makes,
-        and a log.
-    """
-    target = config.CACHE / f'guest-{kind}-{key}'
-    if target.is_dir():
-        return target
-    util.need_root()
-    util.need_packages('mmdebstrap', 'qemu-utils')
-    log = config.LOGS / f'guest-{kind}.log'
-    with util.Lock(config.CACHE / f'guest-{kind}.lock', wait=1200):
-        if not target.is_dir():
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with util.step(f'guest image: {kind}'), \
-                    _building(target) as scratch:
-                (scratch / 'result').mkdir()
-                build(scratch, log)
-    return target
-
-
-def _debian_packages(directory: pathlib.Path, variant: str,
-                     packages: Sequence[str], log: pathlib.Path,
-                     *options: str) -> None:
-    """Unpack (or, depending on the variant, install) Debian's packages."""
-    util.run(['mmdebstrap', '--mode=root', f'--variant={variant}',
-              '--format=directory', f'--include={",".join(packages)}',
-              '--aptopt=Apt::Install-Recommends "false"',
-              *options, SUITE, directory], timeout=900, log=log)
+    util.need_packages('qemu-utils')
+    return debian.cached(
+        f'guest-{kind}', debian.recipe(pathlib.Path(__file__), *parts),
+        f'guest image: {kind}', build)
 
 
 def _kernel_elf(bzimage: bytes) -> bytes:
@@ -269,7 +168,7 @@ def _notes_first(kernel: bytes) -> bytes:
     raise util.LabError("the kernel's notes cannot be moved")
 
 
-def _kernel(tree: Tree) -> tuple[pathlib.Path, str]:
+def _kernel(tree: debian.Tree) -> tuple[pathlib.Path, str]:
     """The tree's kernel and its release; its modules are indexed."""
     vmlinuz = tree.only('boot/vmlinuz-*')
     release = vmlinuz.name.removeprefix('vmlinuz-')
@@ -277,17 +176,17 @@ def _kernel(tree: Tree) -> tuple[pathlib.Path, str]:
     return vmlinuz, release
 
 
-def _pv_kernel(tree: Tree, bzimage: pathlib.Path,
+def _pv_kernel(tree: debian.Tree, bzimage: pathlib.Path,
                target: pathlib.Path) -> None:
     """Pack the kernel anew so that grub's PV loader can unpack it."""
     packed, plain = tree.work / 'vmlinux.zst', tree.work / 'vmlinux'
     packed.write_bytes(_kernel_elf(bzimage.read_bytes()))
     tree.run('zstd', '-q', '-d', '-f', '-o', plain, packed)
     target.write_bytes(gzip.compress(_notes_first(plain.read_bytes()), 9,
-                                     mtime=EPOCH))
+                                     mtime=debian.EPOCH))
 
 
-def _modules(tree: Tree, release: str, names: Sequence[str],
+def _modules(tree: debian.Tree, release: str, names: Sequence[str],
              ) -> list[pathlib.Path]:
     """These modules and what they need, in the order to load them."""
     found: list[pathlib.Path] = []
@@ -302,7 +201,7 @@ def _modules(tree: Tree, release: str, names: Sequence[str],
     return found
 
 
-def _unpack_module(tree: Tree, packed: pathlib.Path,
+def _unpack_module(tree: debian.Tree, packed: pathlib.Path,
                    target: pathlib.Path) -> None:
     """Unpacked modules make a smaller initrd and load faster."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -312,7 +211,7 @@ def _unpack_module(tree: Tree, packed: pathlib.Path,
     copy.with_suffix('').rename(target)
 
 
-def _initrd(tree: Tree, release: str, target: pathlib.Path) -> None:
+def _initrd(tree: debian.Tree, release: str, target: pathlib.Path) -> None:
     """The initrd: klibc's shell, a few drivers and one script."""
     root = tree.work / 'initrd'
     shutil.copytree(RECIPES / 'small/initrd', root)
@@ -330,7 +229,8 @@ def _initrd(tree: Tree, release: str, target: pathlib.Path) -> None:
     names = ['.', *sorted(str(path.relative_to(root))
                           for path in root.rglob('*'))]
     for name in names:
-        os.utime(root / name, (EPOCH, EPOCH), follow_symlinks=False)
+        os.utime(root / name, (debian.EPOCH, debian.EPOCH),
+                 follow_symlinks=False)
     archive = tree.work / 'initrd.cpio'
     tree.run('cpio', '--quiet', '-o', '-H', 'newc', '--reproducible',
              '-R', '0:0', '-D', root, '-O', archive,
@@ -339,7 +239,7 @@ def _initrd(tree: Tree, release: str, target: pathlib.Path) -> None:
              archive)
 
 
-def _copy_program(tree: Tree, root: pathlib.Path, name: str) -> None:
+def _copy_program(tree: debian.Tree, root: pathlib.Path, name: str) -> None:
     """Copy a program and the libraries the loader finds for it."""
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -365,7 +265,7 @@ def _merged_usr(root: pathlib.Path) -> None:
             (root / name).symlink_to(f'usr/{name}')
 
 
-def _root(tree: Tree, release: str) -> pathlib.Path:
+def _root(tree: debian.Tree, release: str) -> pathlib.Path:
     """The root file system: busybox, dropbear and ``small/root``."""
     root = tree.work / 'root'
     root.mkdir()
@@ -414,7 +314,7 @@ def _root(tree: Tree, release: str) -> pathlib.Path:
     return root
 
 
-def _bootable_disk(tree: Tree, root: pathlib.Path, size: int,
+def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
                    disk: pathlib.Path) -> None:
     """A disk with grub in its boot record and ``root`` on its partition.
 
@@ -449,8 +349,9 @@ def _bootable_disk(tree: Tree, root: pathlib.Path, size: int,
 
 def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
-    tree = Tree(scratch / 'tree', log)
-    _debian_packages(tree.path, 'extract', SMALL_PACKAGES, log)
+    result.mkdir()
+    tree = debian.Tree(scratch / 'tree', log)
+    debian.packages(tree.path, 'extract', SMALL_PACKAGES, log)
     _merged_usr(tree.path)
     tree.work.mkdir()
     vmlinuz, release = _kernel(tree)
@@ -477,15 +378,16 @@ def small_guest() -> GuestFiles:
 
     :raises util.LabError: it cannot be built.
     """
-    key = _recipe(RECIPES / 'small')
-    files = _cached('small', key, _build_small)
+    files = _cached('small', _build_small, RECIPES / 'small')
     return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
                       files / 'vmlinuz', files / 'initrd')
 
 
 def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
-    tools = Tree(scratch / 'tree', log)
-    _debian_packages(tools.path, 'extract', SMALL_PACKAGES, log)
+    result = scratch / 'result'
+    result.mkdir()
+    tools = debian.Tree(scratch / 'tree', log)
+    debian.packages(tools.path, 'extract', SMALL_PACKAGES, log)
     _merged_usr(tools.path)
     tools.work.mkdir()
 
@@ -493,7 +395,7 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
 
     root = tools.work / 'root'
     mask = shlex.join(['systemctl', 'mask', *DEBIAN_MASKED])
-    _debian_packages(
+    debian.packages(
         root, 'apt', DEBIAN_PACKAGES, log,
         *(f'--dpkgopt=path-exclude=/usr/share/{name}/*'
           for name in DEBIAN_EXCLUDED),
@@ -514,7 +416,7 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     disk = tools.work / 'disk.raw'
     _bootable_disk(tools, root, DEBIAN_MIB, disk)
     util.run(['qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', disk,
-              scratch / 'result/disk.qcow2'], timeout=600)
+              result / 'disk.qcow2'], timeout=600)
 
 
 def debian_guest() -> pathlib.Path:
@@ -525,8 +427,8 @@ def debian_guest() -> pathlib.Path:
 
     :raises util.LabError: it cannot be built.
     """
-    key = _recipe(RECIPES / 'debian', RECIPES / 'small/core.cfg')
-    return _cached('debian', key, _build_debian) / 'disk.qcow2'
+    return _cached('debian', _build_debian, RECIPES / 'debian',
+                   RECIPES / 'small/core.cfg') / 'disk.qcow2'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import pathlib
 import shutil
 
 from labkit import config
+from labkit import debian
 from labkit import util
 
 RECIPE = config.LAB / 'image'
@@ -21,10 +22,6 @@ CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
 HOSTS = 4
 #: The cache keeps so many images, the last used ones.
 KEPT = 3
-
-#: Who signs Debian 13; older keyring packages do not know it.
-_KEYRING = pathlib.Path(
-    '/usr/share/keyrings/debian-archive-trixie-automatic.gpg')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,13 +136,8 @@ def get() -> Image:
     if image.directory.exists():
         os.utime(image.directory)
         return image
-    util.need_packages('ca-certificates', 'debian-archive-keyring',
-                       'e2fsprogs', 'gpg', 'mmdebstrap', 'openssh-client',
-                       'qemu-utils')
-    if not _KEYRING.exists():
-        raise util.LabError(
-            'debian-archive-keyring is too old to know Debian 13: '
-            'apt-get update && apt-get install debian-archive-keyring')
+    debian.need_tools()
+    util.need_packages('e2fsprogs', 'openssh-client', 'qemu-utils')
     with util.Lock(config.CACHE / 'image.lock', wait=1800):
         if image.directory.exists():
             return image

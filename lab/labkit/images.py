@@ -19,6 +19,7 @@ from typing import Any
 
 from labkit import guest
 from labkit import image
+from labkit import qemu
 from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import rest
@@ -76,6 +77,7 @@ def build(args: argparse.Namespace) -> int:
     """Build what a first start would build, and start nothing."""
     with util.step('xenlab build'):
         util.need_root()
+        qemu.command()
         image.get()
         guest.small_guest()
         Cloud().install()
