@@ -1,20 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian 13's packages without installing them, and a cache of what they make.
+"""Debian 13's packages, without installing them on this machine.
 
 The lab builds with one Debian's programs, whichever Debian it runs on.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from collections.abc import Iterator
 from collections.abc import Sequence
-import contextlib
-import hashlib
 import pathlib
-import tempfile
 
-from labkit import config
 from labkit import util
 
 SUITE = 'trixie'
@@ -95,57 +89,3 @@ class Tree:
             raise util.LabError(f'{len(found)} files {pattern} in the '
                                 'packages, not 1', self.log)
         return found[0]
-
-
-def recipe(*parts: str | pathlib.Path) -> str:
-    """A short hash of these texts, files and directories."""
-    digest = hashlib.sha256()
-    for part in (pathlib.Path(__file__), *parts):
-        if isinstance(part, str):
-            digest.update(part.encode())
-            continue
-        for path in sorted([part, *part.rglob('*')]):
-            if path.is_file():
-                name = path.relative_to(part)
-                mode = path.stat().st_mode & 0o777
-                digest.update(f'{name} {mode:o}\n'.encode())
-                digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-@contextlib.contextmanager
-def _building(target: pathlib.Path) -> Iterator[pathlib.Path]:
-    """A directory beside ``target`` that becomes it if all goes well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-            prefix=f'{target.name}.', dir=target.parent) as name:
-        temporary = pathlib.Path(name)
-        yield temporary
-        result = temporary / 'result'
-        result.chmod(0o755)
-        result.rename(target)
-
-
-def cached(kind: str, key: str, title: str,
-           build: Callable[[pathlib.Path, pathlib.Path], None],
-           ) -> pathlib.Path:
-    """The cached directory of this kind and key, built if need be.
-
-    :param key: from :func:`recipe`.
-    :param title: of the step, while it is built.
-    :param build: called with a scratch directory, in which it makes
-        ``result``, and a log.
-    :raises util.LabError: it cannot be built.
-    """
-    target = config.CACHE / f'{kind}-{key}'
-    if target.is_dir():
-        return target
-    util.need_root()
-    need_tools()
-    log = config.LOGS / f'{kind}.log'
-    with util.Lock(config.CACHE / f'{kind}.lock', wait=1200):
-        if not target.is_dir():
-            log.parent.mkdir(parents=True, exist_ok=True)
-            with util.step(title), _building(target) as scratch:
-                build(scratch, log)
-    return target

@@ -25,6 +25,7 @@ import shutil
 import struct
 import sys
 
+from labkit import cache
 from labkit import config
 from labkit import debian
 from labkit import util
@@ -116,14 +117,20 @@ class GuestFiles:
 
 def _cached(kind: str, build: Callable[[pathlib.Path, pathlib.Path], None],
             *parts: pathlib.Path) -> pathlib.Path:
-    """The cached guest of this kind, as :func:`debian.cached`.
+    """The cached guest of this kind, as :func:`cache.directory`.
 
-    :param parts: files and directories it depends on, beside this file.
+    :param parts: files and directories it depends on, beside our code.
     """
-    util.need_packages('qemu-utils')
-    return debian.cached(
-        f'guest-{kind}', debian.recipe(pathlib.Path(__file__), *parts),
-        f'guest image: {kind}', build)
+    def with_tools(scratch: pathlib.Path, log: pathlib.Path) -> None:
+        with util.step(f'guest image: {kind}'):
+            debian.need_tools()
+            util.need_packages('qemu-utils')
+            (scratch / 'result').mkdir()
+            build(scratch, log)
+
+    code = pathlib.Path(__file__), pathlib.Path(debian.__file__)
+    return cache.directory(f'guest-{kind}', cache.recipe(*code, *parts),
+                           with_tools)
 
 
 def _kernel_elf(bzimage: bytes) -> bytes:
@@ -349,7 +356,6 @@ def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
 
 def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
-    result.mkdir()
     tree = debian.Tree(scratch / 'tree', log)
     debian.packages(tree.path, 'extract', SMALL_PACKAGES, log)
     _merged_usr(tree.path)
@@ -385,7 +391,6 @@ def small_guest() -> GuestFiles:
 
 def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
-    result.mkdir()
     tools = debian.Tree(scratch / 'tree', log)
     debian.packages(tools.path, 'extract', SMALL_PACKAGES, log)
     _merged_usr(tools.path)

@@ -7,11 +7,11 @@ The recipe is ``lab/image``; the cache's entry is named by a hash of it.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 import pathlib
 import shutil
 
+from labkit import cache
 from labkit import config
 from labkit import debian
 from labkit import util
@@ -20,8 +20,6 @@ RECIPE = config.LAB / 'image'
 CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
 #: dom0 knows the names of so many Xen hosts.
 HOSTS = 4
-#: The cache keeps so many images, the last used ones.
-KEPT = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,16 +72,6 @@ def _hosts_file() -> str:
     return '\n'.join(lines) + '\n'
 
 
-def recipe_hash() -> str:
-    """Name of what the recipe makes: changes with any of its inputs."""
-    digest = hashlib.sha256(_hosts_file().encode())
-    files = [path for path in RECIPE.rglob('*') if path.is_file()]
-    for path in sorted([*files, CONSTRAINTS]):
-        digest.update(f'{path.relative_to(config.LAB)}\0'.encode())
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
 def _build_stage(log: pathlib.Path, *args: os.PathLike[str] | str) -> None:
     """Run a stage of lab/image/build where nothing of it can stay behind.
 
@@ -110,11 +98,12 @@ def _let_us_in(root: pathlib.Path, image: Image) -> None:
     (root / 'etc/hosts').write_text(_hosts_file())
 
 
-def _build(image: Image) -> None:
-    log = config.LOGS / 'image.log'
-    log.parent.mkdir(parents=True, exist_ok=True)
-    log.unlink(missing_ok=True)
-    root = image.directory / 'root'
+def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
+    debian.need_tools()
+    util.need_packages('e2fsprogs', 'openssh-client', 'qemu-utils')
+    root = scratch / 'root'
+    image = Image(scratch / 'result')
+    image.directory.mkdir(mode=0o700)
     with util.step('dom0 image: Debian 13 with Xen'):
         _build_stage(log, 'debian', root)
     with util.step('dom0 image: nova and neutron'):
@@ -123,7 +112,6 @@ def _build(image: Image) -> None:
     with util.step('dom0 image: disk'):
         _let_us_in(root, image)
         _build_stage(log, 'disk', root, image.directory)
-    shutil.rmtree(root)
 
 
 def get() -> Image:
@@ -131,28 +119,5 @@ def get() -> Image:
 
     :raises LabError: the machine lacks something, or a stage failed.
     """
-    image = Image(config.CACHE / f'image-{recipe_hash()}')
-    util.need_root()
-    if image.directory.exists():
-        os.utime(image.directory)
-        return image
-    debian.need_tools()
-    util.need_packages('e2fsprogs', 'openssh-client', 'qemu-utils')
-    with util.Lock(config.CACHE / 'image.lock', wait=1800):
-        if image.directory.exists():
-            return image
-        partial = Image(image.directory.with_suffix('.partial'))
-        shutil.rmtree(partial.directory, ignore_errors=True)
-        partial.directory.mkdir(parents=True, mode=0o700)
-        _build(partial)
-        partial.directory.rename(image.directory)
-        _forget_old()
-    return image
-
-
-def _forget_old() -> None:
-    """Delete the images used longest ago. A lab keeps what it runs on."""
-    images = config.CACHE.glob('image-' + '?' * 12)
-    by_age = sorted(images, key=lambda path: path.stat().st_mtime)
-    for path in by_age[:-KEPT]:
-        shutil.rmtree(path)
+    key = cache.recipe(_hosts_file(), RECIPE, CONSTRAINTS)
+    return Image(cache.directory('image', key, _build))

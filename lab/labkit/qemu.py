@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import pathlib
 
+from labkit import cache
 from labkit import debian
 from labkit import util
 
@@ -21,7 +22,9 @@ _FIRMWARE = ('qemu', 'seabios')
 
 
 def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
-    debian.packages(scratch / 'result', 'extract', _PACKAGES, log)
+    with util.step('QEMU of Debian 13'):
+        debian.need_tools()
+        debian.packages(scratch / 'result', 'extract', _PACKAGES, log)
 
 
 def command() -> list[str]:
@@ -29,9 +32,7 @@ def command() -> list[str]:
 
     :raises util.LabError: its packages cannot be unpacked.
     """
-    tree = debian.cached('qemu', debian.recipe(*_PACKAGES),
-                         "QEMU: Debian 13's", _build)
-    os.utime(tree)
+    tree = cache.directory('qemu', cache.recipe(*_PACKAGES), _build)
     usr = tree / 'usr'
     argv = [usr / 'lib64/ld-linux-x86-64.so.2', '--argv0', _PROGRAM,
             '--library-path', usr / 'lib/x86_64-linux-gnu',

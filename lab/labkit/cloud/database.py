@@ -13,6 +13,7 @@ import os
 import pathlib
 import shutil
 
+from labkit import cache
 from labkit import config
 from labkit import util
 from labkit.cloud import install
@@ -84,9 +85,7 @@ def _saved(venv: pathlib.Path) -> pathlib.Path:
     """The cached data directory of this venv's schemas."""
     version = util.run(['mariadbd', '--version']).stdout
     template = settings.TEMPLATES / 'controller/my.cnf'
-    here = pathlib.Path(__file__)
-    key = install.recipe(venv.name, version, template.read_text(),
-                         here.read_text())
+    key = cache.recipe(venv.name, version, template, pathlib.Path(__file__))
     return config.CACHE / f'schemas-{key}.tar'
 
 

@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pathlib
 import shutil
 
+from labkit import cache
 from labkit import config
 from labkit import util
 from labkit.cloud import settings
@@ -25,12 +25,6 @@ PYTHON_PACKAGES = (
     'python-memcached', 'uwsgi')
 
 
-def recipe(*parts: str) -> str:
-    """Short name of a recipe: the same parts, the same name."""
-    digest = hashlib.sha256('\0'.join(parts).encode())
-    return digest.hexdigest()[:16]
-
-
 def python_version() -> str:
     """Version of Debian's Python, for example '3.11.2'."""
     return util.run([config.PYTHON, '-V']).stdout.split()[1]
@@ -38,8 +32,8 @@ def python_version() -> str:
 
 def venv_path() -> pathlib.Path:
     """Where the venv of this checkout's constraints is, or would be."""
-    key = recipe(settings.CONSTRAINTS.read_text(), python_version(),
-                 *PYTHON_PACKAGES)
+    key = cache.recipe(settings.CONSTRAINTS.read_text(), python_version(),
+                       *PYTHON_PACKAGES)
     return config.CACHE / f'venv-{key}'
 
 
