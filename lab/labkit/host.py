@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
-import hashlib
 import json
 import os
 import pathlib
@@ -23,6 +22,7 @@ import time
 from typing import Any
 import uuid
 
+from labkit import cache
 from labkit import config
 from labkit import image
 from labkit import network
@@ -31,8 +31,8 @@ from labkit import util
 
 #: Without vme libvirt knows no such CPU and its xen driver refuses to
 #: start; svm and npt give Xen its HVM and PVH guests. Without invtsc Xen
-#: emulates their RDTSC, which a kernel reads at every system call: a third of
-#: all they do.
+#: emulates their RDTSC, which Linux uses at every system call: a third or more
+#: of their time.
 CPU = 'qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on'
 CPUS = 2
 #: MiB: the machine, and dom0's fixed part of it. The rest is for guests,
@@ -246,8 +246,8 @@ class XenHost:
             and the machine's shape.
         """
         shape = [qemu.version(), *self._machine(), self._dom0_options()]
-        digest = hashlib.sha256('\0'.join(shape).encode()).hexdigest()[:12]
-        return image.get().directory / f'{self.name}-{name}-{digest}.qcow2'
+        return (image.get().directory
+                / f'{self.name}-{name}-{cache.recipe(*shape)}.qcow2')
 
     @property
     def running(self) -> bool:
