@@ -22,6 +22,7 @@ from labkit import compute
 from labkit import config
 from labkit import demo
 from labkit import gate
+from labkit import guest
 from labkit import image
 from labkit import images
 from labkit import network
@@ -76,9 +77,10 @@ def up(args: argparse.Namespace) -> int:
         network.up()
         network.add_taps(host.number)
         with futures.ThreadPoolExecutor() as pool:
-            both = [pool.submit(_start_host, host),
-                    pool.submit(_start_cloud, cloud)]
-            for one in futures.as_completed(both):
+            parts = [pool.submit(_start_host, host),
+                     pool.submit(_start_cloud, cloud),
+                     pool.submit(guest.small_guest)]
+            for one in futures.as_completed(parts):
                 one.result()
         compute.start(host, cloud)
         images.ensure(cloud)

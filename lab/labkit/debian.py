@@ -49,22 +49,40 @@ def packages(directory: pathlib.Path, variant: str, names: Sequence[str],
               *options, SUITE, directory], timeout=900, log=log)
 
 
+def merge_usr(root: pathlib.Path) -> None:
+    """Have /bin and its like lead into /usr, as Debian's base-files does."""
+    for name in ('bin', 'sbin', 'lib', 'lib64'):
+        (root / 'usr' / name).mkdir(parents=True, exist_ok=True)
+        if not (root / name).is_symlink():
+            (root / name).symlink_to(f'usr/{name}')
+
+
 class Tree:
     """A directory of Debian's packages, and its programs as tools.
 
     Tools run inside it. Everything that is built lies in ``work``.
+
+    :param names: packages to unpack there, with what they depend on.
+    :param log: of the unpacking.
     """
 
-    def __init__(self, path: pathlib.Path, log: pathlib.Path):
+    def __init__(self, path: pathlib.Path, names: Sequence[str],
+                 log: pathlib.Path):
         self.path = path
         self.log = log
         self.work = path / 'work'
+        packages(path, 'extract', names, log)
+        merge_usr(path)
+        self.work.mkdir()
 
     def run(self, *argv: str | pathlib.Path, input: str | None = None,
-            ) -> str:
+            timeout: float = 300) -> str:
         """Run a program of the tree; returns its output.
 
         Paths are given as seen from outside, below the tree.
+
+        :param timeout: seconds after which it is killed.
+        :raises util.LabError: it failed.
         """
         inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
                   for arg in argv]
@@ -72,7 +90,7 @@ class Tree:
             ['chroot', self.path, *inside],
             env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',
                  'SOURCE_DATE_EPOCH': str(EPOCH)},
-            input=input, timeout=300)
+            input=input, timeout=timeout)
         return done.stdout
 
     def inside(self, path: pathlib.Path) -> str:

@@ -2,10 +2,11 @@
 """The guests' images: a small one of our own, and Debian with cloud-init.
 
 The small guest behaves like CirrOS and is put together from Debian 13's
-packages: its kernel, klibc for the initrd, busybox, dropbear, and the scripts
-in ``lab/guest/small``. One disk boots as PV and PVH (grub's Xen builds read
-its grub.cfg) and as HVM (grub in the boot record). Reading and unpacking
-kernel and initrd is most of a boot under emulation, so they are kept small.
+packages: a kernel compiled from its source (``labkit.kernel``), busybox,
+dropbear, and the scripts in ``lab/guest/small``. One disk boots as PV and PVH
+(grub's Xen builds read its grub.cfg) and as HVM (grub in the boot record).
+Its kernel finds that disk by itself; the initrd is for images that have one.
+The other image is Debian with Debian's kernel.
 
 ``python3 -m labkit.guest [small|debian]`` builds what is not there yet and
 prints the paths and sizes.
@@ -28,22 +29,16 @@ import sys
 from labkit import cache
 from labkit import config
 from labkit import debian
+from labkit import kernel
 from labkit import util
 
 RECIPES = config.LAB / 'guest'
 
-#: What the small guest is made of, and what it is made with.
-SMALL_PACKAGES = (
-    'linux-image-amd64', 'klibc-utils', 'busybox-static', 'dropbear-bin',
-    'chiark-really', 'e2fsprogs', 'util-linux',
-    'cpio', 'grub-common', 'grub-pc-bin', 'kmod', 'zstd')
-#: Modules of the initrd, each with what it depends on. The kernel is the
-#: ordinary one: the cloud kernel has no Xen keyboard for PV consoles.
-INITRD_MODULES = ('xen-blkfront', 'ext4')
-#: Modules of the root file system: network, both kinds of config drive, and
-#: the emulated CD-ROM drive of HVM guests.
-ROOT_MODULES = ('xen-netfront', 'isofs', 'vfat', 'nls_cp437', 'nls_ascii',
-                'nls_iso8859-1', 'nls_utf8', 'ata_piix', 'sr_mod')
+#: What makes an initrd and a disk that boots.
+DISK_PACKAGES = ('klibc-utils', 'cpio', 'zstd', 'e2fsprogs', 'grub-common',
+                 'grub-pc-bin')
+SMALL_PACKAGES = (*DISK_PACKAGES, 'busybox-static', 'dropbear-bin',
+                  'chiark-really', 'util-linux')
 KLIBC_TOOLS = ('sh', 'cat', 'insmod', 'mount', 'umount', 'run-init', 'sleep')
 #: Programs busybox has not, or not well enough; their libraries come along.
 ROOT_PROGRAMS = ('usr/sbin/dropbear', 'usr/bin/dropbearkey',
@@ -56,8 +51,12 @@ ROOT_DIRECTORIES = ('boot/grub', 'dev', 'etc/dropbear', 'home/xen44', 'mnt',
 BIOS_MODULES = ('biosdisk', 'part_msdos', 'ext2', 'linux', 'normal',
                 'configfile', 'test')
 
-#: Debian's guest gets kernel, modules and initrd from the small one's tree:
-#: a tenth of what initramfs-tools makes, and no kernel package to configure.
+#: Debian's guest gets its kernel without the package's scripts, and an initrd
+#: a tenth as large as initramfs-tools makes it. The kernel is the ordinary
+#: one: the cloud kernel has no Xen keyboard for PV consoles.
+KERNEL_PACKAGES = (*DISK_PACKAGES, 'linux-image-amd64', 'kmod', 'xz-utils')
+#: Modules of its initrd, each with what it depends on.
+INITRD_MODULES = ('xen-blkfront', 'ext4')
 DEBIAN_PACKAGES = (
     'systemd-sysv', 'udev', 'dbus', 'systemd-resolved', 'openssh-server',
     'cloud-init', 'netplan.io', 'dhcpcd-base', 'iproute2', 'iputils-ping',
@@ -82,7 +81,6 @@ EXT4_FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,'
                  'dir_nlink,extra_isize,uninit_bg')
 LABEL = 'guestroot'
 SECTOR = 512
-PT_NOTE = 4
 PARTITION_START = 2048
 SMALL_MIB = 128
 DEBIAN_MIB = 1000
@@ -90,13 +88,7 @@ FS_UUID = '78656e34-3400-4000-8000-6775657374ff'
 
 #: Kernel arguments for a direct boot of the small guest's kernel and initrd,
 #: with its disk as the first one.
-#: mitigations=off, init_on_alloc=0: nobody attacks these guests.
-#: cryptomgr.notests: else the kernel tries its ciphers, in seventy threads.
-#: pci=noearly: an HVM guest's kernel looks for an AGP bridge at every address
-#: there is, since the emulated CPU is of a family that may have one; each look
-#: ends in the device model, and all of them are half of the boot.
-CMDLINE = ('root=/dev/xvda1 quiet mitigations=off init_on_alloc=0 '
-           'cryptomgr.notests pci=noearly console=hvc0')
+CMDLINE = 'root=/dev/xvda1 quiet console=hvc0'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,45 +143,13 @@ def _kernel_elf(bzimage: bytes) -> bytes:
     return payload
 
 
-def _notes_first(kernel: bytes) -> bytes:
-    """Move an ELF kernel's notes to its beginning.
-
-    grub looks for Xen's notes before it loads anything. Behind 26 MB of a
-    packed file they have it read the whole file twice, one CPU second of the
-    17 of a PV guest's boot. Offsets are of elf(5).
-
-    :raises util.LabError: there are no notes, or no room for them.
-    """
-    image = bytearray(kernel)
-    table, = struct.unpack_from('<Q', image, 0x20)
-    size, count = struct.unpack_from('<HH', image, 0x36)
-    end = table + size * count
-    for entry in range(table, end, size):
-        kind, = struct.unpack_from('<I', image, entry)
-        start, = struct.unpack_from('<Q', image, entry + 0x08)
-        length, = struct.unpack_from('<Q', image, entry + 0x20)
-        if kind == PT_NOTE and not any(image[end:end + length]):
-            image[end:end + length] = image[start:start + length]
-            struct.pack_into('<Q', image, entry + 0x08, end)
-            return bytes(image)
-    raise util.LabError("the kernel's notes cannot be moved")
-
-
-def _kernel(tree: debian.Tree) -> tuple[pathlib.Path, str]:
-    """The tree's kernel and its release; its modules are indexed."""
-    vmlinuz = tree.only('boot/vmlinuz-*')
-    release = vmlinuz.name.removeprefix('vmlinuz-')
-    tree.run('depmod', release)
-    return vmlinuz, release
-
-
 def _pv_kernel(tree: debian.Tree, bzimage: pathlib.Path,
                target: pathlib.Path) -> None:
     """Pack the kernel anew so that grub's PV loader can unpack it."""
     packed, plain = tree.work / 'vmlinux.zst', tree.work / 'vmlinux'
     packed.write_bytes(_kernel_elf(bzimage.read_bytes()))
     tree.run('zstd', '-q', '-d', '-f', '-o', plain, packed)
-    target.write_bytes(gzip.compress(_notes_first(plain.read_bytes()), 9,
+    target.write_bytes(gzip.compress(plain.read_bytes(), 9,
                                      mtime=debian.EPOCH))
 
 
@@ -214,12 +174,12 @@ def _unpack_module(tree: debian.Tree, packed: pathlib.Path,
     target.parent.mkdir(parents=True, exist_ok=True)
     copy = tree.work / packed.name
     shutil.copyfile(packed, copy)
-    tree.run('busybox', 'unxz', '-f', copy)
+    tree.run('xz', '-d', copy)
     copy.with_suffix('').rename(target)
 
 
-def _initrd(tree: debian.Tree, release: str, target: pathlib.Path) -> None:
-    """The initrd: klibc's shell, a few drivers and one script."""
+def _initrd(tree: debian.Tree, *modules: pathlib.Path) -> pathlib.Path:
+    """The initrd: klibc's shell, these drivers and one script."""
     root = tree.work / 'initrd'
     shutil.copytree(RECIPES / 'small/initrd', root)
     for name in ('dev', 'modules', 'proc', 'root', 'usr/bin', 'usr/lib'):
@@ -229,8 +189,7 @@ def _initrd(tree: debian.Tree, release: str, target: pathlib.Path) -> None:
         shutil.copy2(tree.path / 'usr/lib/klibc/bin' / name, root / 'usr/bin')
     library = tree.only('usr/lib/klibc-*.so')
     shutil.copy2(library, root / 'usr/lib')
-    for number, module in enumerate(
-            _modules(tree, release, INITRD_MODULES), start=10):
+    for number, module in enumerate(modules, start=10):
         _unpack_module(tree, module, root / 'modules'
                        / f'{number}-{module.stem}')
     names = ['.', *sorted(str(path.relative_to(root))
@@ -242,8 +201,9 @@ def _initrd(tree: debian.Tree, release: str, target: pathlib.Path) -> None:
     tree.run('cpio', '--quiet', '-o', '-H', 'newc', '--reproducible',
              '-R', '0:0', '-D', root, '-O', archive,
              input='\n'.join(names) + '\n')
-    tree.run('zstd', '-q', '-19', '--ultra', '-22', '-f', '-o', target,
-             archive)
+    packed = archive.with_suffix('.zst')
+    tree.run('zstd', '-q', '--ultra', '-22', '-o', packed, archive)
+    return packed
 
 
 def _copy_program(tree: debian.Tree, root: pathlib.Path, name: str) -> None:
@@ -265,18 +225,11 @@ def _copy_program(tree: debian.Tree, root: pathlib.Path, name: str) -> None:
             shutil.copy2(tree.path / library.lstrip('/'), copy)
 
 
-def _merged_usr(root: pathlib.Path) -> None:
-    for name in ('bin', 'sbin', 'lib', 'lib64'):
-        (root / 'usr' / name).mkdir(parents=True, exist_ok=True)
-        if not (root / name).is_symlink():
-            (root / name).symlink_to(f'usr/{name}')
-
-
-def _root(tree: debian.Tree, release: str) -> pathlib.Path:
+def _root(tree: debian.Tree) -> pathlib.Path:
     """The root file system: busybox, dropbear and ``small/root``."""
     root = tree.work / 'root'
     root.mkdir()
-    _merged_usr(root)
+    debian.merge_usr(root)
     for name in ROOT_DIRECTORIES:
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in ROOT_PROGRAMS:
@@ -294,13 +247,6 @@ def _root(tree: debian.Tree, release: str) -> pathlib.Path:
         if not any(os.path.lexists(root / 'usr' / other / link.name)
                    for other in ('bin', 'sbin')):
             link.symlink_to('/usr/bin/busybox')
-
-    modules = root / 'usr/lib/modules' / release
-    for module in _modules(tree, release, ROOT_MODULES):
-        _unpack_module(tree, module, modules / module.stem)
-    for name in ('modules.builtin', 'modules.order'):
-        shutil.copy2(tree.path / 'usr/lib/modules' / release / name, modules)
-    tree.run('depmod', '-b', root, release)
 
     # Whoever may write inittab, really(8) makes root; see usr/bin/sudo.
     group = 1000
@@ -356,23 +302,14 @@ def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
 
 def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
-    tree = debian.Tree(scratch / 'tree', log)
-    debian.packages(tree.path, 'extract', SMALL_PACKAGES, log)
-    _merged_usr(tree.path)
-    tree.work.mkdir()
-    vmlinuz, release = _kernel(tree)
-
-    initrd = tree.work / 'initrd.zst'
-    _initrd(tree, release, initrd)
-    root = _root(tree, release)
-    shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
-    shutil.copyfile(initrd, root / 'boot/initrd')
-    _pv_kernel(tree, vmlinuz, root / 'boot/vmlinux.gz')
+    tree = debian.Tree(scratch / 'tree', SMALL_PACKAGES, log)
+    root = _root(tree)
+    shutil.copyfile(kernel.kernel(), root / 'boot/vmlinuz')
     disk = tree.work / 'disk.raw'
     _bootable_disk(tree, root, SMALL_MIB, disk)
 
-    shutil.copyfile(vmlinuz, result / 'vmlinuz')
-    shutil.copyfile(initrd, result / 'initrd')
+    shutil.copyfile(kernel.kernel(), result / 'vmlinuz')
+    shutil.copyfile(_initrd(tree), result / 'initrd')
     # Both from one source; qemu-img keeps the raw one sparse.
     for form in ('qcow2', 'raw'):
         util.run(['qemu-img', 'convert', '-f', 'raw', '-O', form, disk,
@@ -384,19 +321,18 @@ def small_guest() -> GuestFiles:
 
     :raises util.LabError: it cannot be built.
     """
-    files = _cached('small', _build_small, RECIPES / 'small')
+    files = _cached('small', _build_small, RECIPES / 'small',
+                    pathlib.Path(kernel.__file__))
     return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
                       files / 'vmlinuz', files / 'initrd')
 
 
 def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
-    tools = debian.Tree(scratch / 'tree', log)
-    debian.packages(tools.path, 'extract', SMALL_PACKAGES, log)
-    _merged_usr(tools.path)
-    tools.work.mkdir()
-
-    vmlinuz, release = _kernel(tools)
+    tools = debian.Tree(scratch / 'tree', KERNEL_PACKAGES, log)
+    vmlinuz = tools.only('boot/vmlinuz-*')
+    release = vmlinuz.name.removeprefix('vmlinuz-')
+    tools.run('depmod', release)
 
     root = tools.work / 'root'
     mask = shlex.join(['systemctl', 'mask', *DEBIAN_MASKED])
@@ -417,7 +353,8 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     shutil.copytree(tools.path / modules, root / modules)
     shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
     _pv_kernel(tools, vmlinuz, root / 'boot/vmlinux.gz')
-    _initrd(tools, release, root / 'boot/initrd')
+    initrd = _initrd(tools, *_modules(tools, release, INITRD_MODULES))
+    shutil.copyfile(initrd, root / 'boot/initrd')
     disk = tools.work / 'disk.raw'
     _bootable_disk(tools, root, DEBIAN_MIB, disk)
     util.run(['qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', disk,
@@ -433,7 +370,8 @@ def debian_guest() -> pathlib.Path:
     :raises util.LabError: it cannot be built.
     """
     return _cached('debian', _build_debian, RECIPES / 'debian',
-                   RECIPES / 'small/core.cfg') / 'disk.qcow2'
+                   RECIPES / 'small/core.cfg',
+                   RECIPES / 'small/initrd') / 'disk.qcow2'
 
 
 def main(argv: Sequence[str] | None = None) -> int:

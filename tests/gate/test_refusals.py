@@ -10,6 +10,7 @@ from typing import Any
 import openstack
 
 from labkit import guest as guest_images
+from labkit import image as xen_image
 from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
@@ -112,13 +113,14 @@ class Refusals(base.GateCase):
         self.assert_refused(guest, kernel.id, 'no kernel', 'bzImage')
 
     def test_kernel_that_grub_cannot_load(self) -> None:
-        # grub's PV loader knows no zstd, which Debian packs kernels with.
-        # It runs in the guest: so the guest is made, and its console tells.
+        # grub's PV loader knows no zstd, which Debian packs kernels with:
+        # dom0's is one. It runs in the guest: so the guest is made, and its
+        # console tells.
         disk = self.directory / 'disk.raw'
         util.run(['cp', '--sparse=always', self.files.disk_raw, disk])
         util.run(['debugfs', '-w', '-f', '-', f'{disk}?offset={PARTITION}'],
-                 input='rm /boot/vmlinux.gz\n'
-                       f'write {self.files.kernel} /boot/vmlinux.gz\n')
+                 input='rm /boot/vmlinuz\n'
+                       f'write {xen_image.get().kernel} /boot/vmlinuz\n')
         guest = self.make_server(
             self.addCleanup, image=self.upload(disk, 'raw'),
             flavor=self.flavor('pv'))
