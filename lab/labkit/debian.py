@@ -76,12 +76,13 @@ class Tree:
         self.work.mkdir()
 
     def run(self, *argv: str | pathlib.Path, input: str | None = None,
-            timeout: float = 300) -> str:
+            timeout: float = 300, logged: bool = False) -> str:
         """Run a program of the tree; returns its output.
 
         Paths are given as seen from outside, below the tree.
 
         :param timeout: seconds after which it is killed.
+        :param logged: append the output to the log instead.
         :raises util.LabError: it failed.
         """
         inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
@@ -90,8 +91,8 @@ class Tree:
             ['chroot', self.path, *inside],
             env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',
                  'SOURCE_DATE_EPOCH': str(EPOCH)},
-            input=input, timeout=timeout)
-        return done.stdout
+            input=input, timeout=timeout, log=self.log if logged else None)
+        return done.stdout or ''
 
     def inside(self, path: pathlib.Path) -> str:
         """The path as the tree's own programs see it."""

@@ -304,11 +304,12 @@ def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
     result = scratch / 'result'
     tree = debian.Tree(scratch / 'tree', SMALL_PACKAGES, log)
     root = _root(tree)
-    shutil.copyfile(kernel.kernel(), root / 'boot/vmlinuz')
+    vmlinuz = kernel.kernel()
+    shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
     disk = tree.work / 'disk.raw'
     _bootable_disk(tree, root, SMALL_MIB, disk)
 
-    shutil.copyfile(kernel.kernel(), result / 'vmlinuz')
+    shutil.copyfile(vmlinuz, result / 'vmlinuz')
     shutil.copyfile(_initrd(tree), result / 'initrd')
     # Both from one source; qemu-img keeps the raw one sparse.
     for form in ('qcow2', 'raw'):
