@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of every domain, so that nobody has to ask for it."""
+"""A cache of every domain's state, which saves libvirt calls."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
@@ -8,47 +10,46 @@ import threading
 
 from xen44_driver.xen.events import DomainRecord
 
-# Removed domains that are remembered, against late answers about them.
+# Number of removed domains to remember, to recognise late answers about them.
 _REMEMBER = 1024
 
 
 class StateCache:
-    """Records of domains, each from the question that was asked last.
+    """Records of domains, each from the latest question to libvirt.
 
-    Events, operations and refreshes ask libvirt at the same time, and the
-    answers come in any order. So each takes a :meth:`ticket` before it asks;
-    its answer is refused if anything was learnt of that domain in between,
-    and it has to ask again. The lock is held over nothing but these
-    dictionaries.
+    Several threads ask libvirt at the same time, and the answers arrive in any
+    order. So each thread takes a :meth:`ticket` before it asks. Its answer is
+    refused if the domain's record was updated after the ticket was taken; it
+    then has to ask again. The lock is never held during a libvirt call.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._count = itertools.count(1)
         self._records: dict[str, DomainRecord] = {}
-        # When the last thing was learnt of a domain, removed ones too.
+        # The number of the last update of each domain, also of removed ones.
         self._learnt: dict[str, int] = {}
 
     def ticket(self) -> int:
-        """A moment before a question."""
+        """Return a ticket; call this before asking libvirt."""
         return next(self._count)
 
     def offer(self, uuid: str, record: DomainRecord | None,
               ticket: int) -> bool:
-        """Learn an answer.
+        """Store an answer about a domain.
 
-        :param record: None if there is no such domain.
-        :param ticket: from before the question.
-        :returns: whether it was taken; if not, ask again.
+        :param record: the domain's record; None if there is no such domain.
+        :param ticket: a ticket from before the question.
+        :returns: whether the answer was stored; if not, ask again.
         """
         with self._lock:
             return self._learn(uuid, record, ticket)
 
     def offer_all(self, records: Iterable[DomainRecord], ticket: int
                   ) -> dict[str, DomainRecord | None]:
-        """Learn of every domain: those that are not there are gone.
+        """Store the records of all domains; a missing domain does not exist.
 
-        :returns: by UUID, what was known before of those that changed.
+        :returns: the old records of the domains that changed, by UUID.
         """
         with self._lock:
             fresh = {record.uuid: record for record in records}
@@ -60,12 +61,12 @@ class StateCache:
                     if before.get(uuid) != self._records.get(uuid)}
 
     def get(self, uuid: str) -> DomainRecord | None:
-        """What is known of a domain; None if there is no such."""
+        """Return the record of a domain, or None if there is none."""
         with self._lock:
             return self._records.get(uuid)
 
     def all(self) -> Mapping[str, DomainRecord]:
-        """A copy of all that is known, by UUID."""
+        """Return a copy of all records, by UUID."""
         with self._lock:
             return dict(self._records)
 
@@ -80,7 +81,7 @@ class StateCache:
         else:
             self._records.pop(uuid, None)
         if len(self._learnt) > len(self._records) + _REMEMBER:
-            # In the order in which they were learnt: the oldest first.
+            # The dictionary is in the order of the updates, the oldest first.
             gone = next(u for u in self._learnt if u not in self._records)
             del self._learnt[gone]
         return True

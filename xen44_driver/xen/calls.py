@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The one way through which libvirt is called."""
+"""Call libvirt; every call goes through this module."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
 import time
@@ -29,7 +31,7 @@ _NO_CONNECTION = frozenset({
     libvirt.VIR_ERR_AUTH_CANCELLED,
     libvirt.VIR_ERR_AUTH_UNAVAILABLE,
 })
-# A socket that closes is one of these, said by libvirt's transport.
+# libvirt's transport reports a closed socket with one of these.
 _MAYBE_NO_CONNECTION = frozenset({
     libvirt.VIR_ERR_SYSTEM_ERROR,
     libvirt.VIR_ERR_INTERNAL_ERROR,
@@ -39,18 +41,18 @@ _TRANSPORT = frozenset({libvirt.VIR_FROM_RPC, libvirt.VIR_FROM_REMOTE})
 
 def call(operation: str, function: Callable[..., T], *args: Any, uri: str,
          domain: str | None = None) -> T:
-    """Call libvirt.
+    """Call libvirt, and log the call and its duration.
 
-    Bounds nothing: libvirt's own limits hold (30 s for a busy domain, the
-    connection's keep-alive for a dead daemon).
+    This sets no time limit. libvirt's own limits apply: 30 s for a busy
+    domain, the connection's keep-alive for a dead daemon.
 
-    :param operation: what libvirt's manual calls it, without the ``vir``:
-        ``domainCreate``. Each call is one line in the log.
-    :param function: calls libvirt once.
+    :param operation: libvirt's name of the function without ``vir``, such as
+        ``domainCreate``.
+    :param function: a function that calls libvirt once.
     :param uri: the connection's URI, for errors.
-    :param domain: UUID of the domain that it is about, for errors.
-    :returns: what the function returns.
-    :raises XenError: one of its kinds, see :func:`translate`.
+    :param domain: UUID of the domain, for errors.
+    :returns: the function's result.
+    :raises XenError: a subclass, see :func:`translate`.
     """
     begin = time.monotonic()
     try:
@@ -64,7 +66,7 @@ def call(operation: str, function: Callable[..., T], *args: Any, uri: str,
 
 def translate(error: libvirt.libvirtError, operation: str,
               domain: str | None, uri: str) -> errors.XenError:
-    """Say a libvirt error in our words."""
+    """Translate a libvirt error into an exception of this package."""
     code = error.get_error_code()
     message = error.get_error_message() or str(error)
     if code in _NO_CONNECTION or (
@@ -76,8 +78,6 @@ def translate(error: libvirt.libvirtError, operation: str,
     kind = errors.OperationFailed
     if code in _NOT_SUPPORTED:
         kind = errors.NotSupported
-    elif code == libvirt.VIR_ERR_OPERATION_TIMEOUT:
-        kind = errors.OperationTimedOut
     elif code == libvirt.VIR_ERR_DOM_EXIST:
         kind = errors.DomainExists
     return kind(operation, domain, code, message)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a host can do, in libvirt's own words."""
+"""What a host can do, read from libvirt's capabilities."""
+
+from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,7 +18,12 @@ from xen44_driver.xen.guesttype import GuestType
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
-    """The processor: how many of each in one of the former."""
+    """The topology of the host's processors.
+
+    :ivar sockets: sockets in the host.
+    :ivar cores: cores in a socket.
+    :ivar threads: threads in a core.
+    """
 
     sockets: int
     cores: int
@@ -27,17 +34,16 @@ class Topology:
 class Capabilities:
     """What a host can do.
 
-    :param arch: ``x86_64`` or ``aarch64``.
-    :param guest_types: that this host can run, in the architecture's order.
-    :param cpu_model: libvirt's nearest name of it, None where it has none.
-    :param cpu_features: libvirt's names of them; empty on ARM.
-    :param topology: of the processor.
-    :param live_migration: whether libvirt can migrate guests as they run.
-    :param max_vcpus: of a guest of each type.
-    :param disk_buses: ``xen``, ``ide``, ``scsi`` ... of any guest type.
-    :param video_models: of HVM guests; empty without them.
-    :param graphics: ``vnc``, ``sdl`` ... of any guest type.
-    :param firmware: OVMF images for HVM guests: paths.
+    :ivar arch: ``x86_64`` or ``aarch64``.
+    :ivar guest_types: guest types that the host can run, in the
+        architecture's order.
+    :ivar cpu_model: libvirt's nearest CPU model, or None.
+    :ivar cpu_features: libvirt's names of the CPU's features, including those
+        that the model implies; empty on ARM.
+    :ivar topology: topology of the processors.
+    :ivar max_vcpus: the most vCPUs of a guest, by guest type.
+    :ivar disk_buses: ``xen``, ``ide``, ``scsi`` ... of all guest types.
+    :ivar video_models: graphics cards of HVM guests; empty without HVM.
     """
 
     arch: str
@@ -45,24 +51,37 @@ class Capabilities:
     cpu_model: str | None
     cpu_features: frozenset[str]
     topology: Topology
-    live_migration: bool
     max_vcpus: Mapping[GuestType, int]
     disk_buses: frozenset[str]
     video_models: frozenset[str]
-    graphics: frozenset[str]
-    firmware: tuple[str, ...]
 
 
 def host_arch(capabilities_xml: str) -> str:
-    """The host's architecture, from ``virConnectGetCapabilities``."""
+    """Read the host's architecture from ``virConnectGetCapabilities``."""
     return xml.need(xml.parse(capabilities_xml), 'host/cpu/arch')
 
 
-def machines(capabilities_xml: str) -> Mapping[GuestType, str]:
-    """The host's guest types, and the machine of each.
+def host_cpu(capabilities_xml: str) -> str | None:
+    """Return the host's ``<cpu>``, or None if it has no model."""
+    cpu = xml.parse(capabilities_xml).find('host/cpu')
+    if cpu is None or cpu.find('model') is None:
+        return None
+    return etree.tostring(cpu, encoding='unicode', with_tail=False)
 
-    :raises HostUnsupported: nobody wrote its architecture, or it runs no
-        guests of Xen.
+
+def cpu_features(cpu_xml: str) -> frozenset[str]:
+    """Read the features that a CPU has from ``virConnectBaselineCPU``."""
+    return frozenset(
+        feature.get('name', '')
+        for feature in xml.parse(cpu_xml).iterfind('feature')
+        if feature.get('policy', 'require') in ('require', 'force'))
+
+
+def machines(capabilities_xml: str) -> Mapping[GuestType, str]:
+    """Return libvirt's machine name for each guest type of the host.
+
+    :raises HostUnsupported: the architecture is not supported, or the host
+        cannot run Xen guests.
     """
     root = xml.parse(capabilities_xml)
     architecture = arch.load(xml.need(root, 'host/cpu/arch'))
@@ -86,14 +105,16 @@ def _offered(root: etree._Element, arch_name: str) -> Iterator[str]:
                         for machine in its_arch.iterfind('machine'))
 
 
-def parse(capabilities_xml: str,
-          domain_xml: Mapping[str, str]) -> Capabilities:
-    """Read libvirt's answers.
+def parse(capabilities_xml: str, domain_xml: Mapping[str, str],
+          implied_features: frozenset[str] = frozenset()) -> Capabilities:
+    """Parse libvirt's answers.
 
-    :param capabilities_xml: of ``virConnectGetCapabilities``.
-    :param domain_xml: of ``virConnectGetDomainCapabilities`` for each of
-        :func:`machines`, by machine. Those that are missing say nothing.
-    :raises HostUnsupported: as :func:`machines`.
+    :param capabilities_xml: the answer to ``virConnectGetCapabilities``.
+    :param domain_xml: the answers to ``virConnectGetDomainCapabilities``, by
+        machine; not every machine of :func:`machines` needs to be there.
+    :param implied_features: features that the CPU's model implies;
+        ``virConnectGetCapabilities`` lists only the others.
+    :raises HostUnsupported: see :func:`machines`.
     """
     ours = machines(capabilities_xml)
     root = xml.parse(capabilities_xml)
@@ -107,27 +128,22 @@ def parse(capabilities_xml: str,
         cpu_model=xml.text(root, 'host/cpu/model'),
         cpu_features=frozenset(
             feature.get('name', '')
-            for feature in root.iterfind('host/cpu/feature')),
+            for feature in root.iterfind('host/cpu/feature')
+        ) | implied_features,
         topology=_topology(root),
-        live_migration=root.find(
-            'host/migration_features/live') is not None,
         max_vcpus=types.MappingProxyType({
             guest_type: int(xml.need(domain, 'vcpu', 'max'))
             for guest_type, domain in domains.items()}),
         disk_buses=frozenset[str]().union(*(
             _enum(domain, 'disk', 'bus') for domain in domains.values())),
         video_models=frozenset(
-            () if hvm is None else _enum(hvm, 'video', 'modelType')),
-        graphics=frozenset[str]().union(*(
-            _enum(domain, 'graphics', 'type')
-            for domain in domains.values())),
-        firmware=() if hvm is None else tuple(_firmware(hvm)))
+            () if hvm is None else _enum(hvm, 'video', 'modelType')))
 
 
 def _topology(root: etree._Element) -> Topology:
     topology = root.find('host/cpu/topology')
     if topology is None:
-        # ARM: libvirt lists the processors, but does not sort them.
+        # On ARM, libvirt lists the processors without their topology.
         count = len(root.findall('host/topology/cells/cell/cpus/cpu'))
         return Topology(sockets=1, cores=max(count, 1), threads=1)
     return Topology(sockets=int(topology.get('sockets', '1')),
@@ -138,10 +154,3 @@ def _topology(root: etree._Element) -> Topology:
 def _enum(domain: etree._Element, device: str, name: str) -> set[str]:
     path = f"devices/{device}[@supported='yes']/enum[@name='{name}']/value"
     return {value.text or '' for value in domain.iterfind(path)}
-
-
-def _firmware(domain: etree._Element) -> Iterator[str]:
-    # hvmloader, which libvirt lists too, is not chosen but always there.
-    for value in domain.iterfind('os/loader/value'):
-        if value.text and not value.text.endswith('/hvmloader'):
-            yield value.text

@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What can go wrong below us, in our own words.
+"""The exceptions of this package.
 
-A ``libvirt.libvirtError`` never leaves :mod:`xen44_driver.xen`; it becomes one
-of these in :mod:`xen44_driver.xen.calls`.
+:mod:`xen44_driver.xen.calls` translates each ``libvirt.libvirtError`` into one
+of them, so callers of :mod:`xen44_driver.xen` never see a libvirt exception.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 
 
 class XenError(Exception):
-    """Base of everything that :mod:`xen44_driver.xen` raises."""
+    """Base of all exceptions that :mod:`xen44_driver.xen` raises."""
 
 
 class ConnectionFailed(XenError):
     """libvirt cannot be reached, or the connection broke during a call.
 
     :param uri: the connection's URI.
-    :param reason: the last error, in libvirt's words.
+    :param reason: libvirt's message of the last error.
     """
 
     def __init__(self, uri: str, reason: str) -> None:
@@ -26,9 +28,9 @@ class ConnectionFailed(XenError):
 
 
 class HostUnsupported(XenError):
-    """The host is not one that we can work on.
+    """The host is not supported.
 
-    :param reason: what was found and what is needed.
+    :param reason: what was found, and what is needed.
     """
 
     def __init__(self, reason: str) -> None:
@@ -37,9 +39,9 @@ class HostUnsupported(XenError):
 
 
 class DomainNotFound(XenError):
-    """libvirt knows no such domain.
+    """libvirt does not know the domain.
 
-    :param uuid: the UUID (or the name) that was looked for.
+    :param uuid: the UUID or the name that was looked for.
     """
 
     def __init__(self, uuid: str) -> None:
@@ -48,12 +50,14 @@ class DomainNotFound(XenError):
 
 
 class OperationFailed(XenError):
-    """libvirt or Xen could not do what was asked.
+    """An operation of libvirt or Xen failed.
 
     :param operation: the libvirt call, such as ``domainCreate``.
-    :param domain: UUID of the domain, None where the host was asked.
-    :param code: libvirt's ``VIR_ERR_*`` number, None if it gave none.
-    :param message: libvirt's own words.
+    :param domain: UUID of the domain; None for a call about the host.
+    :param code: libvirt's ``VIR_ERR_*`` number, or None.
+    :param message: libvirt's message.
+    :ivar details: further reasons, such as lines of libxl's log. Empty until a
+        caller sets it; part of the exception's text if set.
     """
 
     def __init__(self, operation: str, domain: str | None, code: int | None,
@@ -64,26 +68,27 @@ class OperationFailed(XenError):
         self.domain = domain
         self.code = code
         self.message = message
+        self.details = ''
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f'{text} ({self.details})' if self.details else text
 
 
 class DomainExists(OperationFailed):
-    """A domain of that name or UUID is there already."""
-
-
-class OperationTimedOut(OperationFailed):
-    """libvirt gave up waiting, mostly for another operation on the domain."""
+    """A domain with this name or UUID already exists."""
 
 
 class NotSupported(OperationFailed):
-    """libvirt's libxl driver, or this Xen, cannot do that at all."""
+    """libvirt's libxl driver or this Xen does not support the operation."""
 
 
 class SpecError(XenError, ValueError):
-    """A domain is described by something that cannot be.
+    """A value in the description of a domain is not possible.
 
-    :param field: where, such as ``disks[0].target``.
-    :param value: what stands there.
-    :param allowed: what may stand there: a sentence, or the values.
+    :param field: the field, such as ``disks[0].target``.
+    :param value: its value.
+    :param allowed: what is allowed: a description, or the values.
     """
 
     def __init__(self, field: str, value: object,

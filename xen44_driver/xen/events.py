@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happens to domains, and what they are in."""
+"""The states of domains, and the events that change them."""
+
+from __future__ import annotations
 
 import dataclasses
 import enum
@@ -8,11 +10,11 @@ import libvirt
 
 
 class DomainState(enum.Enum):
-    """What a domain is doing.
+    """The state of a domain.
 
-    ``SHUTDOWN`` is off. ``CRASHED`` is off too, because its guest crashed,
-    until it is started again. ``SUSPENDED`` is a sleep that the guest itself
-    went into.
+    ``SHUTDOWN`` means off. ``CRASHED`` also means off: the guest crashed and
+    was not started again. ``SUSPENDED`` means that the guest put itself to
+    sleep.
     """
 
     NOSTATE = 'nostate'
@@ -24,16 +26,16 @@ class DomainState(enum.Enum):
 
     @property
     def is_off(self) -> bool:
-        """Whether Xen has no such domain now."""
+        """Whether the domain is off, so that Xen does not have it now."""
         return self in OFF
 
 
-#: The states in which Xen has no such domain.
+#: The states in which a domain is off.
 OFF = frozenset({DomainState.SHUTDOWN, DomainState.CRASHED})
 
 
 class EventKind(enum.Enum):
-    """What happened to a domain."""
+    """A kind of event of a domain."""
 
     DEFINED = 'defined'
     UNDEFINED = 'undefined'
@@ -46,29 +48,33 @@ class EventKind(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DomainRecord:
-    """What is known of a domain.
+    """What is known about a domain.
 
-    :param uuid: as libvirt writes it, lower case.
-    :param name: libvirt's name.
-    :param state: what it is doing.
-    :param id: Xen's number of it, None when it is off. A new one at each
-        start and at each reboot.
+    :ivar uuid: its UUID in lower case, as libvirt writes it.
+    :ivar name: its name in libvirt.
+    :ivar state: its state.
+    :ivar id: Xen's number of it; None if it is off. It changes at each start
+        and at each reboot.
+    :ivar ours: whether it has this driver's metadata. Other domains are not
+        touched.
     """
 
     uuid: str
     name: str
     state: DomainState
     id: int | None = None
+    ours: bool = True
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class DomainEvent:
-    """Something that happened, and what the domain is doing since.
+    """An event of a domain, and the domain's state after it.
 
-    :param uuid: whose.
-    :param name: libvirt's name of it.
-    :param kind: what happened.
-    :param state: asked after it happened; ``NOSTATE`` if the domain is gone.
+    :ivar uuid: the domain's UUID.
+    :ivar name: the domain's name in libvirt.
+    :ivar kind: what happened.
+    :ivar state: the state after the event; ``NOSTATE`` if the domain no longer
+        exists.
     """
 
     uuid: str
@@ -99,7 +105,7 @@ _KINDS = {
 
 
 def state_of(state: int, reason: int) -> DomainState:
-    """libvirt's state and reason (``virDomainGetState``) in our words."""
+    """Translate libvirt's state and reason (``virDomainGetState``)."""
     if (state == libvirt.VIR_DOMAIN_SHUTOFF
             and reason == libvirt.VIR_DOMAIN_SHUTOFF_CRASHED):
         return DomainState.CRASHED
@@ -107,14 +113,18 @@ def state_of(state: int, reason: int) -> DomainState:
 
 
 def kind_of(event: int, detail: int) -> EventKind | None:
-    """libvirt's lifecycle event in our words; None for those of no use."""
+    """Translate libvirt's lifecycle event.
+
+    :returns: None for an event that the driver does not need.
+    """
     if (event == libvirt.VIR_DOMAIN_EVENT_STOPPED
             and detail == libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED):
         return EventKind.CRASHED
     return _KINDS.get(event)
 
 
-#: What a domain may be doing while an event is still true of it; None: gone.
+#: The states in which an event is still true; None if the domain does not
+#: exist.
 _TRUE_WHILE: dict[EventKind, frozenset[DomainState | None]] = {
     EventKind.DEFINED: frozenset(DomainState),
     EventKind.UNDEFINED: frozenset({None}),
@@ -127,20 +137,20 @@ _TRUE_WHILE: dict[EventKind, frozenset[DomainState | None]] = {
 
 
 def agrees(kind: EventKind, state: DomainState | None) -> bool:
-    """Whether an event is still true of a domain.
+    """Return whether an event is still true for a domain.
 
-    libxl's events come late, and in an order of their own: a reboot is
-    STARTED, then STOPPED, while the guest runs; STOPPED comes seconds after
-    the end, when the next start may be over already.
+    Events of libvirt's libxl driver come late and out of order. A reboot is
+    STARTED, then STOPPED, while the guest runs. STOPPED comes seconds after
+    the guest's end, when it may have been started again.
 
-    :param state: what the domain is doing now, None if it is gone.
+    :param state: the domain's state now; None if it does not exist.
     """
     return state in _TRUE_WHILE[kind]
 
 
 def between(before: DomainRecord | None,
             after: DomainRecord | None) -> tuple[EventKind, ...]:
-    """What must have happened, where nobody was told."""
+    """Return the events that lead from one record of a domain to another."""
     kinds = []
     was_on = before is not None and not before.state.is_off
     is_on = after is not None and not after.state.is_off

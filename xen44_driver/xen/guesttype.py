@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ways in which Xen runs a guest."""
+"""The types of Xen guests."""
+
+from __future__ import annotations
 
 import enum
 
@@ -7,11 +9,11 @@ import enum
 class GuestType(enum.StrEnum):
     """How a guest is virtualised.
 
-    * ``PV``: paravirtualised; the guest's kernel knows Xen, nothing is
+    * ``PV``: paravirtualised; needs a kernel with support for Xen; nothing is
       emulated.
-    * ``PVH``: hardware virtualised, but with PV devices and no emulation.
-    * ``HVM``: hardware virtualised, with a PC emulated by QEMU beside the
-      PV devices.
+    * ``PVH``: hardware virtualised, with PV devices and no emulated ones.
+    * ``HVM``: hardware virtualised, with PV devices and a PC that QEMU
+      emulates.
     """
 
     PV = 'pv'

@@ -1,17 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native threads beside Nova's, which may be eventlet's green ones.
+"""Threads that work with and without eventlet.
 
-Nova 34 runs on native threads, and on green ones where an operator still asks
-for eventlet. All that the rest of :mod:`xen44_driver.xen` needs to know of
-the difference is here:
+Nova 34 runs on native threads, or on green ones if the operator still chooses
+eventlet. This module handles the difference for :mod:`xen44_driver.xen`:
 
-* a call into libvirt blocks its whole thread: under eventlet it goes to a
-  native thread of eventlet's pool, and the hub runs on (:func:`run`);
-* libvirt's event loop needs a native thread in both cases
-  (:func:`start_native`). What it calls may only post to a :class:`Mailbox`;
-* everything else runs in an ordinary thread, native or green as Nova's own
-  are (:func:`start`), so it may log, lock and call into Nova.
+* A libvirt call blocks its whole thread. Under eventlet it runs in a native
+  thread of eventlet's pool, so that the hub is not blocked (:func:`run`).
+* libvirt's event loop always needs a native thread (:func:`start_native`).
+  Functions that it calls may only post to a :class:`Mailbox`.
+* Everything else runs in an ordinary thread, native or green like Nova's own
+  (:func:`start`), so it may log, lock and call Nova.
 """
+
+from __future__ import annotations
 
 import collections
 from collections.abc import Callable
@@ -31,28 +32,28 @@ T = TypeVar('T')
 
 
 def green() -> bool:
-    """Whether eventlet has taken the place of the standard threads."""
+    """Return whether eventlet has patched the standard threads."""
     if 'eventlet.patcher' not in sys.modules:
         return False
     return bool(_eventlet('patcher').is_monkey_patched('thread'))
 
 
 def _eventlet(name: str) -> Any:
-    """A module of eventlet, which not every Nova has."""
+    """Import a module of eventlet, which need not be installed."""
     return importlib.import_module(f'eventlet.{name}')
 
 
 def _original(name: str) -> Any:
-    """A standard module as it is without eventlet."""
+    """Return a standard module without eventlet's patches."""
     if green():
         return _eventlet('patcher').original(name)
     return importlib.import_module(name)
 
 
 def run(function: Callable[..., T], *args: Any) -> T:
-    """Call a function that blocks, without stopping green threads.
+    """Call a function that blocks; other green threads continue meanwhile.
 
-    :returns: what the function returns; its exceptions come through.
+    :returns: the function's result; its exceptions are raised.
     """
     if not green():
         return function(*args)
@@ -61,14 +62,14 @@ def run(function: Callable[..., T], *args: Any) -> T:
 
 
 def start(target: Callable[[], None], name: str) -> threading.Thread:
-    """Start an ordinary thread: native, or green where Nova's are."""
+    """Start an ordinary thread: green if Nova's are, otherwise native."""
     thread = threading.Thread(target=target, name=name, daemon=True)
     thread.start()
     return thread
 
 
 def start_native(target: Callable[[], None], name: str) -> None:
-    """Start a native thread, which may use nothing that eventlet patched."""
+    """Start a native thread; it must not use anything eventlet patches."""
     _original('threading').Thread(
         target=target, name=name, daemon=True).start()
 
@@ -79,10 +80,10 @@ def sleep_native(seconds: float) -> None:
 
 
 class Mailbox(Generic[T]):
-    """Items from any thread, native ones included, for one ordinary thread.
+    """A queue from any threads, including native ones, to one ordinary thread.
 
-    Neither side ever blocks the hub: under eventlet the reader waits on a
-    pipe, as the hub does for sockets.
+    Neither side blocks eventlet's hub: under eventlet, the reader waits for a
+    pipe, like for a socket.
     """
 
     def __init__(self) -> None:
@@ -93,27 +94,27 @@ class Mailbox(Generic[T]):
             self._read_fd, self._write_fd = os.pipe()
             for fd in (self._read_fd, self._write_fd):
                 os.set_blocking(fd, False)
-                # Closed only when nobody can post any more: a late item must
-                # not be written to a stranger's file.
+                # Close it only when nothing can post any more. A late item
+                # would be written to another file that reuses the descriptor.
                 weakref.finalize(self, self._os.close, fd)
         else:
             self._queue: queue.SimpleQueue[T] = queue.SimpleQueue()
 
     def put(self, item: T) -> None:
-        """Post an item. Never blocks, may be called in any thread."""
+        """Post an item from any thread; never block."""
         if not self._green:
             self._queue.put(item)
             return
         self._items.append(item)
-        # A full pipe will wake the reader just as well.
+        # If the pipe is full, the reader wakes up anyway.
         with contextlib.suppress(BlockingIOError):
             self._os.write(self._write_fd, b'.')
 
     def get(self, timeout: float | None = None) -> T | None:
         """Wait for the next item.
 
-        :param timeout: seconds; None waits for ever.
-        :returns: the item, None when the time is over.
+        :param timeout: seconds to wait; None to wait for ever.
+        :returns: the item, or None if the time is over.
         """
         if not self._green:
             try:

@@ -34,11 +34,19 @@ def uuid(number: int) -> str:
 
 @dataclasses.dataclass
 class State:
-    """A domain, as the daemon has it."""
+    """A domain, as the daemon has it.
+
+    :ivar ours: whether it has our metadata.
+    :ivar job: whether an operation on it goes on in the daemon.
+    :ivar saved: whether there is an image of its memory.
+    """
 
     uuid: str
     name: str
     xml: str = '<domain type="xen"/>'
+    ours: bool = True
+    job: bool = False
+    saved: bool = False
     id: int = -1
     state: int = libvirt.VIR_DOMAIN_SHUTOFF
     reason: int = libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
@@ -55,10 +63,14 @@ class Libvirt:
         self.type = 'Xen'
         self.version = 4020000
         self.lib_version = 11003000
+        self.hostname = 'xenhost'
+        self.baseline = '<cpu><model>pentium</model></cpu>'
         #: Raised by the next opening, as long as it is set.
         self.down: libvirt.libvirtError | None = None
         #: Raised, once, by the call of that name.
         self.fail: dict[str, libvirt.libvirtError] = {}
+        #: Domains that a start woke from saved memory.
+        self.woken: list[str] = []
         #: Run, once, in the middle of the call of that name.
         self.during: dict[str, Callable[[], object]] = {}
         self._next_id = 1
@@ -84,9 +96,10 @@ class Libvirt:
 
     # For tests
 
-    def add(self, number: int, *, running: bool = True) -> State:
+    def add(self, number: int, *, running: bool = True,
+            ours: bool = True) -> State:
         """A domain that is there already."""
-        state = State(uuid(number), f'guest-{number}')
+        state = State(uuid(number), f'guest-{number}', ours=ours)
         self.domains[state.uuid] = state
         if running:
             self.run(state)
@@ -177,7 +190,13 @@ class Connection:
 
     def getHostname(self) -> str:
         self.called('getHostname')
-        return 'xenhost'
+        return self._daemon.hostname
+
+    def baselineCPU(self, cpus: list[str], flags: int) -> str:
+        self.called('baselineCPU')
+        assert flags == libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES
+        assert cpus[0].startswith('<cpu>')
+        return self._daemon.baseline
 
     def getInfo(self) -> list[Any]:
         self.called('getInfo')
@@ -221,6 +240,7 @@ class Connection:
         state = self._daemon.domains.setdefault(
             its_uuid, State(its_uuid, name))
         state.xml = xml
+        state.ours = 'urn:xen44-driver:instance:1' in xml
         self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_DEFINED)
         return Domain(self._daemon, state, self)
 
@@ -265,11 +285,30 @@ class Domain:
     def XMLDesc(self, flags: int) -> str:
         return self._called('XMLDesc').xml
 
+    def metadata(self, kind: int, uri: str, flags: int) -> str:
+        assert kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        if not self._called('metadata').ours:
+            raise error(libvirt.VIR_ERR_NO_DOMAIN_METADATA)
+        return '<instance/>'
+
+    def jobInfo(self) -> list[int]:
+        job = self._called('jobInfo').job
+        return [libvirt.VIR_DOMAIN_JOB_UNBOUNDED if job
+                else libvirt.VIR_DOMAIN_JOB_NONE, 1]
+
+    def hasManagedSaveImage(self, flags: int = 0) -> int:
+        return int(self._called('hasManagedSaveImage').saved)
+
+    def managedSaveRemove(self, flags: int = 0) -> int:
+        self._called('managedSaveRemove').saved = False
+        return 0
+
     def createWithFlags(self, flags: int) -> int:
         state = self._called('create', running=False)
+        assert not flags
+        if state.saved:
+            self._daemon.woken.append(state.uuid)
         self._daemon.run(state)
-        if flags & libvirt.VIR_DOMAIN_START_PAUSED:
-            state.state = libvirt.VIR_DOMAIN_PAUSED
         self._id = state.id
         self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_STARTED)
         return 0
@@ -295,10 +334,6 @@ class Domain:
 
     def shutdown(self) -> int:
         self._called('shutdown', running=True)
-        return 0
-
-    def reboot(self, flags: int) -> int:
-        self._called('reboot', running=True)
         return 0
 
     def undefineFlags(self, flags: int) -> int:

@@ -38,7 +38,7 @@ class CallTest(base.BaseTestCase):
                 (libvirt.VIR_ERR_NO_DOMAIN, other, errors.DomainNotFound),
                 (libvirt.VIR_ERR_DOM_EXIST, other, errors.DomainExists),
                 (libvirt.VIR_ERR_OPERATION_TIMEOUT, other,
-                 errors.OperationTimedOut),
+                 errors.OperationFailed),
                 (libvirt.VIR_ERR_NO_SUPPORT, other, errors.NotSupported),
                 (libvirt.VIR_ERR_CONFIG_UNSUPPORTED, other,
                  errors.NotSupported),
@@ -69,6 +69,13 @@ class CallTest(base.BaseTestCase):
 
     def _raise_bare(self):
         raise libvirt.libvirtError('bare')
+
+    def test_details_are_added_to_what_it_says(self):
+        error = errors.OperationFailed('domainCreate', 'u', 1, 'so it is')
+        self.assertEqual('domainCreate of domain u failed: so it is',
+                         str(error))
+        error.details = 'libxl: no such file'
+        self.assertIn('so it is (libxl: no such file)', str(error))
 
     def test_other_exceptions_pass(self):
         self.assertRaises(ZeroDivisionError, self._call, lambda: 1 // 0)

@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import libvirt
 from oslotest import base
 
 from tests.unit.xen import fake
@@ -30,31 +31,39 @@ class CapabilitiesTest(base.BaseTestCase):
         self.assertEqual(
             capabilities.Topology(sockets=1, cores=2, threads=1),
             found.topology)
-        self.assertTrue(found.live_migration)
         self.assertEqual({PV: 512, PVH: 512, HVM: 128}, found.max_vcpus)
         self.assertEqual({'xen', 'ide', 'scsi'}, found.disk_buses)
         self.assertEqual({'vga', 'cirrus', 'xen'}, found.video_models)
-        self.assertIn('vnc', found.graphics)
-        self.assertEqual(('/usr/lib/xen/boot/ovmf.bin',), found.firmware)
+
+    def test_features_of_a_model_as_libvirt_knows_it(self):
+        # libvirt's own CPU map, through its driver for tests.
+        text = X86.replace('pentium-v1', 'Skylake-Client')
+        answer = libvirt.open('test:///default').baselineCPU(
+            [capabilities.host_cpu(text)],
+            libvirt.VIR_CONNECT_BASELINE_CPU_EXPAND_FEATURES)
+        implied = capabilities.cpu_features(answer)
+        found = capabilities.parse(
+            text, _domains('xenpv', 'xenpvh', 'xenfv'), implied)
+        self.assertLessEqual({'avx2', 'sse4.2', 'aes', 'svm'},
+                             found.cpu_features)
 
     def test_arm(self):
         found = capabilities.parse(ARM, {})
         self.assertEqual('aarch64', found.arch)
         self.assertEqual((PVH,), found.guest_types)
         self.assertIsNone(found.cpu_model)
+        self.assertIsNone(capabilities.host_cpu(ARM))
         self.assertEqual(frozenset(), found.cpu_features)
         self.assertEqual(
             capabilities.Topology(sockets=1, cores=2, threads=1),
             found.topology)
-        self.assertFalse(found.live_migration)
         self.assertEqual({}, found.max_vcpus)
 
     def test_x86_without_hardware_virtualisation(self):
         only_pv = X86.replace('xenfv', 'other').replace('xenpvh<', 'other<')
         found = capabilities.parse(only_pv, _domains('xenpv'))
         self.assertEqual((PV,), found.guest_types)
-        self.assertEqual((frozenset(), ()),
-                         (found.video_models, found.firmware))
+        self.assertEqual(frozenset(), found.video_models)
 
     def test_no_guests_of_xen(self):
         error = self.assertRaises(

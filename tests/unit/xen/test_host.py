@@ -1,22 +1,30 @@
 # SPDX-License-Identifier: Apache-2.0
+import logging
 import queue
+import threading
 import time
 from unittest import mock
 
+import fixtures
 import libvirt
 from oslotest import base
 
 from tests.unit.xen import fake
 from xen44_driver.xen import connection
 from xen44_driver.xen import errors
+from xen44_driver.xen import facts as facts_lib
 from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen import host as host_lib
+from xen44_driver.xen import watch as watch_lib
+from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.events import OFF
 from xen44_driver.xen.guesttype import GuestType
 from xen44_driver.xen.host import DomainState
 from xen44_driver.xen.host import EventKind
 
 RUNNING, SHUTDOWN = DomainState.RUNNING, DomainState.SHUTDOWN
+SCREEN = ('<domain id="3"><devices><graphics type="vnc" port="5901"/>'
+          '</devices></domain>')
 
 
 class HostTestCase(base.BaseTestCase):
@@ -25,12 +33,18 @@ class HostTestCase(base.BaseTestCase):
         super().setUp()
         self.libvirt = fake.Libvirt()
         self._patch(connection, 'libvirt', self.libvirt)
-        self._patch(host_lib, '_RETRY_FIRST', 0.01)
-        self._patch(host_lib, '_RETRY_LAST', 0.02)
+        self._patch(watch_lib, '_RETRY_FIRST', 0.01)
+        self._patch(watch_lib, '_RETRY_LAST', 0.02)
+        self._patch(watch_lib, '_AGAIN_INTERVAL', 0.02)
+        self._patch(facts_lib, '_names', {})
         self._patch(guest_lib, '_LOOK_INTERVAL', 0.01)
         self.told: queue.SimpleQueue[host_lib.DomainEvent] = (
             queue.SimpleQueue())
-        self.host = host_lib.Host(fake.URI, event_callback=self.told.put)
+        self.connections: queue.SimpleQueue[tuple[bool, str]] = (
+            queue.SimpleQueue())
+        self.host = host_lib.Host(
+            fake.URI, event_callback=self.told.put,
+            connection_callback=lambda *news: self.connections.put(news))
         self.addCleanup(self.host.close)
 
     def _patch(self, where, name, value):
@@ -52,6 +66,14 @@ class HostTestCase(base.BaseTestCase):
         del self.libvirt.domains[marker.uuid]
         return told
 
+    @property
+    def connected(self):
+        return self.host._watch.connection.connected
+
+    def states(self):
+        return {uuid: record.state
+                for uuid, record in self.host.records().items()}
+
     def wait_until(self, true):
         end = time.monotonic() + 5
         while not true():
@@ -63,11 +85,11 @@ class ConnectTest(HostTestCase):
 
     def test_learns_of_every_domain_but_dom0(self):
         on, off = self.libvirt.add(1), self.libvirt.add(2, running=False)
-        self.assertFalse(self.host.connected)
+        self.assertFalse(self.connected)
         self.host.connect()
-        self.assertTrue(self.host.connected)
+        self.assertTrue(self.connected)
         self.assertEqual({on.uuid: RUNNING, off.uuid: SHUTDOWN},
-                         self.host.states())
+                         self.states())
         self.assertEqual(on.id, self.host.record(on.uuid).id)
         self.assertIsNone(self.host.record(off.uuid).id)
         self.assertEqual([], self.settle())
@@ -104,13 +126,54 @@ class ConnectTest(HostTestCase):
             libvirt.VIR_ERR_INTERNAL_ERROR)
         self.host.connect()
         self.assertEqual({guests[0].uuid: DomainState.NOSTATE,
-                          guests[1].uuid: RUNNING}, self.host.states())
+                          guests[1].uuid: RUNNING}, self.states())
+
+    def test_a_domain_of_which_the_daemon_says_nothing(self):
+        # libvirtd answers a call that failed without a word with an error of
+        # its transport, which works.
+        guests = self.libvirt.add(1), self.libvirt.add(2)
+        self.libvirt.fail['state'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, 'Library function returned error '
+            'but did not set virError', libvirt.VIR_FROM_RPC)
+        self.host.connect()
+        self.assertTrue(self.connected)
+        self.assertEqual({guests[0].uuid: DomainState.NOSTATE,
+                          guests[1].uuid: RUNNING}, self.states())
 
     def test_closed_for_good(self):
         self.host.connect()
         self.host.close()
-        self.assertFalse(self.host.connected)
+        self.assertFalse(self.connected)
         self.assertRaises(errors.ConnectionFailed, self.host.hostname)
+
+
+class ClosedTest(HostTestCase):
+    """What is not known is not said to be empty."""
+
+    def assert_unknown(self):
+        for ask in (self.host.records, lambda: self.host.record('x'),
+                    lambda: self.host.guest('x')):
+            self.assertRaises(errors.ConnectionFailed, ask)
+
+    def test_before_it_is_opened(self):
+        self.assert_unknown()
+
+    def test_after_it_was_closed(self):
+        self.libvirt.add(1)
+        self.host.connect()
+        self.host.close()
+        self.assert_unknown()
+
+    def test_libvirt_hangs(self):
+        self._patch(watch_lib, '_CLOSE_TIMEOUT', 0.1)
+        self.host.connect()
+        hangs = threading.Event()
+        self.addCleanup(hangs.set)
+        self._patch(self.host._watch.connection, 'close', hangs.wait)
+        begin = time.monotonic()
+        self.host.close()
+        self.assertLess(time.monotonic() - begin, 5)
+        self.assert_unknown()
 
 
 class FactsTest(HostTestCase):
@@ -129,7 +192,7 @@ class FactsTest(HostTestCase):
         for attribute, number, words in (
                 ('lib_version', 8009000, ('libvirt 8.9.0', '9.0.0')),
                 ('version', 4003000, ('Xen 4.3.0', '4.4.0'))):
-            self.host._facts = None
+            self.host._facts._answers = None
             with mock.patch.object(self.libvirt, attribute, number):
                 error = self.assertRaises(errors.HostUnsupported,
                                           self.host.check)
@@ -165,6 +228,97 @@ class FactsTest(HostTestCase):
         self.assertEqual(3, self.libvirt.calls.count('getDomainCapabilities'))
 
 
+    def test_the_first_name_holds(self):
+        log = self.useFixture(fixtures.FakeLogger(level=logging.ERROR))
+        self.assertEqual('xenhost', self.host.hostname())
+        self.libvirt.hostname = 'localhost'
+        self.libvirt.drop()
+        self.wait_until(lambda: self.connected)
+        for _time in range(2):
+            self.assertEqual('xenhost', self.host.hostname())
+        self.assertEqual(1, log.output.count('calls this host localhost'))
+        # Another Host of this process: nova-compute reloads its driver.
+        other = host_lib.Host(fake.URI)
+        self.addCleanup(other.close)
+        other.connect()
+        self.assertEqual('xenhost', other.hostname())
+        self.libvirt.down = fake.error(libvirt.VIR_ERR_NO_CONNECT)
+        self.libvirt.drop()
+        self.assertEqual('xenhost', other.hostname())
+
+    def test_cpu_features_that_the_model_implies(self):
+        self.libvirt.baseline = (
+            "<cpu mode='custom'><model>Skylake-Client</model>"
+            "<feature policy='require' name='avx2'/>"
+            "<feature policy='disable' name='mpx'/></cpu>")
+        features = self.host.capabilities().cpu_features
+        self.assertLessEqual({'avx2', 'svm', 'sse2'}, features)
+        self.assertNotIn('mpx', features)
+
+    def test_cpu_features_that_libvirt_does_not_tell(self):
+        log = self.useFixture(fixtures.FakeLogger(level=logging.WARNING))
+        for _session in range(2):
+            self.libvirt.fail['baselineCPU'] = fake.error(
+                libvirt.VIR_ERR_NO_SUPPORT)
+            self.assertIn('svm', self.host.capabilities().cpu_features)
+            self.libvirt.drop()
+            self.wait_until(lambda: self.connected)
+        self.assertEqual(1, log.output.count('CPU features'))
+
+
+class ForeignTest(HostTestCase):
+    """Domains of somebody else."""
+
+    def setUp(self):
+        super().setUp()
+        self.ours = self.libvirt.add(1)
+        self.foreign = self.libvirt.add(2, ours=False)
+        self.host.connect()
+
+    def test_not_listed(self):
+        self.assertEqual([self.ours.uuid], [*self.host.records()])
+        self.assertEqual([self.foreign.uuid], [*self.host.foreign()])
+        for ask in self.host.guest, self.host.record:
+            self.assertRaises(errors.DomainNotFound, ask, self.foreign.uuid)
+
+    def test_asked_once(self):
+        self.assertEqual(2, self.libvirt.calls.count('metadata'))
+        self.libvirt.drop()
+        self.wait_until(lambda: self.connected)
+        self.settle()
+        # Of the domain by which settle() knows the end.
+        self.assertEqual(3, self.libvirt.calls.count('metadata'))
+
+    def test_defined_behind_our_back(self):
+        other = self.libvirt.add(3, running=False, ours=False)
+        self.libvirt.emit(other, libvirt.VIR_DOMAIN_EVENT_DEFINED)
+        self.assertEqual([], self.settle())
+        self.assertNotIn(other.uuid, self.host.records())
+        other.ours = True
+        self.libvirt.emit(other, libvirt.VIR_DOMAIN_EVENT_DEFINED)
+        self.settle()
+        self.assertIn(other.uuid, self.host.records())
+
+    def test_its_events_are_not_told(self):
+        self.libvirt.stop(self.foreign)
+        self.libvirt.emit(self.foreign, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self.assertEqual([], self.settle())
+        self.assertIs(SHUTDOWN,
+                      self.host._watch.all()[self.foreign.uuid].state)
+
+    def test_never_defined_anew(self):
+        self.assertRaises(
+            errors.DomainExists, self.host.define,
+            f'<domain><uuid>{self.foreign.uuid}</uuid><name>x</name></domain>')
+        self.assertNotIn('defineXML', self.libvirt.calls)
+
+    def test_one_that_cannot_tell_whose_it_is(self):
+        other = self.libvirt.add(3, running=False)
+        self.libvirt.fail['metadata'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR)
+        self.assertEqual(other.uuid, self.host.guest(other.uuid).uuid)
+
+
 class EventTest(HostTestCase):
 
     def setUp(self):
@@ -180,7 +334,7 @@ class EventTest(HostTestCase):
         self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
         self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
                          self.next_event())
-        self.assertIs(SHUTDOWN, self.host.state(self.guest.uuid))
+        self.assertIs(SHUTDOWN, self.host.record(self.guest.uuid).state)
 
     def test_crashed(self):
         self.libvirt.stop(self.guest, libvirt.VIR_DOMAIN_SHUTOFF_CRASHED)
@@ -205,7 +359,7 @@ class EventTest(HostTestCase):
         self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
         self.assertEqual([(self.guest.uuid, EventKind.STARTED, RUNNING)],
                          self.settle())
-        self.assertIs(RUNNING, self.host.state(self.guest.uuid))
+        self.assertIs(RUNNING, self.host.record(self.guest.uuid).state)
         self.assertEqual(self.guest.id, self.host.record(self.guest.uuid).id)
 
     def test_stopped_comes_after_the_next_start(self):
@@ -213,7 +367,7 @@ class EventTest(HostTestCase):
         self.host.guest(self.guest.uuid).start()
         self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
         self.assertNotIn(EventKind.STOPPED, [e[1] for e in self.settle()])
-        self.assertIs(RUNNING, self.host.state(self.guest.uuid))
+        self.assertIs(RUNNING, self.host.record(self.guest.uuid).state)
 
     def test_off_only_when_libxl_is_done(self):
         self.guest.state = libvirt.VIR_DOMAIN_SHUTOFF  # but it has an id
@@ -222,6 +376,91 @@ class EventTest(HostTestCase):
         self.assertFalse(guest.wait_for(OFF, 0.05))
         self.libvirt.stop(self.guest)
         self.assertIs(SHUTDOWN, guest.state())
+
+    def reboot(self):
+        """As libxl does it; see the events of a real one.
+
+        :returns: to call when the guest is created anew.
+        """
+        self.libvirt.stop(self.guest)
+        self.guest.job = True
+
+        def done():
+            self.guest.job = False
+            self.libvirt.run(self.guest)
+            self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
+            self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        return done
+
+    def test_not_off_in_the_middle_of_a_reboot(self):
+        done = self.reboot()
+        guest = self.host.guest(self.guest.uuid)
+        self.assertIs(RUNNING, guest.state())
+        self.assertFalse(guest.wait_for(OFF, 0.05))
+        self.libvirt.drop()
+        self.wait_until(lambda: self.connected)
+        self.assertEqual([], self.settle())
+        self.assertIs(RUNNING, self.host.record(self.guest.uuid).state)
+        done()
+        # It ran before and runs now: whoever asks first may know already.
+        self.assertIn(self.settle(), (
+            [], [(self.guest.uuid, EventKind.STARTED, RUNNING)]))
+        self.assertEqual(self.guest.id, self.host.record(self.guest.uuid).id)
+
+    def test_not_off_when_first_seen_in_a_reboot(self):
+        self.reboot()
+        other = host_lib.Host(fake.URI)
+        self.addCleanup(other.close)
+        other.connect()
+        self.assertIs(RUNNING, other.record(self.guest.uuid).state)
+
+    def test_a_reboot_that_fails(self):
+        self.reboot()
+        self.assertIs(RUNNING, self.host.guest(self.guest.uuid).state())
+        # The event may be lost, or come while the next job runs.
+        self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self.assertEqual([], self.settle())
+        self.guest.job = False
+        self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
+                         self.next_event())
+        self.settle()
+        self.libvirt.calls.clear()
+        time.sleep(0.1)
+        self.assertEqual([], self.libvirt.calls)
+
+    def test_between_off_and_on_for_too_long(self):
+        self._patch(watch_lib, '_AGAIN_LAST', 0.05)
+        self.reboot()
+        self.assertIs(RUNNING, self.host.guest(self.guest.uuid).state())
+        self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
+                         self.next_event())
+
+    def test_a_slow_listener_freezes_nobody(self):
+        # Nova's listener waits for the conductor.
+        busy, go_on = threading.Event(), threading.Event()
+        self.addCleanup(go_on.set)
+        told = []
+
+        def listen(event):
+            busy.set()
+            go_on.wait(10)
+            told.append(event.kind)
+
+        self.host._watch._teller._on_event = listen
+        other = self.libvirt.add(2)
+        self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
+        self.assertTrue(busy.wait(5))
+        self.libvirt.stop(self.guest)
+        self.emit(libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self.libvirt.emit(other, libvirt.VIR_DOMAIN_EVENT_DEFINED)
+        self.wait_until(
+            lambda: other.uuid in self.host.records()
+            and self.host.record(self.guest.uuid).state is SHUTDOWN)
+        self.assertEqual([], told)
+        go_on.set()
+        self.wait_until(lambda: len(told) == 3)
+        self.assertEqual([EventKind.STARTED, EventKind.STOPPED,
+                          EventKind.DEFINED], told)
 
     def test_defined_and_undefined_by_someone_else(self):
         other = self.libvirt.add(2, running=False)
@@ -233,7 +472,7 @@ class EventTest(HostTestCase):
         self.assertEqual(
             (other.uuid, EventKind.UNDEFINED, DomainState.NOSTATE),
             self.next_event())
-        self.assertRaises(errors.DomainNotFound, self.host.state, other.uuid)
+        self.assertRaises(errors.DomainNotFound, self.host.record, other.uuid)
 
     def test_of_no_interest(self):
         self.emit(libvirt.VIR_DOMAIN_EVENT_SHUTDOWN)
@@ -242,10 +481,10 @@ class EventTest(HostTestCase):
 
     def test_a_broken_listener_is_told_the_next(self):
         broken = mock.Mock(side_effect=[ValueError, None])
-        with mock.patch.object(self.host, '_callback', broken):
-            for _time in range(2):
-                self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
-            self.wait_until(lambda: broken.call_count == 2)
+        self.host._watch._teller._on_event = broken
+        for count in range(1, 3):
+            self.emit(libvirt.VIR_DOMAIN_EVENT_STARTED)
+            self.wait_until(lambda count=count: broken.call_count == count)
 
     def test_a_failing_question_is_asked_again(self):
         self.libvirt.stop(self.guest)
@@ -268,7 +507,7 @@ class ReconnectTest(HostTestCase):
                                        domain=libvirt.VIR_FROM_RPC)
         self.libvirt.drop()
         self.wait_until(lambda: self.libvirt.calls.count('open') > 3)
-        self.assertFalse(self.host.connected)
+        self.assertFalse(self.connected)
         self.libvirt.stop(self.guest)
         del self.libvirt.domains[self.gone.uuid]
         new = self.libvirt.add(3)
@@ -280,12 +519,12 @@ class ReconnectTest(HostTestCase):
             (self.gone.uuid, EventKind.UNDEFINED, DomainState.NOSTATE),
             (new.uuid, EventKind.DEFINED, RUNNING),
             (new.uuid, EventKind.STARTED, RUNNING)}, told)
-        self.assertTrue(self.host.connected)
+        self.assertTrue(self.connected)
         self.assertEqual([], self.settle())
 
     def test_events_go_on_afterwards(self):
         self.libvirt.drop()
-        self.wait_until(lambda: self.host.connected)
+        self.wait_until(lambda: self.connected)
         self.libvirt.stop(self.guest)
         self.libvirt.emit(self.guest, libvirt.VIR_DOMAIN_EVENT_STOPPED)
         self.assertEqual(EventKind.STOPPED, self.next_event()[1])
@@ -299,8 +538,9 @@ class ReconnectTest(HostTestCase):
 
     def test_a_question_during_which_it_breaks(self):
         guest = self.host.guest(self.guest.uuid)
-        self.libvirt.during['info'] = self.libvirt.drop
-        self.assertEqual(192, guest.info().memory_mib)
+        self.guest.xml = SCREEN
+        self.libvirt.during['XMLDesc'] = self.libvirt.drop
+        self.assertEqual(5901, guest.vnc_port())
 
     def test_a_change_during_which_it_breaks_is_not_made_twice(self):
         guest = self.host.guest(self.guest.uuid)
@@ -308,16 +548,72 @@ class ReconnectTest(HostTestCase):
         self.assertRaises(errors.ConnectionFailed, guest.destroy)
         self.assertEqual(1, self.libvirt.calls.count('destroy'))
         guest.destroy()
-        self.assertIs(SHUTDOWN, self.host.state(self.guest.uuid))
+        self.assertIs(SHUTDOWN, self.host.record(self.guest.uuid).state)
 
     def test_anything_unforeseen_is_not_the_end(self):
-        with mock.patch.object(self.host, '_refresh',
+        with mock.patch.object(self.host._watch, '_refresh',
                                side_effect=ZeroDivisionError) as refresh:
             self.libvirt.drop()
             self.libvirt.stop(self.guest)
             self.wait_until(lambda: refresh.call_count > 2)
         self.assertEqual((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
                          self.next_event())
+
+    def test_told_of_the_connection(self):
+        log = self.useFixture(fixtures.FakeLogger(level=logging.INFO))
+        self.libvirt.down = fake.error(libvirt.VIR_ERR_SYSTEM_ERROR,
+                                       domain=libvirt.VIR_FROM_RPC)
+        self.libvirt.drop()
+        connected, reason = self.connections.get(timeout=5)
+        self.assertFalse(connected)
+        self.assertIn('closed it', reason)
+        self.wait_until(lambda: self.libvirt.calls.count('open') > 5)
+        self.libvirt.down = None
+        self.assertEqual((True, ''), self.connections.get(timeout=5))
+        self.settle()
+        self.assertTrue(self.connections.empty())
+        self.assertEqual(2, len(log.output.splitlines()), log.output)
+
+    def test_a_daemon_that_hangs(self):
+        self._patch(connection, '_OPEN_TIMEOUT', 0.05)
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        self.libvirt.during['open'] = lambda: go_on.wait(10)
+        self.libvirt.drop()
+        guest = self.host.guest(self.guest.uuid)
+        begin = time.monotonic()
+        for _time in range(20):
+            error = self.assertRaises(errors.ConnectionFailed, guest.vnc_port)
+        self.assertIn('does not answer', str(error))
+        self.assertLess(time.monotonic() - begin, 1)
+        # Only one attempt hangs, and it is the one that succeeds.
+        self.assertEqual(2, self.libvirt.calls.count('open'))
+        go_on.set()
+        self.wait_until(lambda: self.connected)
+        self.guest.xml = SCREEN
+        self.assertEqual(5901, guest.vnc_port())
+
+    def test_away_questions_fail_at_once(self):
+        self._patch(watch_lib, '_RETRY_FIRST', 30)
+        self._patch(watch_lib, '_RETRY_LAST', 30)
+        self.libvirt.down = fake.error(libvirt.VIR_ERR_SYSTEM_ERROR,
+                                       'Connection refused',
+                                       libvirt.VIR_FROM_RPC)
+        self.libvirt.drop()
+        for _time in range(3):
+            self.assertRaises(errors.ConnectionFailed, self.host.memory)
+        # The first question tries, the others leave that to the watch.
+        self.assertEqual(2, self.libvirt.calls.count('open'))
+
+    def test_closing_while_the_daemon_hangs(self):
+        self._patch(connection, '_CLOSE_TIMEOUT', 0.05)
+        go_on = threading.Event()
+        self.addCleanup(go_on.set)
+        with mock.patch.object(fake.Connection, 'close',
+                               lambda raw: go_on.wait(10)):
+            begin = time.monotonic()
+            self.host.close()
+            self.assertLess(time.monotonic() - begin, 1)
 
     def test_calls_while_there_is_none(self):
         self.libvirt.down = fake.error(libvirt.VIR_ERR_SYSTEM_ERROR,
@@ -329,7 +625,7 @@ class ReconnectTest(HostTestCase):
         self.assertIn('Connection refused', str(error))
         self.assertIn(fake.URI, str(error))
         # What was known still is.
-        self.assertIs(RUNNING, self.host.state(self.guest.uuid))
+        self.assertIs(RUNNING, self.host.record(self.guest.uuid).state)
 
 
 class GuestTest(HostTestCase):
@@ -341,18 +637,21 @@ class GuestTest(HostTestCase):
 
     def xml(self, number, name='guest-1'):
         return (f'<domain><uuid>{fake.uuid(number)}</uuid>'
-                f'<name>{name}</name></domain>')
+                f'<name>{name}</name><metadata><x:instance '
+                f'xmlns:x="{metadata.NAMESPACE}"/></metadata></domain>')
 
     @property
     def state(self):
-        return self.host.state(self.guest.uuid)
+        return self.host.record(self.guest.uuid).state
 
     def test_known_as_soon_as_it_is_done(self):
         guest = self.guest
         self.assertIs(SHUTDOWN, self.state)
-        guest.start(paused=True)
-        self.assertIs(DomainState.PAUSED, self.state)
+        guest.start()
+        self.assertIs(RUNNING, self.state)
         self.assertIsNotNone(self.host.record(guest.uuid).id)
+        guest.suspend()
+        self.assertIs(DomainState.PAUSED, self.state)
         guest.resume()
         self.assertIs(RUNNING, self.state)
         guest.suspend()
@@ -369,10 +668,60 @@ class GuestTest(HostTestCase):
     def test_asking_what_is_known_costs_no_call(self):
         self.settle()
         self.libvirt.calls.clear()
-        self.host.states()
+        self.host.records()
         self.host.record(self.guest.uuid)
         self.host.guest(self.guest.uuid)
         self.assertEqual([], self.libvirt.calls)
+
+    def test_a_spawn_costs_few_calls(self):
+        self.settle()
+        self.libvirt.calls.clear()
+        self.host.define(self.xml(7, 'new')).start()
+        self.settle()
+        # The last two are settle()'s.
+        self.assertEqual(['defineXML', 'hasManagedSaveImage', 'create',
+                          'lookupByUUIDString', 'state'], self.libvirt.calls)
+
+    def test_its_events_are_told_all_the_same(self):
+        self.settle()
+        self.guest.start()
+        self.guest.suspend()
+        self.guest.resume()
+        self.guest.destroy()
+        kinds = [event[1] for event in self.settle()]
+        self.assertIn(EventKind.STOPPED, kinds)
+        self.assertIs(SHUTDOWN, self.state)
+
+    def test_a_guest_that_stops_during_its_start(self):
+        self.settle()
+        state = self.libvirt.domains[self.guest.uuid]
+        create = fake.Domain.createWithFlags
+
+        def short(domain, flags):
+            create(domain, flags)
+            self.libvirt.stop(state)
+            self.libvirt.emit(state, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+            return 0
+
+        with mock.patch.object(fake.Domain, 'createWithFlags', short):
+            self.guest.start()
+        self.assertIn((self.guest.uuid, EventKind.STOPPED, SHUTDOWN),
+                      self.settle())
+        self.assertIs(SHUTDOWN, self.state)
+
+    def test_saved_memory_is_not_resumed(self):
+        self.libvirt.domains[self.guest.uuid].saved = True
+        self.guest.start()
+        self.assertEqual([], self.libvirt.woken)
+        self.assertEqual(1, self.libvirt.calls.count('managedSaveRemove'))
+
+    def test_id(self):
+        self.assertIsNone(self.guest.id)
+        self.guest.start()
+        self.assertEqual(self.libvirt.domains[self.guest.uuid].id,
+                         self.guest.id)
+        self.guest.suspend()
+        self.assertIsNotNone(self.guest.id)
 
     def test_a_late_answer_does_not_undo_a_start(self):
         self.settle()  # or the dispatcher would be the one who asks
@@ -433,26 +782,17 @@ class GuestTest(HostTestCase):
     def test_asks_only(self):
         self.guest.start()
         self.guest.shutdown()
-        self.guest.reboot()
         self.assertIs(RUNNING, self.state)
-
-    def test_info(self):
-        self.assertEqual(guest_lib.GuestInfo(
-            memory_mib=192, max_memory_mib=256, vcpus=2,
-            cpu_time_ns=38 * 10 ** 9), self.guest.info())
 
     def test_vnc(self):
         state = self.libvirt.domains[self.guest.uuid]
-        graphics = ('<domain id="3"><devices><graphics type="vnc" '
-                    'port="{}" listen="192.0.2.1"/></devices></domain>')
-        state.xml = graphics.format(5901)
-        self.assertEqual(guest_lib.VncAddress(host='192.0.2.1', port=5901),
-                         self.guest.vnc())
-        for xml in (graphics.format(-1),
-                    graphics.format(5901).replace(' id="3"', ''),
+        state.xml = SCREEN
+        self.assertEqual(5901, self.guest.vnc_port())
+        for xml in (SCREEN.replace('5901', '-1'),
+                    SCREEN.replace(' id="3"', ''),
                     '<domain id="3"><devices/></domain>'):
             state.xml = xml
-            self.assertIsNone(self.guest.vnc())
+            self.assertIsNone(self.guest.vnc_port())
 
     def test_wait_for(self):
         self.guest.start()

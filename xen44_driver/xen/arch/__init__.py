@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Architectures, found through stevedore: one class each."""
+"""Processor architectures: one class each, loaded through stevedore."""
+
+from __future__ import annotations
 
 import functools
 
@@ -10,8 +12,9 @@ from stevedore import extension
 from xen44_driver.xen import errors
 from xen44_driver.xen.arch.base import Architecture
 from xen44_driver.xen.arch.base import OsType
+from xen44_driver.xen.arch.base import Profile
 
-__all__ = ['NAMESPACE', 'Architecture', 'OsType', 'load']
+__all__ = ['NAMESPACE', 'Architecture', 'OsType', 'Profile', 'load']
 
 #: Entry points of this group are subclasses of :class:`Architecture`.
 NAMESPACE = 'xen44_driver.arch'
@@ -19,10 +22,11 @@ NAMESPACE = 'xen44_driver.arch'
 
 @functools.cache
 def load(name: str) -> Architecture:
-    """Make the architecture of a name.
+    """Return the architecture with a name.
 
-    :param name: as the host's capabilities say it, such as ``x86_64``.
-    :raises HostUnsupported: nobody wrote it; says which there are.
+    :param name: its name in the host's capabilities, such as ``x86_64``.
+    :raises HostUnsupported: the architecture is not supported; the message
+        names those that are.
     """
     try:
         architecture: object = driver.DriverManager(

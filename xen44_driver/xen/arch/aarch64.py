@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Xen on 64-bit ARM."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 from xen44_driver.xen.arch import base
@@ -8,21 +10,21 @@ from xen44_driver.xen.guesttype import GuestType
 
 
 class Aarch64(base.Architecture):
-    """One kind of guest, which is PVH in all but libvirt's name.
+    """One guest type, which is PVH although libvirt calls it ``xenpv``.
 
-    libvirt calls it ``xenpv``; libxl makes it PVH, the only kind that Xen has
-    on ARM. No grub for Xen guests is known, so they boot a kernel of the
-    host.
+    libxl turns ``xenpv`` into PVH, the only type that Xen has on ARM. grub has
+    no build for Xen guests on ARM, so guests boot a kernel from Glance, or
+    UEFI firmware that the operator provides.
     """
 
     name = 'aarch64'
-    os_types: ClassVar[dict[GuestType, base.OsType]] = {
-        # libvirt's schema (11.3) knows no ARM in Xen's guests, so XML that
-        # says aarch64 would not be valid.
-        GuestType.PVH: base.OsType('linux', 'xenpv', None),
+    profiles: ClassVar[dict[GuestType, base.Profile]] = {
+        GuestType.PVH: base.Profile(
+            # libvirt's schema (11.3) does not allow arch='aarch64' for Xen
+            # guests.
+            os_type=base.OsType('linux', 'xenpv', None)),
     }
-    default_guest_type = GuestType.PVH
 
     def default_cmdline(self, root_device: str) -> str:
-        """Messages on Xen's console, the only one there is."""
+        """Return a command line that uses Xen's console, the only console."""
         return f'root={root_device} ro console=hvc0'

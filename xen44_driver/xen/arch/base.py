@@ -1,7 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What differs between the processor architectures that Xen runs on."""
+"""Differences between the processor architectures that Xen runs on."""
+
+from __future__ import annotations
 
 import abc
+from collections.abc import Mapping
+import dataclasses
 from typing import ClassVar
 from typing import NamedTuple
 
@@ -12,10 +16,11 @@ from xen44_driver.xen.guesttype import GuestType
 class OsType(NamedTuple):
     """libvirt's ``<os><type machine='...'>...</type></os>``.
 
-    :ivar type: the element's text: ``linux``, ``xenpvh``, ``hvm``.
-    :ivar machine: its attribute: ``xenpv``, ``xenpvh``, ``xenfv``.
-    :ivar arch: another attribute; None leaves it to libvirt, which takes the
-        host's.
+    :ivar type: the element's text: ``linux``, ``xenpvh`` or ``hvm``.
+    :ivar machine: its attribute ``machine``: ``xenpv``, ``xenpvh`` or
+        ``xenfv``.
+    :ivar arch: its attribute ``arch``; None to leave it out, so that libvirt
+        uses the host's architecture.
     """
 
     type: str
@@ -23,69 +28,110 @@ class OsType(NamedTuple):
     arch: str | None
 
 
-class Architecture(abc.ABC):
-    """One architecture: what its guests can be, and how libvirt names them.
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Profile:
+    """What guests of one type have on one architecture.
 
-    What a *host* of it can do is less or equal, and libvirt tells: see
+    Other modules read these attributes instead of asking whether a guest is
+    HVM.
+
+    :ivar os_type: libvirt's name of the guest type.
+    :ivar firmware: whether firmware boots the guest's own disk. Otherwise a
+        loader on the host does, such as grub.
+    :ivar disk_formats: formats of disk files that the disk backend can serve.
+    :ivar disk_buses: allowed values of ``hw_disk_bus``.
+    :ivar scsi_models: allowed values of ``hw_scsi_model``.
+    :ivar emulated_disks: letters of the disks that the guest also gets as
+        emulated disks, which firmware can read.
+    :ivar vif_models: allowed values of ``hw_vif_model``; ``netfront`` is only
+        the PV interface.
+    :ivar video_models: allowed values of ``hw_video_model``; ``none`` if
+        guests have no screen.
+    :ivar pointer_models: allowed values of ``hw_pointer_model``.
+    :ivar cdrom: whether guests can have a CD-ROM drive and boot from it.
+    :ivar serial_port: whether guests have an emulated serial port, whose
+        output goes to a file. Every type has Xen's console.
+    """
+
+    os_type: OsType
+    firmware: bool = False
+    disk_formats: tuple[str, ...] = ('qcow2', 'raw')
+    disk_buses: tuple[str, ...] = ('xen',)
+    scsi_models: tuple[str, ...] = ()
+    emulated_disks: str = ''
+    vif_models: tuple[str, ...] = ('netfront',)
+    video_models: tuple[str, ...] = ('none',)
+    pointer_models: tuple[str, ...] = ()
+    cdrom: bool = False
+    serial_port: bool = False
+
+    @property
+    def screen(self) -> bool:
+        """Whether guests can have a screen, shown by VNC."""
+        return 'none' not in self.video_models
+
+
+class Architecture(abc.ABC):
+    """An architecture: its guest types, and how libvirt names them.
+
+    A *host* of the architecture may offer less; see
     :mod:`xen44_driver.xen.capabilities`.
     """
 
-    #: libvirt's, and Nova's, name of it.
+    #: Its name in libvirt and Nova.
     name: ClassVar[str]
-    #: Every guest type it can have, and what libvirt calls that.
-    os_types: ClassVar[dict[GuestType, OsType]]
-    #: The guest type where nothing else says.
-    default_guest_type: ClassVar[GuestType]
-    #: Guest types that can have a screen.
-    vnc_guest_types: ClassVar[frozenset[GuestType]] = frozenset()
-    #: Where Debian and others put grub's Xen builds.
-    loaders: ClassVar[dict[GuestType, str]] = {}
+    #: The profile of each guest type that the architecture can have.
+    profiles: ClassVar[Mapping[GuestType, Profile]]
 
     @property
     def guest_types(self) -> tuple[GuestType, ...]:
         """Every guest type that the architecture can have."""
-        return tuple(self.os_types)
+        return tuple(self.profiles)
 
-    def os_type(self, guest_type: GuestType) -> OsType:
-        """libvirt's name of a guest type.
+    def profile(self, guest_type: GuestType) -> Profile:
+        """Return the profile of a guest type.
 
-        :raises SpecError: the architecture has no such guests.
+        :raises SpecError: the architecture does not have this guest type.
         """
-        if guest_type not in self.os_types:
+        if guest_type not in self.profiles:
             raise errors.SpecError('guest_type', str(guest_type),
                                    self.guest_types)
-        return self.os_types[guest_type]
+        return self.profiles[guest_type]
+
+    def os_type(self, guest_type: GuestType) -> OsType:
+        """Return libvirt's name of a guest type.
+
+        :raises SpecError: the architecture does not have this guest type.
+        """
+        return self.profile(guest_type).os_type
 
     def guest_type(self, os_type: str, machine: str | None) -> GuestType:
-        """The guest type of libvirt's name of it.
+        """Return the guest type that libvirt means.
 
-        :raises SpecError: it is none of this architecture's.
+        :param os_type: text of libvirt's ``<os><type>``.
+        :param machine: its attribute ``machine``.
+        :raises SpecError: the architecture does not have this guest type.
         """
-        # libvirt's capabilities say "xen" where its domains say "linux".
+        # libvirt writes "xen" in capabilities but "linux" in domains.
         if os_type == 'xen':
             os_type = 'linux'
-        for guest_type, ours in self.os_types.items():
-            if os_type == ours.type and machine in (None, ours.machine):
+        ours = {kind: profile.os_type
+                for kind, profile in self.profiles.items()}
+        for guest_type, its in ours.items():
+            if os_type == its.type and machine in (None, its.machine):
                 return guest_type
         raise errors.SpecError(
             'os.type', f'{os_type} {machine}',
-            (f'{ours.type} {ours.machine}' for ours in self.os_types.values()))
+            (f'{its.type} {its.machine}' for its in ours.values()))
 
     def vnc(self, guest_type: GuestType) -> bool:
-        """Whether such a guest can have a screen."""
-        return guest_type in self.vnc_guest_types
-
-    def loader(self, guest_type: GuestType) -> str | None:
-        """The usual path of the grub that boots such a guest's own disk.
-
-        :returns: a path, or None where no grub does that: then only
-            firmware (HVM) or a kernel of the host boots the guest.
-        """
-        return self.loaders.get(guest_type)
+        """Return whether guests of a type can have a screen."""
+        return (guest_type in self.profiles
+                and self.profiles[guest_type].screen)
 
     @abc.abstractmethod
     def default_cmdline(self, root_device: str) -> str:
-        """A kernel's command line for images that bring none.
+        """Return the kernel's command line for images that set none.
 
-        :param root_device: as the guest calls it, ``/dev/xvda``.
+        :param root_device: the guest's name of it, such as ``/dev/xvda``.
         """

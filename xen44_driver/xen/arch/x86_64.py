@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Xen on 64-bit PCs."""
 
+from __future__ import annotations
+
 from typing import ClassVar
 
 from xen44_driver.xen.arch import base
@@ -8,28 +10,33 @@ from xen44_driver.xen.guesttype import GuestType
 
 
 class X86_64(base.Architecture):
-    """All three kinds of guests.
-
-    PVH is the default: of the three it needs the least of dom0, and, unlike
-    PV, hardware keeps its memory apart.
-    """
+    """All three guest types: PV, PVH and HVM."""
 
     name = 'x86_64'
-    os_types: ClassVar[dict[GuestType, base.OsType]] = {
-        GuestType.PV: base.OsType('linux', 'xenpv', 'x86_64'),
-        GuestType.PVH: base.OsType('xenpvh', 'xenpvh', 'x86_64'),
-        GuestType.HVM: base.OsType('hvm', 'xenfv', 'x86_64'),
-    }
-    default_guest_type = GuestType.PVH
-    # Since QEMU 8.2 the framebuffer of PV and PVH guests needs `-vga xenfb`
-    # (hw/display/xenfb.c), which libxl does not say. The device is there
-    # then, nobody serves it, and Linux waits 30 s for it at every boot.
-    vnc_guest_types = frozenset({GuestType.HVM})
-    loaders: ClassVar[dict[GuestType, str]] = {
-        GuestType.PV: '/usr/lib/grub-xen/grub-x86_64-xen.bin',
-        GuestType.PVH: '/usr/lib/grub-xen/grub-i386-xen_pvh.bin',
+    # PV and PVH have no screen: since QEMU 8.2 their framebuffer needs
+    # `-vga xenfb` (hw/display/xenfb.c), which libxl does not pass. The guest
+    # would have a device without a backend, and Linux would wait 30 s for it
+    # at each boot.
+    profiles: ClassVar[dict[GuestType, base.Profile]] = {
+        GuestType.PV: base.Profile(
+            os_type=base.OsType('linux', 'xenpv', 'x86_64')),
+        GuestType.PVH: base.Profile(
+            os_type=base.OsType('xenpvh', 'xenpvh', 'x86_64')),
+        GuestType.HVM: base.Profile(
+            os_type=base.OsType('hvm', 'xenfv', 'x86_64'),
+            firmware=True,
+            disk_buses=('xen', 'ide', 'scsi'),
+            # The adapter that libxl uses is an LSI 53C895A.
+            scsi_models=('lsilogic',),
+            # libxl emulates four; this driver keeps the fourth for a CD-ROM.
+            emulated_disks='abc',
+            vif_models=('netfront', 'e1000', 'rtl8139'),
+            video_models=('vga',),
+            pointer_models=('usbtablet',),
+            cdrom=True,
+            serial_port=True),
     }
 
     def default_cmdline(self, root_device: str) -> str:
-        """Messages on Xen's console, which every guest type has."""
+        """Return a command line that uses Xen's console."""
         return f'root={root_device} ro console=hvc0'

@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain as plain values, and as libvirt's XML.
+"""Domains as dataclasses, and their XML for libvirt.
 
-Pure: nothing here asks or changes anything. A file per kind of device.
+These modules have no side effects and ask nothing of the host. Each kind of
+device has a module with its values, their checks, and writing and reading of
+its XML.
 """
 
-from xen44_driver.xen.domain.builder import from_xml
-from xen44_driver.xen.domain.builder import to_xml
-from xen44_driver.xen.domain.spec import Boot
-from xen44_driver.xen.domain.spec import DirectBoot
-from xen44_driver.xen.domain.spec import Disk
-from xen44_driver.xen.domain.spec import DomainSpec
-from xen44_driver.xen.domain.spec import FirmwareBoot
-from xen44_driver.xen.domain.spec import GrubBoot
-from xen44_driver.xen.domain.spec import GuestType
-from xen44_driver.xen.domain.spec import InstanceMetadata
-from xen44_driver.xen.domain.spec import Interface
-from xen44_driver.xen.domain.spec import Vnc
+from __future__ import annotations
+
+from xen44_driver.xen.domain.boot import Boot
+from xen44_driver.xen.domain.boot import DirectBoot
+from xen44_driver.xen.domain.boot import FirmwareBoot
+from xen44_driver.xen.domain.boot import GrubBoot
+from xen44_driver.xen.domain.clock import Clock
+from xen44_driver.xen.domain.disk import Disk
+from xen44_driver.xen.domain.domain import DomainSpec
+from xen44_driver.xen.domain.domain import from_xml
+from xen44_driver.xen.domain.domain import to_xml
+from xen44_driver.xen.domain.graphics import Vnc
+from xen44_driver.xen.domain.interface import Interface
+from xen44_driver.xen.domain.metadata import InstanceMetadata
+from xen44_driver.xen.guesttype import GuestType
 
 __all__ = [
-    'Boot', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot', 'GrubBoot',
-    'GuestType', 'InstanceMetadata', 'Interface', 'Vnc', 'from_xml', 'to_xml',
+    'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
+    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Vnc',
+    'from_xml', 'to_xml',
 ]

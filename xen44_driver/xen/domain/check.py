@@ -1,29 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The checks of a domain's values, each of which names its field."""
+"""Checks of a domain's values; their errors name the field."""
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 import re
 
 from xen44_driver.xen import errors
 
-#: All that XML 1.0 cannot carry: controls, surrogates, two non-characters.
+#: Characters that XML 1.0 does not allow: control characters, surrogates and
+#: two non-characters.
 _NOT_XML = re.compile('[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]')
 _CONTROL = re.compile('[\x00-\x1f\x7f-\x9f\u2028\u2029]')
 
 
 def printable(text: str) -> str:
-    """The text without what XML cannot carry; lines end in a newline."""
+    """Return a text without characters that XML does not allow.
+
+    All line ends become newlines.
+    """
     text = text.replace('\r\n', '\n').replace('\r', '\n')
     return _NOT_XML.sub('', text)
 
 
 def one_line(text: str) -> str:
-    """The text without what XML cannot carry, on one line."""
+    """Return a text on one line, without what XML does not allow."""
     return _CONTROL.sub(' ', _NOT_XML.sub('', text)).strip()
 
 
+def carried(field: str, value: str) -> None:
+    """Require text that is not blank and that XML preserves unchanged."""
+    if not value.strip() or _NOT_XML.search(value):
+        raise errors.SpecError(field, value, 'text, not blank, without '
+                               'characters that XML cannot carry')
+
+
 def line(field: str, value: str) -> None:
-    """Require one line of text, not blank, that XML can carry."""
+    """Require one line of text that is not blank and that XML allows."""
     if (not value.strip() or _NOT_XML.search(value)
             or _CONTROL.search(value)):
         raise errors.SpecError(field, value, 'one line of text, not blank, '
@@ -31,9 +44,9 @@ def line(field: str, value: str) -> None:
 
 
 def path(field: str, value: str, without: str = '') -> None:
-    """Require an absolute path that XML can carry.
+    """Require an absolute path that XML allows.
 
-    :param without: characters that it may not have either.
+    :param without: further characters that the path must not contain.
     """
     line(field, value)
     bad = [char for char in without if char in value]
@@ -58,6 +71,6 @@ def one_of(field: str, value: str, allowed: Iterable[str]) -> None:
 
 
 def within(field: str, value: int, low: int, high: int) -> None:
-    """Require a number from low to high, both included."""
+    """Require a number from low to high, both inclusive."""
     if not low <= value <= high:
         raise errors.SpecError(field, value, f'{low} to {high}')

@@ -1,13 +1,67 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``<interface>``"""
+"""``<interface>``: a network interface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+import dataclasses
 
 from lxml import etree
 
+from xen44_driver.xen import errors
+from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import xml
-from xen44_driver.xen.domain.spec import Interface
+from xen44_driver.xen.guesttype import GuestType
 
-# Xen's own names, vifDOMID.N: in live XML only, and not ours to keep.
-_GENERATED = 'vif'
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """A network interface on a Linux bridge of the host.
+
+    Xen names it ``vifDOMID.N`` and plugs it with its script ``vif-bridge``.
+
+    :ivar mac: the guest's MAC address, such as ``00:16:3e:00:00:01``.
+    :ivar bridge: name of the Linux bridge.
+    :ivar model: ``netfront`` for a PV interface only, or an emulated card that
+        an HVM guest also gets (``e1000``, ``rtl8139``); None to let libvirt
+        choose.
+    :ivar mtu: MTU in bytes. libvirt's libxl driver (11.3) keeps it in the XML
+        but does not pass it to Xen; the hotplug script sets the MTU.
+    """
+
+    mac: str
+    bridge: str
+    model: str | None = None
+    mtu: int | None = None
+
+    def __post_init__(self) -> None:
+        # libvirt refuses multicast addresses: the lowest bit of the first
+        # octet.
+        check.match('interface.mac', self.mac,
+                    r'[0-9a-f][02468ace](:[0-9a-f]{2}){5}',
+                    'a unicast address, lower case, such as 00:16:3e:00:00:01')
+        # The kernel's limit for names (IFNAMSIZ - 1).
+        check.match('interface.bridge', self.bridge, r'[\w.+@-]{1,15}',
+                    '1 to 15 letters, digits and ._+@-')
+        if self.model is not None:
+            check.match('interface.model', self.model, r'[a-z0-9-]+',
+                        'netfront, e1000, rtl8139 or another of QEMU\'s')
+        if self.mtu is not None:
+            check.within('interface.mtu', self.mtu, 68, 65535)
+
+
+def check_guest_type(interfaces: Iterable[Interface],
+                     guest_type: GuestType) -> None:
+    """Check that a guest type can have these interfaces.
+
+    :raises SpecError: it cannot.
+    """
+    for i, interface in enumerate(interfaces):
+        if (guest_type is not GuestType.HVM
+                and interface.model not in (None, 'netfront')):
+            raise errors.SpecError(
+                f'interfaces[{i}].model', interface.model,
+                f'netfront, for {guest_type}')
 
 
 def to_xml(devices: etree._Element, interface: Interface) -> None:
@@ -15,10 +69,6 @@ def to_xml(devices: etree._Element, interface: Interface) -> None:
     element = xml.add(devices, 'interface', type='bridge')
     xml.add(element, 'mac', address=interface.mac)
     xml.add(element, 'source', bridge=interface.bridge)
-    if interface.script is not None:
-        xml.add(element, 'script', path=interface.script)
-    if interface.target is not None:
-        xml.add(element, 'target', dev=interface.target)
     if interface.model is not None:
         xml.add(element, 'model', type=interface.model)
     if interface.mtu is not None:
@@ -26,16 +76,14 @@ def to_xml(devices: etree._Element, interface: Interface) -> None:
 
 
 def from_xml(element: etree._Element) -> Interface | None:
-    """Read one interface; None for types that we do not write."""
+    """Read one interface.
+
+    :returns: None for types that are never written.
+    """
     if element.get('type') != 'bridge':
         return None
-    target = xml.get(element, 'target', 'dev')
-    if target is not None and target.startswith(_GENERATED):
-        target = None
     mtu = xml.get(element, 'mtu', 'size')
     return Interface(mac=xml.need(element, 'mac', 'address'),
                      bridge=xml.need(element, 'source', 'bridge'),
-                     script=xml.get(element, 'script', 'path'),
                      model=xml.get(element, 'model', 'type'),
-                     target=target,
                      mtu=None if mtu is None else int(mtu))

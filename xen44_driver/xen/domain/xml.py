@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little of lxml that writing and reading a domain takes."""
+"""Helpers to write and read XML with lxml."""
+
+from __future__ import annotations
 
 from lxml import etree
 
@@ -10,8 +12,8 @@ def add(parent: etree._Element, tag: str, text: str | None = None,
         **attributes: str | None) -> etree._Element:
     """Append a child to an element.
 
-    :param text: its text.
-    :param attributes: its attributes; those that are None are left out.
+    :param text: the child's text.
+    :param attributes: the child's attributes; those that are None are omitted.
     :returns: the child.
     """
     child = etree.SubElement(parent, tag)
@@ -23,9 +25,9 @@ def add(parent: etree._Element, tag: str, text: str | None = None,
 
 
 def parse(text: str) -> etree._Element:
-    """Parse XML that came from outside: no entities, no network.
+    """Parse XML from outside, without entities and network access.
 
-    :raises SpecError: it is no XML.
+    :raises SpecError: the XML is not well-formed.
     """
     parser = etree.XMLParser(resolve_entities=False, no_network=True,
                              remove_comments=True, remove_pis=True)
@@ -37,21 +39,21 @@ def parse(text: str) -> etree._Element:
 
 
 def get(element: etree._Element, path: str, attribute: str) -> str | None:
-    """The attribute of the first element at a path; None if not there."""
+    """Return the attribute of the first element at a path, or None."""
     found = element.find(path)
     return None if found is None else found.get(attribute)
 
 
 def text(element: etree._Element, path: str) -> str | None:
-    """The text of the first element at a path; None if it is not there."""
+    """Return the text of the first element at a path, or None."""
     return element.findtext(path)
 
 
 def need(element: etree._Element, path: str,
          attribute: str | None = None) -> str:
-    """The text, or an attribute, of an element that has to be there.
+    """Return the text, or an attribute, of an element that must exist.
 
-    :raises SpecError: it is not.
+    :raises SpecError: the element or the attribute does not exist.
     """
     value = (text(element, path) if attribute is None
              else get(element, path, attribute))

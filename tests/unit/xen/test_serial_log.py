@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The serial port of an HVM guest, as an argument of QEMU."""
+
+import dataclasses
+
+from lxml import etree
+from oslotest import base
+
+from tests.unit.xen import specs
+from xen44_driver.xen import domain
+from xen44_driver.xen.arch.x86_64 import X86_64
+from xen44_driver.xen.domain import console
+
+LOG = '/instances/console.log'
+OTHERS = ('-chardev', 'socket,id=x44', '-mon', 'chardev=x44')
+
+
+class SerialLogTest(base.BaseTestCase):
+
+    def test_qemu_appends(self):
+        _, chardev, _, serial = console.arguments(LOG)
+        self.assertIn(f'path={LOG},append=on', chardev)
+        self.assertTrue(serial.startswith('chardev:'))
+        self.assertEqual((), console.arguments(None))
+
+    def test_libvirt_is_not_told_of_it_as_well(self):
+        # It would be a second serial port, and the file emptied.
+        text = domain.to_xml(specs.HVM, X86_64())
+        devices = etree.fromstring(text).find('devices')
+        self.assertEqual([], devices.findall('serial'))
+        self.assertEqual([], devices.findall('console'))
+
+    def test_read_back(self):
+        for log in (LOG, None):
+            spec = dataclasses.replace(specs.HVM, serial_log=log)
+            self.assertEqual(spec, domain.from_xml(
+                domain.to_xml(spec, X86_64()), X86_64()))
+
+    def test_read_back_beside_others(self):
+        devices = etree.fromstring('<devices/>')
+        self.assertEqual(LOG, console.from_xml(
+            devices, console.arguments(LOG) + OTHERS))
+
+    def test_of_other_shapes(self):
+        devices = etree.fromstring('<devices/>')
+        _, chardev, *serial = console.arguments(LOG)
+        for qemu in ((), OTHERS, ('-chardev', chardev),
+                     ('-chardev', chardev, '-mon', 'chardev=x44'),
+                     ('-chardev', 'file,path=/x', *serial)):
+            self.assertIsNone(console.from_xml(devices, qemu))
+
+    def test_of_an_older_domain(self):
+        devices = etree.fromstring(
+            f'<devices><serial type="file"><source path="{LOG}"/>'
+            '</serial></devices>')
+        self.assertEqual(LOG, console.from_xml(devices, ()))
