@@ -1,21 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kernels and initial ramdisks that come as images of their own.
+"""Kernels and initial ramdisks that are images of their own.
 
-They are copied to the instance's directory: Xen reads them at every start,
-and the image may be gone by then.
+They are copied to the instance's directory, because Xen reads them at each
+start and the image may have been removed by then. Only the beginning of a
+kernel is checked here. libxenguest unpacks the kernel in dom0 and limits its
+unpacked size. The operator decides whether images may have kernels at all.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
 
-from nova import context as nova_context
-from nova import exception
+from oslo_utils import fileutils
 
-from xen44_driver.storage import imagecache
+from xen44_driver.storage import images
 from xen44_driver.storage import layout
 
-#: What a kernel Xen can start begins with: (name, offset, bytes).
+#: Signatures of kernels that Xen can start: (name, offset, bytes).
 #: From Linux's Documentation/arch/{x86,arm64}/boot*.rst and libxenguest's
 #: loaders.
 KERNELS = (
@@ -26,41 +28,49 @@ KERNELS = (
 )
 
 
-def copy_kernel(
-    cache: imagecache.ImageCache, context: nova_context.RequestContext,
-    image_id: str, path: str,
-) -> None:
-    """Put an image's kernel in an instance's directory.
+def check_kernel(head: bytes) -> str | None:
+    """Return why a file is not a kernel, or None if it is one.
 
-    :param cache: where it is fetched through
-    :param context: of the request
-    :param image_id: Glance's id of the kernel
-    :param path: where to
-    :raises nova.exception.ImageUnacceptable: it is no kernel
+    :param head: the beginning of the file, 1 KiB or more if it is that long.
     """
-    source = cache.fetch_file(context, image_id)
-    with open(source, 'rb') as image:
-        head = image.read(0x210)
-    if not any(head[offset:offset + len(magic)] == magic
-               for _name, offset, magic in KERNELS):
-        raise exception.ImageUnacceptable(
-            image_id=image_id,
-            reason='it is no kernel that Xen can start; allowed: '
-                   + ', '.join(name for name, _offset, _magic in KERNELS))
-    _copy(source, path)
+    if any(head[offset:offset + len(magic)] == magic
+           for _name, offset, magic in KERNELS):
+        return None
+    return ('it is not a kernel that Xen can start; allowed: '
+            + ', '.join(name for name, _offset, _magic in KERNELS))
+
+
+def check_ramdisk(head: bytes) -> str | None:
+    """Return None: any file is accepted, as the kernel defines the format."""
+    return None
+
+
+def copy_kernel(
+    store: images.ImageStore, source: images.Source, path: str,
+) -> None:
+    """Copy a kernel to an instance's directory.
+
+    :param store: the store that fetches the image.
+    :param source: the image, which is a kernel.
+    :param path: path of the copy.
+    :raises images.ImageRefused: the image is not a kernel, or too large.
+    """
+    _copy(store.file(source, check_kernel), path)
 
 
 def copy_ramdisk(
-    cache: imagecache.ImageCache, context: nova_context.RequestContext,
-    image_id: str, path: str,
+    store: images.ImageStore, source: images.Source, path: str,
 ) -> None:
-    """Put an image's initial ramdisk in an instance's directory.
+    """Copy an initial ramdisk to an instance's directory.
 
-    Parameters as :func:`copy_kernel`.
+    The parameters are those of :func:`copy_kernel`.
     """
-    _copy(cache.fetch_file(context, image_id), path)
+    _copy(store.file(source, check_ramdisk), path)
 
 
 def _copy(source: str, path: str) -> None:
     layout.create_private(path)
-    shutil.copyfile(source, path)
+    with fileutils.remove_path_on_error(path):
+        shutil.copyfile(source, path)
+        with open(path, 'rb') as file:
+            os.fsync(file.fileno())

@@ -1,77 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an instance's files are."""
+"""The paths of an instance's files."""
 
-from collections.abc import Iterable
+from __future__ import annotations
+
 import os
 import shutil
 
-from nova import conf
 from oslo_log import log as logging
 
-CONF = conf.CONF
 LOG = logging.getLogger(__name__)
 
 
 class InstanceFiles:
-    """The directory of one instance, ``<instances_path>/<uuid>``.
+    """The directory of one instance, ``<instances>/<uuid>``.
 
-    :param uuid: the instance's UUID
+    :param instances: the directory of all instances.
+    :param uuid: the instance's UUID.
     """
 
-    def __init__(self, uuid: str) -> None:
-        self.directory = os.path.join(CONF.instances_path, uuid)
-        self.swap = self._path('disk.swap')
-        self.config_drive = self._path('disk.config')
-        self.kernel = self._path('kernel')
-        self.ramdisk = self._path('ramdisk')
-        #: What an HVM guest writes to its serial port.
-        self.serial_log = self._path('console.log')
+    def __init__(self, instances: str, uuid: str) -> None:
+        self.directory = os.path.join(instances, uuid)
+        self.kernel = self.path('kernel')
+        self.ramdisk = self.path('ramdisk')
+        #: Output of the emulated serial port.
+        self.serial_log = self.path('console.log')
 
-    def _path(self, name: str) -> str:
+    def path(self, name: str) -> str:
+        """Return the path of a file of the instance."""
         return os.path.join(self.directory, name)
 
-    def root(self, format: str) -> str:
-        """Path of the root disk, stored in that format.
-
-        The name tells the format: a file with a guest's data must never be
-        probed for it, as the guest decides what is in a raw one.
-        """
-        return self._path(f'disk.{format}')
-
-    def root_format(self, formats: Iterable[str]) -> str | None:
-        """Format of the root disk that is there.
-
-        :param formats: those that are possible
-        :returns: one of them, or None where there is no root disk
-        """
-        for name in formats:
-            if os.path.exists(self.root(name)):
-                return name
-        return None
-
-    def ephemeral(self, index: int) -> str:
-        """Path of the ephemeral disk ``index``, counted from 0."""
-        return self._path(f'disk.eph{index}')
+    def names(self) -> list[str]:
+        """Return the names of the files in the directory."""
+        try:
+            return os.listdir(self.directory)
+        except FileNotFoundError:
+            return []
 
     def exist(self) -> bool:
-        """Whether the directory is there and ours to write."""
+        """Return whether the directory exists and can be written."""
         return os.access(self.directory, os.W_OK | os.X_OK)
 
     def create(self) -> None:
-        """Make the directory, for our eyes only: it holds guests' data."""
+        """Make the directory, readable only by its owner."""
         os.makedirs(self.directory, mode=0o700, exist_ok=True)
 
     def delete(self) -> bool:
-        """Remove everything.
+        """Remove the directory and all files in it.
 
-        The directory is renamed first: nothing half deleted is ever taken
-        for an instance, and a later call ends what was interrupted.
+        The directory is renamed first, so that a partly deleted one is never
+        taken for an instance. A later call completes an interrupted one.
 
-        :returns: whether nothing is left
+        :returns: whether everything was removed.
         """
         doomed = f'{self.directory}_del'
         if os.path.isdir(self.directory):
-            # What an interrupted delete left would be in the way.
+            # The rest of an interrupted call would prevent the renaming.
             shutil.rmtree(doomed, ignore_errors=True)
             os.rename(self.directory, doomed)
         try:
@@ -86,10 +69,10 @@ class InstanceFiles:
 
 
 def create_private(path: str, size: int = 0) -> None:
-    """Make an empty, sparse file that only we (and root) can read.
+    """Make an empty, sparse file that only its owner and root can read.
 
-    :param path: where; a file already there is emptied
-    :param size: bytes it seems to have
+    :param path: path of the file; an existing one is emptied.
+    :param size: apparent size, in bytes.
     """
     descriptor = os.open(
         path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

@@ -1,27 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much room instances' disks have and may still ask for."""
+"""How much space instances' disks take, and how much they may still take."""
+
+from __future__ import annotations
 
 import dataclasses
 import os
 import shutil
 
-from nova import conf
 from oslo_log import log as logging
 
 from xen44_driver.storage import header
 
-CONF = conf.CONF
 LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """Of the file system with the instances, in bytes.
+    """Space on the file system with the instances, in bytes.
 
-    :ivar total: its size
-    :ivar used: what is taken
-    :ivar free: what is not
-    :ivar promised: what sparse disks may still grow by
+    :ivar total: size of the file system.
+    :ivar used: space that is used.
+    :ivar free: space that is free.
+    :ivar promised: space by which sparse disks may still grow.
     """
 
     total: int
@@ -30,17 +30,20 @@ class Usage:
     promised: int
 
 
-def measure() -> Usage:
-    """Look at ``instances_path``."""
-    total, used, free = shutil.disk_usage(CONF.instances_path)
-    return Usage(total=total, used=used, free=free, promised=_promised())
+def measure(instances: str) -> Usage:
+    """Return how much space there is.
+
+    :param instances: the directory of all instances.
+    """
+    total, used, free = shutil.disk_usage(instances)
+    return Usage(total=total, used=used, free=free,
+                 promised=_promised(instances))
 
 
-def _promised() -> int:
-    """What the disks of all instances may still grow by."""
+def _promised(instances: str) -> int:
+    """Return how many bytes the disks of all instances may still grow."""
     promised = 0
-    path: str = CONF.instances_path
-    for directory in os.scandir(path):
+    for directory in os.scandir(instances):
         if not directory.is_dir(follow_symlinks=False):
             continue
         try:
@@ -48,7 +51,7 @@ def _promised() -> int:
                 if entry.name.startswith('disk.'):
                     promised += _growth(entry)
         except OSError as error:
-            # Deleted while we looked, or not ours.
+            # It was deleted meanwhile, or belongs to another user.
             LOG.debug('Not counting %(path)s: %(error)s',
                       {'path': directory.path, 'error': error})
     return promised
@@ -57,7 +60,7 @@ def _promised() -> int:
 def _growth(entry: os.DirEntry[str]) -> int:
     status = entry.stat(follow_symlinks=False)
     size = status.st_size
-    # By its name: a guest decides what a raw disk begins with.
+    # The name decides, not the content, which a guest can write.
     if entry.name.endswith('.qcow2'):
         size = header.virtual_size(entry.path) or size
     return max(0, size - status.st_blocks * 512)

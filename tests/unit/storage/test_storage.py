@@ -1,21 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
 """Disks of real files, made by the real programs."""
 
+import contextlib
+import errno
 import os
 import stat
 from unittest import mock
 
-from nova import exception
-from nova.virt import images
 from oslo_concurrency import processutils
 from oslo_serialization import jsonutils
 
 from tests.unit import base
-from xen44_driver.storage import backend
-from xen44_driver.storage import blank
+from xen44_driver.compute import disks
 from xen44_driver.storage import header
-from xen44_driver.storage import imagecache
-from xen44_driver.storage import kernel
+from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.storage import usage
 
@@ -47,213 +45,221 @@ class StorageCase(base.TestCase):
 class LayoutTest(StorageCase):
 
     def test_life(self):
-        files = layout.InstanceFiles(base.UUID)
+        files = layout.InstanceFiles(self.instances, base.UUID)
         self.assertFalse(files.exist())
+        self.assertEqual([], files.names())
         files.create()
         files.create()
         self.assertTrue(files.exist())
         self.assertEqual(0o700, stat.S_IMODE(
             os.stat(files.directory).st_mode))
-        self.assertIsNone(files.root_format(['qcow2', 'raw']))
-        layout.create_private(files.root('raw'), 5)
-        self.assert_private(files.root('raw'))
-        self.assertEqual('raw', files.root_format(['qcow2', 'raw']))
+        self.assertEqual([], files.names())
+        layout.create_private(files.path('disk.raw'), 5)
+        self.assert_private(files.path('disk.raw'))
+        self.assertEqual(['disk.raw'], files.names())
         self.assertTrue(files.delete())
         self.assertTrue(files.delete())
         self.assertEqual([], os.listdir(self.instances))
 
     def test_interrupted_delete(self):
-        files = layout.InstanceFiles(base.UUID)
+        files = layout.InstanceFiles(self.instances, base.UUID)
         os.makedirs(f'{files.directory}_del/left')
         files.create()
         self.assertTrue(files.delete())
         self.assertEqual([], os.listdir(self.instances))
 
 
-class BackendTest(StorageCase):
+class KindCase(StorageCase):
+
+    def setUp(self):
+        super().setUp()
+        self.bases = {}
 
     def base(self, format, size=2 * MIB):
+        """Make an image with something in it."""
         path = self.path(f'base.{format}')
+        raw = self.write('content', b'content' + bytes(size - 7))
         processutils.execute(
-            'qemu-img', 'create', '-q', '-f', format, path, str(size))
-        return imagecache.CachedImage(
-            path=path, format=format, virtual_size=size)
+            'qemu-img', 'convert', '-f', 'raw', '-O', format, raw, path)
+        self.bases[base.IMAGE] = path
+        return kinds.Base(id=base.IMAGE, format=format, virtual_size=size,
+                          size=os.path.getsize(path))
 
-    def test_qcow2(self):
-        for base_format in ('raw', 'qcow2'):
-            image = self.base(base_format)
-            disk = self.path('disk')
-            backend.load('qcow2').create(image, disk, 8 * MIB)
-            self.assert_private(disk)
-            found = info(disk)
+    def tools(self, **values):
+        return kinds.Tools(**{
+            'image_path': self.bases.__getitem__,
+            'copying': contextlib.nullcontext(),
+            'make_file_system': self.fail, 'write_config_drive': self.fail,
+            **values})
+
+    def make(self, kind, *, tools=None, **values):
+        """Make a disk; returns its file."""
+        disk = kinds.load(kinds.DiskRecord(**{
+            'kind': kind, 'name': '/dev/xvda', 'target': 'xvda',
+            'file': 'disk', **values}), self.instances)
+        disk.prepare(tools or self.tools())
+        return disk
+
+
+class ImageKindsTest(KindCase):
+
+    def test_overlay(self):
+        for format in ('raw', 'qcow2'):
+            image = self.base(format)
+            disk = self.make('overlay', format='qcow2', size=8 * MIB,
+                             base=image)
+            self.assert_private(disk.path)
+            found = info(disk.path)
             self.assertEqual('qcow2', found['format'])
             self.assertEqual(8 * MIB, found['virtual-size'])
-            self.assertEqual(image.path, found['backing-filename'])
-            self.assertEqual(base_format, found['backing-filename-format'])
-            self.assertEqual(8 * MIB, header.virtual_size(disk))
+            self.assertEqual(self.bases[image.id], found['backing-filename'])
+            self.assertEqual(format, found['backing-filename-format'])
+            self.assertEqual(8 * MIB, header.virtual_size(disk.path))
+            self.assertEqual('qcow2', disk.spec().format)
 
-    def test_raw(self):
-        for base_format in ('raw', 'qcow2'):
-            disk = self.path('disk')
-            backend.load('raw').create(self.base(base_format), disk, 8 * MIB)
-            self.assert_private(disk)
-            self.assertEqual('raw', info(disk)['format'])
-            self.assertEqual(8 * MIB, os.path.getsize(disk))
-            self.assertLess(os.stat(disk).st_blocks * 512, MIB)
+    def test_clone(self):
+        for format in ('raw', 'qcow2'):
+            disk = self.make('clone', size=8 * MIB, base=self.base(format))
+            self.assert_private(disk.path)
+            self.assertEqual('raw', info(disk.path)['format'])
+            self.assertEqual(8 * MIB, os.path.getsize(disk.path))
+            self.assertLess(os.stat(disk.path).st_blocks * 512, MIB)
+            with open(disk.path, 'rb') as file:
+                self.assertEqual(b'content', file.read(7))
 
-    def test_unknown(self):
-        raised = self.assertRaises(
-            backend.UnknownBackend, backend.load, 'vhd')
-        self.assertIn("'vhd'", str(raised))
-        self.assertIn('qcow2, raw', str(raised))
+    def test_size_of_the_image(self):
+        image = self.base('raw')
+        self.assertEqual(2 * MIB, os.path.getsize(
+            self.make('clone', base=image).path))
+        self.assertEqual(2 * MIB, header.virtual_size(
+            self.make('overlay', format='qcow2', base=image).path))
+
+    def test_big_copies_wait_for_their_turn(self):
+        turn = mock.MagicMock()
+        self.make('clone', base=self.base('qcow2'),
+                  tools=self.tools(copying=turn))
+        turn.__enter__.assert_called_once_with()
+        turn.__exit__.assert_called_once()
+
+    def test_nothing_is_left_of_a_failed_copy(self):
+        image = self.base('qcow2')
+        os.truncate(self.bases[image.id], 100)
+        self.assertRaises(processutils.ProcessExecutionError, self.make,
+                          'clone', base=image)
+        self.assertFalse(os.path.exists(self.path('disk')))
+
+    def test_remove(self):
+        disk = self.make('clone', base=self.base('raw'))
+        disk.remove()
+        disk.remove()
+        self.assertFalse(os.path.exists(disk.path))
+
+    def test_no_image(self):
+        self.assertRaises(ValueError, self.make, 'overlay')
+
+    def test_kind_of_a_newer_version(self):
+        self.assertRaises(KeyError, self.make, 'hologram')
 
 
-class BlankTest(StorageCase):
+class CdromTest(KindCase):
+
+    def cdrom(self, **values):
+        return self.make('cdrom', device='cdrom', target='hdc',
+                         base=self.base('raw'), **values)
+
+    def test_shares_the_image(self):
+        disk = self.cdrom()
+        self.assertTrue(os.path.samefile(
+            disk.path, self.bases[base.IMAGE]))
+        self.assertTrue(disk.spec().readonly)
+        # The image may leave the store; what a guest sees stays.
+        os.unlink(self.bases[base.IMAGE])
+        self.assertEqual(2 * MIB, os.path.getsize(disk.path))
+
+    def test_again(self):
+        self.cdrom()
+        disk = self.cdrom()
+        self.assertTrue(os.path.samefile(
+            disk.path, self.bases[base.IMAGE]))
+
+    def test_store_on_another_file_system(self):
+        with mock.patch('os.link', side_effect=OSError(errno.EXDEV, 'no')):
+            disk = self.cdrom()
+        self.assertEqual(2 * MIB, os.path.getsize(disk.path))
+        with mock.patch('os.link', side_effect=OSError(errno.ENOSPC, 'no')):
+            self.assertRaises(OSError, self.cdrom)
+
+
+class BlankTest(KindCase):
+
+    def blank(self, size=MIB, **values):
+        tools = self.tools(make_file_system=disks._file_system_maker(
+            base.instance()))
+        return self.make('blank', tools=tools, size=size, **values).path
+
+    def test_empty(self):
+        disk = self.blank()
+        self.assertEqual(MIB, os.path.getsize(disk))
+        self.assertEqual(0, os.stat(disk).st_blocks)
+        self.assert_private(disk)
 
     def test_swap(self):
-        disk = self.path('swap')
-        blank.create_swap(disk, MIB)
+        disk = self.blank(file_system='swap')
         with open(disk, 'rb') as file:
             self.assertIn(b'SWAPSPACE2', file.read(4096))
         self.assertEqual(MIB, os.path.getsize(disk))
         self.assert_private(disk)
 
     def test_ephemeral(self):
-        disk = self.path('ephemeral')
-        blank.create_ephemeral(disk, 8 * MIB, label='ephemeral0',
-                               os_type=None, file_system='ext4')
+        disk = self.blank(8 * MIB, file_system='ext4', label='ephemeral0')
         with open(disk, 'rb') as file:
             self.assertIn(b'ephemeral0', file.read(4096))
         self.assert_private(disk)
+
+    def test_default_file_system(self):
+        self.flags(default_ephemeral_format='ext3')
+        with mock.patch('nova.privsep.fs.unprivileged_mkfs') as mkfs:
+            self.blank(file_system='default', label='ephemeral0')
+        mkfs.assert_called_once_with('ext3', self.path('disk'), 'ephemeral0')
 
     def test_nothing_is_left_of_a_failure(self):
         with mock.patch('nova.privsep.fs.unprivileged_mkfs',
                         side_effect=processutils.ProcessExecutionError()):
             self.assertRaises(processutils.ProcessExecutionError,
-                              blank.create_swap, self.path('swap'), MIB)
+                              self.blank, file_system='swap')
         self.assertEqual([], os.listdir(self.instances))
 
 
-class KernelTest(StorageCase):
+class ConfigDriveTest(KindCase):
 
-    def copy(self, content):
-        cache = mock.Mock()
-        cache.fetch_file.return_value = self.write('image', content)
-        kernel.copy_kernel(cache, None, base.IMAGE, self.path('kernel'))
+    def test_is_private_before_it_is_written(self):
+        def write(path):
+            self.assert_private(path)
+            with open(path, 'wb') as file:
+                file.write(b'drive')
 
-    def test_kernels(self):
-        for content in (bytes(0x202) + b'HdrS', b'\x7fELF', b'\x1f\x8b\x08',
-                        bytes(0x38) + b'ARM\x64'):
-            self.copy(content)
-            self.assert_private(self.path('kernel'))
+        disk = self.make('config', tools=self.tools(write_config_drive=write))
+        self.assertEqual(5, os.path.getsize(disk.path))
 
-    def test_no_kernels(self):
-        for content in (b'', b'MZ', b'HdrS', b'#!/bin/sh\n' * 100):
-            raised = self.assertRaises(
-                exception.ImageUnacceptable, self.copy, content)
-            self.assertIn('Linux bzImage', str(raised))
-            self.assertIn(base.IMAGE, str(raised))
-
-
-class ImageCacheTest(StorageCase):
-
-    def setUp(self):
-        super().setUp()
-        self.cache = imagecache.ImageCache()
-        self.fetched = []
-        patcher = mock.patch.object(images, 'fetch_to_raw', self._fetch)
-        patcher.start()
-        self.addCleanup(patcher.stop)
-        self.command = ['truncate', '-s', str(MIB + 1)]
-
-    def _fetch(self, context, image_id, path):
-        self.fetched.append(image_id)
-        processutils.execute(*self.command, path)
-
-    def age(self, path, seconds):
-        now = os.stat(path).st_mtime
-        os.utime(path, (now - seconds, now - seconds))
-
-    def test_once(self):
-        for _ in range(2):
-            image = self.cache.fetch_disk(None, base.IMAGE)
-            self.assertEqual('raw', image.format)
-            self.assertEqual(MIB + 512, image.virtual_size)
-        self.assertEqual([base.IMAGE], self.fetched)
-        self.assert_private(image.path)
-        self.assertFalse(self.cache.cache(None, base.IMAGE))
-        self.assertGreaterEqual(self.cache.get_disk_usage(), 0)
-
-    def test_qcow2(self):
-        self.command = ['truncate', '-s', '0']
-
-        def fetch(context, image_id, path):
-            processutils.execute('qemu-img', 'create', '-q', '-f', 'qcow2',
-                                 path, '3M')
-
-        with mock.patch.object(images, 'fetch_to_raw', fetch):
-            image = self.cache.fetch_disk(None, base.IMAGE)
-        self.assertEqual(('qcow2', 3 * MIB),
-                         (image.format, image.virtual_size))
-
-    def test_other_formats(self):
-        def fetch(context, image_id, path):
-            processutils.execute('qemu-img', 'create', '-q', '-f', 'vmdk',
-                                 path, '3M')
-
-        with mock.patch.object(images, 'fetch_to_raw', fetch):
-            raised = self.assertRaises(
-                exception.ImageUnacceptable, self.cache.fetch_disk, None,
-                base.IMAGE)
-        self.assertIn('vmdk', str(raised))
-        self.assertIn('raw and qcow2', str(raised))
-        self.assertEqual([], os.listdir(self.cache.directory))
-
-    def test_failed_download_leaves_nothing(self):
-        self.command = ['false']
-        self.assertRaises(processutils.ProcessExecutionError,
-                          self.cache.fetch_disk, None, base.IMAGE)
-        self.assertEqual([], os.listdir(self.cache.directory))
-
-    def update(self, *used):
-        with mock.patch.object(
-                self.cache, '_list_running_instances',
-                return_value={'used_images': dict.fromkeys(used)}):
-            self.cache.update(None, [])
-
-    def test_only_old_unused_images_go(self):
-        for name in ('old', 'young', 'used'):
-            self.cache.fetch_disk(None, name)
-        for name in ('old', 'used'):
-            self.age(self.cache.path(name), 2 * 24 * 3600)
-        self.update('used')
-        self.assertFalse(os.path.exists(self.cache.path('old')))
-        self.assertTrue(os.path.exists(self.cache.path('young')))
-        # It counts from when it was used last.
-        self.update()
-        self.assertTrue(os.path.exists(self.cache.path('used')))
-
-    def test_nothing_goes_where_nova_says_so(self):
-        self.flags(remove_unused_base_images=False, group='image_cache')
-        self.cache = imagecache.ImageCache()
-        self.cache.fetch_disk(None, 'old')
-        self.age(self.cache.path('old'), 10 ** 6)
-        self.update()
-        self.assertTrue(os.path.exists(self.cache.path('old')))
+    def test_nothing_is_left_of_a_failure(self):
+        self.assertRaises(
+            OSError, self.make, 'config', tools=self.tools(
+                write_config_drive=mock.Mock(side_effect=OSError)))
+        self.assertEqual([], os.listdir(self.instances))
 
 
 class UsageTest(StorageCase):
 
     def test_promised(self):
-        self.assertEqual(0, usage.measure().promised)
-        files = layout.InstanceFiles(base.UUID)
+        self.assertEqual(0, usage.measure(self.instances).promised)
+        files = layout.InstanceFiles(self.instances, base.UUID)
         files.create()
-        layout.create_private(files.swap, 4 * MIB)
+        layout.create_private(files.path('disk.swap'), 4 * MIB)
         processutils.execute('qemu-img', 'create', '-q', '-f', 'qcow2',
-                             files.root('qcow2'), '16M')
+                             files.path('disk.qcow2'), '16M')
         # What a raw disk says of itself is the guest's word.
-        with open(files.ephemeral(0), 'wb') as disk:
+        with open(files.path('disk.eph0'), 'wb') as disk:
             disk.write(b'QFI\xfb' + b'\xff' * 28)
-        promised = usage.measure().promised
+        promised = usage.measure(self.instances).promised
         self.assertLessEqual(promised, 20 * MIB)
         self.assertGreater(promised, 19 * MIB)

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The base of all kinds of disk."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+import dataclasses
+import os
+from typing import ClassVar
+
+from oslo_utils import fileutils
+
+from xen44_driver.xen import domain
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Base:
+    """The image that a disk was made of, as it was then.
+
+    :ivar id: the image's id.
+    :ivar format: ``raw``, ``qcow2`` or ``iso``.
+    :ivar virtual_size: bytes of the disk in it.
+    :ivar size: bytes of its file on the host.
+    """
+
+    id: str
+    format: str
+    virtual_size: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class DiskRecord:
+    """The record of a guest's disk, made once and kept.
+
+    :ivar kind: name of the kind of disk, see :data:`KINDS`.
+    :ivar name: Nova's name of the disk, such as ``/dev/xvda``.
+    :ivar target: Xen's name of the disk, such as ``xvda``, ``hda`` or ``sda``.
+    :ivar file: name of its file in the instance's directory.
+    :ivar format: format of that file. It is never probed, as a guest can write
+        anything to a raw disk.
+    :ivar size: bytes of the disk; 0 for the size of the base.
+    :ivar base: the image that the disk is made from.
+    :ivar device: ``disk`` or ``cdrom``.
+    :ivar file_system: content of a blank disk: ``swap``, the name of a file
+        system, or ``default``; None for an empty disk.
+    :ivar label: label of that file system.
+    """
+
+    kind: str
+    name: str
+    target: str
+    file: str
+    format: str = 'raw'
+    size: int = 0
+    base: Base | None = None
+    device: str = 'disk'
+    file_system: str | None = None
+    label: str | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """Functions of the caller that make disks.
+
+    :ivar image_path: takes an image's id and returns the path of its file.
+    :ivar copying: a context for large copies, which limits how many run.
+    :ivar make_file_system: formats a file; takes path, file system and label.
+    :ivar write_config_drive: writes a config drive to a path.
+    """
+
+    image_path: Callable[[str], str]
+    copying: AbstractContextManager[object]
+    make_file_system: Callable[[str, str, str | None], None]
+    write_config_drive: Callable[[str], None]
+
+
+def base_of(record: DiskRecord) -> Base:
+    """Return the image that a disk is made from.
+
+    :raises ValueError: the record does not name an image.
+    """
+    if record.base is None:
+        raise ValueError(f'{record.kind} disk {record.name} has no image')
+    return record.base
+
+
+class Kind(abc.ABC):
+    """One disk of one instance.
+
+    :param record: the disk's record.
+    :param directory: the instance's directory.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(self, record: DiskRecord, directory: str) -> None:
+        self.record = record
+        self.path = os.path.join(directory, record.file)
+
+    @abc.abstractmethod
+    def prepare(self, tools: Tools) -> None:
+        """Make the disk, replacing an existing file.
+
+        :raises OSError: such as no space on the file system.
+        :raises oslo_concurrency.processutils.ProcessExecutionError: a
+            program failed.
+        """
+
+    def spec(self) -> domain.Disk:
+        """Return the disk as a device of the guest's domain."""
+        return domain.Disk(
+            target=self.record.target, source=self.path,
+            format=self.record.format, device=self.record.device)
+
+    def remove(self) -> None:
+        """Remove the disk; safe to repeat."""
+        fileutils.delete_if_exists(self.path)
