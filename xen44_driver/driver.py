@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The compute driver: a table of contents.
+"""The compute driver that Nova loads.
 
-Nova's interface is ``nova.virt.driver.ComputeDriver``, where every method's
-parameters are described. Here each delegates to :mod:`xen44_driver.compute`;
-what is missing raises the base class's ``NotImplementedError``.
+``nova.virt.driver.ComputeDriver`` documents every method and its parameters.
+Each method here delegates to :mod:`xen44_driver.compute`. A method that is not
+here raises ``NotImplementedError`` in the base class.
 """
 
 from __future__ import annotations
@@ -24,26 +24,28 @@ from nova.virt import virtapi as nova_virtapi
 import os_vif
 
 from xen44_driver import conf as our_conf
-from xen44_driver.compute import console
+from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
-from xen44_driver.compute import errors
-from xen44_driver.compute import events
-from xen44_driver.compute import network
+from xen44_driver.compute import faults
+from xen44_driver.compute import lifecycle
+from xen44_driver.compute import logkeeper
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import ports
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
+from xen44_driver.compute import service
 from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
 from xen44_driver.compute import uptime
-from xen44_driver.storage import blank
-from xen44_driver.storage import layout
+from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import host as xen_host
 
 CONF = conf.CONF
 our_conf.register_opts(CONF)
 
 
+@faults.facade
 class Xen44Driver(driver.ComputeDriver):
     """Instances as Xen guests, through libvirt's libxl driver."""
 
@@ -59,40 +61,46 @@ class Xen44Driver(driver.ComputeDriver):
 
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
         super().__init__(virtapi)
+        self._availability = service.Availability(virtapi)
         self._node = compute_node.Node(self._new_host(), virtapi)
+        self._console_logs = logkeeper.LogKeeper(self._node)
         os_vif.initialize()
 
     def _new_host(self) -> xen_host.Host:
         return xen_host.Host(
             CONF.xen44.connection_uri,
-            event_callback=events.forwarder(self.emit_event))
+            event_callback=lifecycle.forwarder(self.emit_event),
+            connection_callback=self._availability.changed)
 
     # The host
 
     def init_host(self, host: str) -> None:
         startup.start(self._node)
+        # An earlier process may have disabled the service and ended before
+        # libvirt was back.
+        self._availability.changed(True)
+        self._console_logs.start()
 
     def cleanup_host(self, host: str) -> None:
-        # Nova may start anew with this driver.
+        self._console_logs.stop()
+        # Nova may call init_host again on this driver: give it a new host.
         old, self._node.host = self._node.host, self._new_host()
         old.close()
 
     def get_available_nodes(self, refresh: bool = False) -> list[str]:
-        with errors.of_host():
-            return [self._node.host.hostname()]
+        return [self._node.host.hostname()]
 
     def get_available_resource(self, nodename: str) -> dict[str, Any]:
-        with errors.of_host():
-            return resources.available(self._node)
+        self._availability.settle()
+        return resources.available(self._node)
 
     def update_provider_tree(
         self, provider_tree: nova_provider_tree.ProviderTree,
         nodename: str, allocations: dict[str, Any] | None = None,
     ) -> None:
-        with errors.of_host():
-            resources.update_provider_tree(
-                self._node, provider_tree, nodename,
-                allocation_ratios=self._get_allocation_ratios)
+        resources.update_provider_tree(
+            self._node, provider_tree, nodename,
+            allocation_ratios=self._get_allocation_ratios)
 
     def get_host_uptime(self) -> str:
         return uptime.text()
@@ -111,7 +119,7 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> bool:
         return self._node.images.cache(context, image_id)
 
-    # What is there. From what events told: no call to libvirt.
+    # Which instances there are. Read from the cache, without a libvirt call.
 
     def get_info(
         self, instance: objects.Instance, use_cache: bool = True,
@@ -130,7 +138,7 @@ class Xen44Driver(driver.ComputeDriver):
     def instance_exists(self, instance: objects.Instance) -> bool:
         return instance.uuid in self._node.host.records()
 
-    # From nothing to an instance and back
+    # Create and delete
 
     def spawn(
         self, context: nova_context.RequestContext,
@@ -143,7 +151,8 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> None:
         spawn.spawn(
             self._node, context, instance, image_meta,
-            files=injected_files or (), admin_password=admin_password,
+            injected_files=injected_files or (),
+            admin_password=admin_password,
             network_info=network_info, block_device_info=block_device_info,
             power_on=power_on)
 
@@ -168,10 +177,10 @@ class Xen44Driver(driver.ComputeDriver):
             destroy_disks=destroy_disks, destroy_vifs=destroy_vifs)
 
     def instance_on_disk(self, instance: objects.Instance) -> bool:
-        return layout.InstanceFiles(instance.uuid).exist()
+        return self._node.files(instance).exist()
 
     def delete_instance_files(self, instance: objects.Instance) -> bool:
-        return layout.InstanceFiles(instance.uuid).delete()
+        return self._node.files(instance).delete()
 
     # Power
 
@@ -182,7 +191,7 @@ class Xen44Driver(driver.ComputeDriver):
         accel_info: list[Any] | None = None, share_info: Any = None,
     ) -> None:
         power.power_on(
-            self._node, instance, network_info=network_info,
+            self._node, context, instance, network_info=network_info,
             block_device_info=block_device_info)
 
     def power_off(
@@ -200,7 +209,7 @@ class Xen44Driver(driver.ComputeDriver):
         accel_info: list[Any] | None = None, share_info: Any = None,
     ) -> None:
         power.reboot(
-            self._node, instance, soft=reboot_type == 'SOFT',
+            self._node, context, instance, soft=reboot_type == 'SOFT',
             network_info=network_info, block_device_info=block_device_info)
 
     def pause(self, instance: objects.Instance) -> None:
@@ -215,7 +224,7 @@ class Xen44Driver(driver.ComputeDriver):
         share_info: Any, block_device_info: dict[str, Any] | None = None,
     ) -> None:
         power.resume_on_host_boot(
-            self._node, instance, network_info=network_info,
+            self._node, context, instance, network_info=network_info,
             block_device_info=block_device_info)
 
     # Consoles
@@ -224,25 +233,25 @@ class Xen44Driver(driver.ComputeDriver):
         self, context: nova_context.RequestContext,
         instance: objects.Instance,
     ) -> str:
-        return console.output(self._node, instance)
+        return consoles.output(self._node, instance)
 
     def get_vnc_console(
         self, context: nova_context.RequestContext,
         instance: objects.Instance,
     ) -> console_type.ConsoleVNC:
-        return console.vnc(self._node, instance)
+        return consoles.vnc(self._node, instance)
 
     # Devices
 
     def plug_vifs(
         self, instance: objects.Instance, network_info: model.NetworkInfo,
     ) -> None:
-        network.plug(instance, network_info)
+        ports.plug(instance, network_info)
 
     def unplug_vifs(
         self, instance: objects.Instance, network_info: model.NetworkInfo,
     ) -> None:
-        network.unplug(instance, network_info)
+        ports.unplug(instance, network_info)
 
     def default_root_device_name(
         self, instance: objects.Instance, image_meta: objects.ImageMeta,

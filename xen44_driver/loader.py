@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How Nova's ``compute_driver = xen44.Xen44Driver`` finds this package.
+"""Make ``compute_driver = xen44.Xen44Driver`` find this package.
 
-Nova imports ``nova.virt.<compute_driver>`` and offers no other way in. A
-package cannot add a module to ``nova.virt`` from outside: nova does not
-extend its path, and files shipped as ``nova/virt/...`` break an editable
-Nova. So our wheel carries a one-line ``.pth`` file, which Python runs at
-start, that adds a finder for exactly one module name: ``nova.virt.xen44``.
-Its attributes are the drivers registered under the entry point group
-``xen44_driver.compute``.
+Nova imports ``nova.virt.<compute_driver>`` and has no other way to load a
+driver. A package cannot add a module to ``nova.virt`` from outside: Nova does
+not extend that package's path, and files installed as ``nova/virt/...`` break
+an editable installation of Nova. So the wheel carries a one-line ``.pth``
+file, which Python runs when it starts. It adds an import finder for one module
+name, ``nova.virt.xen44``. The attributes of that module are the drivers that
+are registered in the entry point group ``xen44_driver.compute``.
 
-Every Python started in that environment runs :func:`install`: this module
-imports next to nothing and does its work when Nova asks.
+Every Python process of the environment runs :func:`install`, so this module
+imports almost nothing and does its work when Nova imports the driver.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ DRIVERS = {'Xen44Driver': 'libxl'}
 
 
 def _load_driver(attribute: str) -> type:
-    """``__getattr__`` of ``nova.virt.xen44``.
+    """Return a driver class; this is ``nova.virt.xen44``'s ``__getattr__``.
 
-    :param attribute: what was asked of the module, e.g. ``Xen44Driver``
-    :returns: the driver class
-    :raises AttributeError: it is no driver's name
+    :param attribute: the attribute's name, such as ``Xen44Driver``.
+    :raises AttributeError: no driver has this name.
     """
     if attribute not in DRIVERS:
         raise AttributeError(
@@ -44,8 +43,8 @@ def _load_driver(attribute: str) -> type:
             f'{", ".join(sorted(DRIVERS))}')
     from stevedore import driver  # noqa: PLC0415 (only when asked)
 
-    # stevedore alone would say "no driver found" of a driver that cannot
-    # be imported: the reason is worth more.
+    # For a driver that cannot be imported, stevedore alone would report "no
+    # driver found" and hide the reason.
     def failed(manager: Any, entry_point: Any, error: BaseException) -> None:
         raise error
 
@@ -57,7 +56,7 @@ def _load_driver(attribute: str) -> type:
 
 
 class Finder:
-    """Finds and makes ``nova.virt.xen44``, and no other module."""
+    """Import finder for ``nova.virt.xen44`` and no other module."""
 
     @classmethod
     def find_spec(
@@ -73,7 +72,7 @@ class Finder:
 
     @staticmethod
     def create_module(spec: ModuleSpec) -> None:
-        """Let Python make an ordinary module."""
+        """Return None, so that Python creates an ordinary module."""
 
     @staticmethod
     def exec_module(module: ModuleType) -> None:

@@ -1,20 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every action of the driver that needs root.
 
-nova-compute usually runs as the user ``nova``. xenconsoled writes the
-guests' consoles as root; reading and removing those logs is all the driver
-needs root for. The functions take a domain's name, not a path, and read the
-directory from the daemon's own configuration: a caller cannot name another
-file.
+nova-compute runs as the user ``nova``. Root is needed to read, shorten and
+remove the console logs that xenconsoled writes, to read libxl's and QEMU's
+logs and xenstore, and to ask Xen and iptables for their state. The functions
+that handle files take a domain's name, not a path, and read the directory from
+the daemon's own configuration, so that a caller cannot name another file.
 """
 
-import os
+from __future__ import annotations
 
+from collections.abc import Sequence
+import enum
+import os
+import subprocess
+
+from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
 from xen44_driver import conf
+from xen44_driver import logfile
+from xen44_driver.xen import xenstore
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
@@ -31,11 +39,11 @@ sys_admin_pctxt = priv_context.PrivContext(
 
 
 def console_log_path(domain: str) -> str:
-    """The log xenconsoled keeps of a guest's console.
+    """Return the path of the log that xenconsoled keeps of a console.
 
-    :param domain: the domain's name
-    :returns: an absolute path directly inside ``[xen44] console_log_dir``
-    :raises ValueError: the name holds a path separator or a NUL
+    :param domain: the domain's name.
+    :returns: an absolute path directly inside ``[xen44] console_log_dir``.
+    :raises ValueError: the name contains a path separator or a NUL.
     """
     name = f'guest-{domain}.log'
     if not domain or os.sep in name or '\0' in name:
@@ -47,28 +55,41 @@ def console_log_path(domain: str) -> str:
 def read_console_log(domain: str, max_bytes: int) -> bytes | None:
     """Read the end of a guest's console log.
 
-    :param domain: the domain's name
-    :param max_bytes: how many bytes at most, from the end
-    :returns: the bytes, or None where there is no log
+    :param domain: the domain's name.
+    :param max_bytes: the largest number of bytes to return.
+    :returns: the bytes, or None if there is no log.
     """
-    try:
-        # A link put there by others is not followed.
-        descriptor = os.open(
-            console_log_path(domain), os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return None
-    with open(descriptor, 'rb') as log:
-        size = log.seek(0, os.SEEK_END)
-        log.seek(max(0, size - max_bytes))
-        return log.read(max_bytes)
+    return logfile.read_end(console_log_path(domain), max_bytes)
+
+
+@sys_admin_pctxt.entrypoint
+def trim_console_logs(domains: list[str], max_bytes: int) -> list[str]:
+    """Shorten the console logs that are too long.
+
+    One call handles all guests of a host. If a log cannot be shortened, the
+    others still are.
+
+    :param domains: the domains' names.
+    :param max_bytes: a longer log is cut to its last ``max_bytes // 2``
+        bytes.
+    :returns: one sentence for each log that could not be shortened.
+    """
+    problems = []
+    for domain in domains:
+        try:
+            logfile.trim(console_log_path(domain), max_bytes)
+        except (OSError, ValueError) as error:
+            problems.append(
+                f'the console log of {domain!r} cannot be shortened: {error}')
+    return problems
 
 
 @sys_admin_pctxt.entrypoint
 def remove_console_log(domain: str) -> bool:
     """Remove a guest's console log.
 
-    :param domain: the domain's name
-    :returns: whether there was one
+    :param domain: the domain's name.
+    :returns: whether there was one.
     """
     try:
         os.unlink(console_log_path(domain))
@@ -79,6 +100,174 @@ def remove_console_log(domain: str) -> bool:
 
 @sys_admin_pctxt.entrypoint
 def console_log_dir_readable() -> bool:
-    """Whether xenconsoled's log directory is there for us to read."""
+    """Return whether xenconsoled's log directory exists and is readable."""
     return os.path.isdir(CONF.xen44.console_log_dir) and os.access(
         CONF.xen44.console_log_dir, os.R_OK | os.X_OK)
+
+
+# Xenstore, and the logs of libxl and QEMU
+
+#: Directories of the logs: libvirt writes libxl's, and libxl writes QEMU's.
+LIBXL_LOG_DIR = '/var/log/libvirt/libxl'
+QEMU_LOG_DIR = '/var/log/xen'
+
+#: Seconds that xenstore has to answer. On a busy dom0, nine were seen.
+XENSTORE_TIMEOUT = 60
+
+class LogKind(enum.StrEnum):
+    """A log about a domain.
+
+    ``DOMAIN`` is libxl's log of one running domain. ``DRIVER`` is libxl's log
+    of everything for which libvirt has no domain's log. ``QEMU`` is the log
+    of a domain's QEMU; each start begins a new one.
+    """
+
+    DOMAIN = 'domain'
+    DRIVER = 'driver'
+    QEMU = 'qemu'
+
+
+def log_path(kind: str, domain: str) -> str:
+    """Return the path of a log.
+
+    :param kind: a :class:`LogKind`.
+    :param domain: the domain's name.
+    :raises ValueError: there is no such kind, or the name contains a path
+        separator or a NUL.
+    """
+    directory, name = {
+        LogKind.DOMAIN: (LIBXL_LOG_DIR, f'{domain}.log'),
+        LogKind.DRIVER: (LIBXL_LOG_DIR, 'libxl-driver.log'),
+        LogKind.QEMU: (QEMU_LOG_DIR, f'qemu-dm-{domain}.log'),
+    }[LogKind(kind)]
+    if not domain or os.sep in domain or '\0' in domain:
+        raise ValueError(f'not the name of a domain: {domain!r}')
+    return os.path.join(directory, name)
+
+
+@sys_admin_pctxt.entrypoint
+def read_log_end(
+    kind: str, domain: str, max_bytes: int, since: float = 0,
+) -> bytes | None:
+    """Read the end of a log about a domain.
+
+    :param kind: a :class:`LogKind`.
+    :param domain: the domain's name.
+    :param max_bytes: the largest number of bytes to return.
+    :param since: seconds since the epoch.
+    :returns: the bytes, or None if there is no log or it was not written to
+        since then.
+    """
+    return logfile.read_end(log_path(kind, domain), max_bytes, since)
+
+
+@sys_admin_pctxt.entrypoint
+def backends_are_open(
+    domid: int, numbers: Sequence[int],
+    kind: str = xenstore.BackendKind.QDISK,
+) -> bool:
+    """Return whether xenstore shows all given disks of a domain as open.
+
+    Costs one process, and one xenstore request for each disk.
+
+    :param domid: Xen's number of the domain.
+    :param numbers: Xen's numbers of the disks.
+    :param kind: a :class:`xen44_driver.xen.xenstore.BackendKind`.
+    :raises TimeoutError: xenstore does not answer.
+    :raises oslo_concurrency.processutils.ProcessExecutionError: it cannot
+        be read.
+    """
+    path = xenstore.backends_path(int(domid), xenstore.BackendKind(kind))
+    # "xenstore-read: couldn't read path PATH"
+    return _xenstore(
+        'xenstore-read',
+        *(f'{path}/{int(number)}/sectors' for number in numbers),
+        missing='couldn\'t read path') is not None
+
+
+@sys_admin_pctxt.entrypoint
+def read_backends(domid: int, kind: str = xenstore.BackendKind.QDISK) -> str:
+    """Read all xenstore entries of a domain's block devices.
+
+    Costs two xenstore requests for each entry, and each disk has a dozen
+    entries: seconds on a busy dom0.
+
+    :param domid: Xen's number of the domain.
+    :param kind: a :class:`xen44_driver.xen.xenstore.BackendKind`.
+    :returns: the output of ``xenstore-ls -f``, see
+        :func:`xen44_driver.xen.xenstore.backends`; empty if the domain has
+        no such device or does not exist.
+    :raises TimeoutError: xenstore does not answer.
+    :raises oslo_concurrency.processutils.ProcessExecutionError: it cannot
+        be read.
+    """
+    # "xenstore-ls: xs_directory (PATH): No such file or directory"
+    return _xenstore(
+        'xenstore-ls', '-f', xenstore.backends_path(
+            int(domid), xenstore.BackendKind(kind)),
+        missing='xs_directory') or ''
+
+
+def _xenstore(*command: str, missing: str) -> str | None:
+    """Run a program that reads xenstore.
+
+    :param missing: text in its error message if there is no such entry.
+    :returns: its output, or None if there is no such entry.
+    """
+    try:
+        text, _ = processutils.execute(*command, timeout=XENSTORE_TIMEOUT)
+    except processutils.ProcessExecutionError as error:
+        if missing in (error.stderr or ''):
+            return None
+        raise
+    except subprocess.TimeoutExpired as error:
+        raise TimeoutError(
+            f'xenstore did not answer within {XENSTORE_TIMEOUT} s'
+        ) from error
+    return str(text)
+# Other programs of dom0
+
+#: Seconds a command may take.
+COMMAND_TIMEOUT = 30
+
+
+def _run(*command: str) -> str:
+    """Run a command and return its standard output.
+
+    :raises OSError: the command does not exist, or it failed.
+    """
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
+            # A domain that is not ours may have any bytes for a name.
+            errors='replace', check=True, timeout=COMMAND_TIMEOUT)
+    except subprocess.CalledProcessError as error:
+        raise OSError(f'{" ".join(command)}: {error.stderr.strip()}') from None
+    except subprocess.TimeoutExpired as error:
+        raise OSError(str(error)) from None
+    return done.stdout
+
+
+@sys_admin_pctxt.entrypoint
+def running_domains() -> dict[str, str]:
+    """Ask Xen, not libvirt, which domains it runs.
+
+    :returns: the domains' names by UUID; dom0's UUID is all zeros.
+    :raises OSError: xl failed.
+    """
+    # A header, then a line with UUID, number and name for each domain. The
+    # name may be empty.
+    lines = _run('xl', 'vm-list').splitlines()[1:]
+    fields = [line.split(maxsplit=2) for line in lines if line.strip()]
+    return {uuid: ''.join(name).strip() for uuid, _, *name in fields}
+
+
+@sys_admin_pctxt.entrypoint
+def forward_policy(ipv6: bool) -> str:
+    """Return the policy of iptables' FORWARD chain, such as ``DROP``.
+
+    :raises OSError: iptables is not installed, or it failed.
+    """
+    program = 'ip6tables' if ipv6 else 'iptables'
+    # The first line of the output is such as "-P FORWARD DROP".
+    return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]

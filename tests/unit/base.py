@@ -50,7 +50,7 @@ def instance(*, root_gb=1, extra_specs=None, **values):
         'image_ref': IMAGE, 'kernel_id': None, 'ramdisk_id': None,
         'os_type': None, 'project_id': 'project', 'user_id': 'user',
         'config_drive': '', 'launched_at': None, 'system_metadata': {},
-        'root_device_name': None, 'key_name': None}
+        'root_device_name': None, 'key_name': None, 'trusted_certs': None}
     return objects.Instance(None, **{**defaults, **values})
 
 
@@ -78,10 +78,9 @@ def host_capabilities(*guest_types):
         arch='x86_64', guest_types=kinds, cpu_model='EPYC',
         cpu_features=frozenset({'pni', 'aes', 'svm', 'avx512-bf16'}),
         topology=capabilities.Topology(sockets=1, cores=4, threads=2),
-        live_migration=True, max_vcpus=dict.fromkeys(kinds, 128),
+        max_vcpus=dict.fromkeys(kinds, 128),
         disk_buses=frozenset({'xen', 'ide'}),
-        video_models=frozenset({'vga', 'cirrus', 'xen'}),
-        graphics=frozenset({'vnc'}), firmware=())
+        video_models=frozenset({'vga', 'cirrus', 'xen'}))
 
 
 def node(*guest_types):

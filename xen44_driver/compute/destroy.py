@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Remove an instance, however much of it is there."""
+"""Remove an instance, or what is left of it."""
 
 from __future__ import annotations
 
@@ -12,36 +12,42 @@ from nova.network import model
 from oslo_log import log as logging
 
 from xen44_driver import privsep
-from xen44_driver.compute import errors
-from xen44_driver.compute import network
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import ports
 from xen44_driver.compute import undo
-from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
 
 LOG = logging.getLogger(__name__)
 
 
 def power_down(node: compute_node.Node, instance: objects.Instance) -> None:
-    """Stop a domain at once, if it is there and running."""
-    with errors.translated('stop', instance):
-        try:
-            node.host.guest(instance.uuid).destroy()
-        except xen_errors.DomainNotFound:
-            LOG.debug('There is no domain to stop', instance=instance)
+    """Stop a domain at once, if it exists and runs."""
+    try:
+        node.host.guest(instance.uuid).destroy()
+    except xen_errors.DomainNotFound:
+        LOG.debug('There is no domain to stop', instance=instance)
 
 
 def remove_domain(
     node: compute_node.Node, instance: objects.Instance,
 ) -> None:
-    """Stop a domain at once and forget it, if it is there."""
-    with errors.translated('remove', instance):
-        try:
-            guest = node.host.guest(instance.uuid)
-            guest.destroy()
-            guest.undefine()
-        except xen_errors.DomainNotFound:
-            LOG.debug('There is no domain to remove', instance=instance)
+    """Stop a domain at once and undefine it, if it exists.
+
+    :raises xen44_driver.xen.errors.OperationFailed: a domain of this UUID
+        runs that is not Nova's, such as one defined by hand.
+    """
+    other = node.host.foreign().get(instance.uuid)
+    if other is not None and not other.state.is_off:
+        raise xen_errors.OperationFailed(
+            'domainDestroy', instance.uuid, None,
+            f'domain {other.name} has the UUID of the instance, and not its '
+            'metadata: somebody else defined it. Stop it first')
+    try:
+        guest = node.host.guest(instance.uuid)
+        guest.destroy()
+        guest.undefine()
+    except xen_errors.DomainNotFound:
+        LOG.debug('There is no domain to remove', instance=instance)
 
 
 def cleanup(
@@ -50,24 +56,23 @@ def cleanup(
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    Every part is tried, also where one of them fails.
+    If unplugging ports or removing the console log fails, the error is logged
+    and the other steps are still taken.
 
-    :param node: this node
-    :param instance: which
-    :param vifs: its ports
-    :param destroy_disks: whether its files are removed
-    :param destroy_vifs: whether its ports are unplugged
-    :raises nova.exception.NovaException: the domain could not be removed;
-        its files are then left alone, as it may use them
+    :param vifs: its ports.
+    :param destroy_disks: whether to remove its files.
+    :param destroy_vifs: whether to unplug its ports.
+    :raises xen44_driver.xen.errors.XenError: the domain cannot be removed;
+        nothing else is removed then, as the domain may use it.
     """
     remove_domain(node, instance)
     if destroy_vifs:
-        # Neutron removes its part of a port when Nova unbinds it: not worth
-        # an instance that cannot be deleted.
-        undo.attempt(instance, network.unplug, instance, vifs)
+        # A failure must not make the instance undeletable: Neutron removes
+        # its part of a port anyway when Nova unbinds it.
+        undo.attempt(instance, ports.unplug, instance, vifs)
     undo.attempt(instance, privsep.remove_console_log, instance.name)
-    if destroy_disks and layout.InstanceFiles(instance.uuid).delete():
-        # Nova tries again later where this is not set.
+    if destroy_disks and node.files(instance).delete():
+        # Otherwise Nova tries again later.
         instance.cleaned = True
         with contextlib.suppress(exception.InstanceNotFound):
             instance.save()

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a guest's disks are called.
+"""Names of disks, for Nova and for guests.
 
-Nova's name of a disk is ``/dev/xvdX`` for every guest type: what Linux calls
-it. Letter d is kept for the config drive, because the first four letters are
-emulated disks for HVM guests, and the fourth is where a CD-ROM goes.
+Nova's name of a disk is ``/dev/xvdX`` for every guest type, as in Linux.
+Letter d is reserved for the config drive: HVM guests get the first four
+letters as emulated disks, and the fourth can be a CD-ROM. Letter c is for the
+CD-ROM of an instance whose image is an ISO image.
 """
 
 from __future__ import annotations
@@ -18,29 +19,26 @@ from nova import conf
 from nova import exception
 from nova import objects
 
-from xen44_driver.xen.domain import spec
-from xen44_driver.xen.guesttype import GuestType
+from xen44_driver.xen import arch as arch_lib
 
 CONF = conf.CONF
 
 PREFIX = '/dev/xvd'
 ROOT = f'{PREFIX}a'
+CDROM = f'{PREFIX}c'
 CONFIG_DRIVE = f'{PREFIX}d'
 
-#: In the order they are given out.
+#: Letters for disks, in the order in which they are assigned.
 LETTERS = tuple(
     letter for letter in string.ascii_lowercase if letter != 'd')
 
-# HVM guests get these as emulated disks as well, IDE or SCSI.
-_EMULATED = ('a', 'b', 'c')
-
 
 def next_name(used: Collection[str]) -> str:
-    """The first free name.
+    """Return the first free disk name.
 
-    :param used: names (``/dev/xvdb``, whatever the prefix) in use
-    :raises nova.exception.TooManyDiskDevices: none is free, or
-        ``[compute] max_disk_devices_to_attach`` is reached
+    :param used: names in use, such as ``/dev/xvdb``, with any prefix.
+    :raises nova.exception.TooManyDiskDevices: no name is free, or
+        ``[compute] max_disk_devices_to_attach`` is reached.
     """
     limit = CONF.compute.max_disk_devices_to_attach
     if 0 <= limit <= len(used):
@@ -58,17 +56,18 @@ def assign(
 ) -> None:
     """Name every block device of a new instance.
 
-    A name the user gave is not kept: the guest would not call the disk so.
+    Names that the user chose are replaced: the guest would not use them.
 
-    :param instance: the new instance
-    :param mappings: its block device mappings
-    :raises nova.exception.InvalidBDM: a volume among them, which we cannot
-        attach; named, and before anything is made for it
+    :param mappings: the block device mappings of the instance.
+    :raises nova.exception.InvalidBDM: one of them is a volume, which is not
+        supported; the message names it. Nothing has been made by then.
     """
     devices = list(itertools.chain(*mappings))
     for mapping in devices:
         check_local(mapping.destination_type, mapping.volume_id)
     used = {ROOT}
+    if instance.system_metadata.get('image_disk_format') == 'iso':
+        used.add(CDROM)
     for mapping in devices:
         name = ROOT if mapping.boot_index == 0 else next_name(used)
         used.add(name)
@@ -79,11 +78,11 @@ def assign(
 
 
 def check_local(destination: str | None, volume_id: str | None) -> None:
-    """Refuse a volume.
+    """Refuse a block device that is a volume.
 
-    :param destination: the mapping's ``destination_type``
-    :param volume_id: Cinder's id, if it exists yet
-    :raises nova.exception.InvalidBDM: it is one
+    :param destination: the mapping's ``destination_type``.
+    :param volume_id: Cinder's id of the volume, if it exists yet.
+    :raises nova.exception.InvalidBDM: the device is a volume.
     """
     if destination == 'volume':
         raise exception.InvalidBDM(
@@ -91,45 +90,43 @@ def check_local(destination: str | None, volume_id: str | None) -> None:
             'attaches no volumes; allowed: destination_type local')
 
 
-def disk(
-    name: str, guest_type: GuestType, *, source: str, format: str,
-    bus: str | None = None, readonly: bool = False,
-) -> spec.Disk:
-    """A disk as a guest of that type gets it.
+def target(name: str, profile: arch_lib.Profile, bus: str | None) -> str:
+    """Return Xen's name of a disk.
 
-    :param name: Nova's name of it, ``/dev/xvdb``
-    :param guest_type: the guest's
-    :param source: its file on the host
-    :param format: of that file
-    :param bus: ``scsi`` emulates a SCSI disk for HVM guests, not an IDE one
-    :param readonly: whether the guest may not write
+    :param name: Nova's name of the disk, such as ``/dev/xvdb``.
+    :param profile: the profile of the guest's type.
+    :param bus: the image's ``hw_disk_bus``. With ``scsi``, an emulated disk
+        is a SCSI disk instead of an IDE one.
     """
     letter = block_device.get_device_letter(name)
     prefix = 'xvd'
-    if guest_type is GuestType.HVM and letter in _EMULATED:
+    if letter in profile.emulated_disks:
         prefix = 'sd' if bus == 'scsi' else 'hd'
-    return spec.Disk(target=f'{prefix}{letter}', source=source,
-                     format=format, readonly=readonly)
+    return f'{prefix}{letter}'
 
 
-def config_drive(
-    guest_type: GuestType, *, source: str, format: str,
-) -> spec.Disk:
-    """The config drive as a guest of that type gets it.
+def cdrom_target(name: str) -> str:
+    """Return Xen's name of a CD-ROM drive, which is always an IDE drive.
 
-    A CD-ROM for HVM guests, which need no PV driver to read it; one that
-    was made as vfat is no CD-ROM and is a PV disk for them. A disk can be
-    written, which harms only the guest's own copy: QEMU's xen-disk refuses
-    a read-only one ("Block node is read-only"), and the guest has none then.
-
-    :param guest_type: the guest's
-    :param source: its file on the host
-    :param format: of that file
+    :param name: Nova's name of the drive, such as ``/dev/xvdc``.
     """
-    if guest_type is GuestType.HVM:
-        if CONF.config_drive_format == 'iso9660':
-            return spec.Disk(target='hdd', device='cdrom', readonly=True,
-                             source=source, format=format)
-        # Past the emulated disks.
-        return spec.Disk(target='xvdz', source=source, format=format)
-    return spec.Disk(target='xvdd', source=source, format=format)
+    return f'hd{block_device.get_device_letter(name)}'
+
+
+def config_drive(profile: arch_lib.Profile, format: str) -> tuple[str, str]:
+    """Return Xen's name of the config drive, and the kind of device.
+
+    A config drive in ISO 9660 format is a CD-ROM for guests that have a CD-ROM
+    drive: they can read it without a PV driver. In all other cases it is a PV
+    disk.
+
+    :param profile: the profile of the guest's type.
+    :param format: ``iso9660`` or ``vfat``.
+    :returns: such as ``('hdd', 'cdrom')``.
+    """
+    if not profile.cdrom:
+        return 'xvdd', 'disk'
+    if format == 'iso9660':
+        return cdrom_target(CONFIG_DRIVE), 'cdrom'
+    # Beyond the letters of emulated disks.
+    return 'xvdz', 'disk'

@@ -1,90 +1,178 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make the files a plan asks for."""
+"""Make the files of an instance's disks."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
+import dataclasses
+from typing import Any
 
-from nova import conf
 from nova import context as nova_context
 from nova import exception
+from nova import objects
+from nova.api.metadata import base as metadata
+from nova.compute import utils as compute_utils
+from nova.network import model
+from nova.privsep import fs
+from nova.virt import configdrive
+from nova.virt.disk import api as disk_api
+from oslo_log import log as logging
 
+from xen44_driver.compute import consoles
+from xen44_driver.compute import glance
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
-from xen44_driver.compute import plan as plan_lib
-from xen44_driver.storage import backend as backend_lib
-from xen44_driver.storage import blank
-from xen44_driver.storage import configdrive
-from xen44_driver.storage import imagecache
+from xen44_driver.compute import undo as undo_lib
+from xen44_driver.storage import images
 from xen44_driver.storage import kernel
-from xen44_driver.storage import layout
-from xen44_driver.xen.guesttype import GuestType
+from xen44_driver.storage import kinds
+from xen44_driver.storage.kinds import blank
 
-CONF = conf.CONF
+LOG = logging.getLogger(__name__)
 
 
-def fetch_image(
+def fetch(
     node: compute_node.Node, context: nova_context.RequestContext,
-    plan: plan_lib.Plan,
-) -> imagecache.CachedImage:
-    """Have the root disk's image on this host, and see that it fits.
+    instance: objects.Instance, machine: machine_lib.Machine,
+) -> machine_lib.Machine:
+    """Fetch the instance's image and check that its disk fits the flavor.
 
-    :raises nova.exception.FlavorDiskSmallerThanImage: it does not
-    :raises nova.exception.ImageUnacceptable: Nova refused it
+    :returns: the machine with the image filled in.
+    :raises nova.exception.FlavorDiskSmallerThanImage: the disk is too large.
+    :raises nova.exception.ImageUnacceptable: the image is refused.
     """
-    image = node.images.fetch_disk(context, plan.instance.image_ref)
-    if plan.root_size and image.virtual_size > plan.root_size:
-        raise exception.FlavorDiskSmallerThanImage(
-            flavor_size=plan.root_size, image_size=image.virtual_size)
-    return image
+    with glance.translated():
+        found = node.images.store.disk(
+            glance.GlanceSource(context, instance.image_ref,
+                                trusted_certs=instance.trusted_certs),
+            limit=machine.root.size or None)
+    return machine.with_base(kinds.Base(
+        id=found.id, format=found.format, virtual_size=found.virtual_size,
+        size=found.size))
+
+
+def recognise(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, machine: machine_lib.Machine,
+) -> machine_lib.Machine:
+    """Find out on what image an adopted instance's root disk lies.
+
+    The image is fetched if it is missing. One that cannot be had or that is
+    refused today stops nothing: the guest may run on what is there.
+
+    :returns: the machine with the image filled in, if it was found.
+    """
+    if machine.root.kind != 'overlay':
+        # Whole by itself.
+        return machine
+    try:
+        # Whatever its size: the disk exists.
+        base = fetch(node, context, instance, _with_root(
+            machine, size=0)).root.base
+    except (exception.NovaException, OSError) as error:
+        LOG.warning('The image that the root disk lies on is not looked '
+                    'after: %s', error, instance=instance)
+        return machine
+    return _with_root(machine, base=base)
+
+
+def _with_root(
+    machine: machine_lib.Machine, **values: Any,
+) -> machine_lib.Machine:
+    """Return the same machine with another root disk."""
+    root, *others = machine.disks
+    return dataclasses.replace(machine, disks=(
+        dataclasses.replace(root, **values), *others))
+
+
+def ensure_bases(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    machine: machine_lib.Machine,
+) -> None:
+    """Check the images on which an instance's disks depend.
+
+    An image that is missing or damaged is fetched again.
+
+    :raises nova.exception.ImageNotFound: Glance no longer has that image, or
+        has a different one; the message names the image and the file.
+    """
+    for disk in machine.disks:
+        if disk.kind == 'overlay' and disk.base:
+            base = disk.base
+            with glance.translated():
+                node.images.store.ensure(
+                    glance.GlanceSource(context, base.id),
+                    images.Image(
+                        id=base.id, path=node.images.store.path(base.id),
+                        format=base.format, size=base.size,
+                        virtual_size=base.virtual_size))
 
 
 def create(
     node: compute_node.Node, context: nova_context.RequestContext,
-    plan: plan_lib.Plan, image: imagecache.CachedImage, *,
-    files: Sequence[tuple[str, str]], admin_password: str | None,
-) -> str:
-    """Make every file of an instance; its directory exists.
+    instance: objects.Instance, machine: machine_lib.Machine,
+    undo: undo_lib.Undo, *, network_info: model.NetworkInfo | None,
+    injected_files: Sequence[tuple[str, str]], admin_password: str | None,
+) -> None:
+    """Make every file of an instance, whose directory exists.
 
-    :param node: this node
-    :param context: of the request
-    :param plan: what is to be made
-    :param image: of the root disk, on this host
-    :param files: (path, content) for the config drive
-    :param admin_password: for the config drive
-    :returns: format of the root disk
+    :param undo: takes the undo step of each file.
+    :param network_info: the ports, for the config drive.
+    :param injected_files: (path, content) pairs, for the config drive.
+    :param admin_password: the password, for the config drive.
     """
-    backend = backend_lib.load(CONF.xen44.disk_format)
-    backend.create(image, plan.files.root(backend.format),
-                   plan.root_size or image.virtual_size)
-    for index, disk in enumerate(plan.ephemerals):
-        blank.create_ephemeral(
-            disk.path, disk.size, label=f'ephemeral{index}',
-            os_type=plan.instance.os_type, file_system=disk.file_system)
-    if plan.swap:
-        blank.create_swap(plan.swap.path, plan.swap.size)
-    if plan.kernel_id:
-        kernel.copy_kernel(
-            node.images, context, plan.kernel_id, plan.files.kernel)
-    if plan.ramdisk_id:
-        kernel.copy_ramdisk(
-            node.images, context, plan.ramdisk_id, plan.files.ramdisk)
-    if plan.config_drive:
-        configdrive.create(
-            plan.instance, plan.files.config_drive, network_info=plan.vifs,
-            files=files, admin_password=admin_password)
-    if plan.guest_type is GuestType.HVM:
-        # QEMU would make it as root and readable to all.
-        layout.create_private(plan.files.serial_log)
-    return backend.format
+    files = node.files(instance)
+    tools = kinds.Tools(
+        image_path=node.images.store.path,
+        copying=compute_utils.disk_ops_semaphore,
+        make_file_system=_file_system_maker(instance),
+        write_config_drive=_config_drive_writer(
+            instance, network_info, injected_files, admin_password))
+    for record in machine.disks:
+        disk = kinds.load(record, files.directory)
+        undo.add(disk.remove)
+        disk.prepare(tools)
+    if machine.kernel_id:
+        with glance.translated():
+            kernel.copy_kernel(
+                node.images.store,
+                glance.GlanceSource(context, machine.kernel_id), files.kernel)
+    if machine.ramdisk_id:
+        with glance.translated():
+            kernel.copy_ramdisk(
+                node.images.store,
+                glance.GlanceSource(context, machine.ramdisk_id),
+                files.ramdisk)
+    if node.arch.profile(machine.guest_type).serial_port:
+        consoles.prepare(files.serial_log)
 
 
-def root_format(plan: plan_lib.Plan) -> str:
-    """Format of the root disk an instance has.
+def _file_system_maker(
+    instance: objects.Instance,
+) -> Callable[[str, str, str | None], None]:
+    def make(path: str, file_system: str, label: str | None) -> None:
+        if file_system == blank.SWAP:
+            # Not with virt_mkfs, which an operator sets for ephemeral disks.
+            fs.unprivileged_mkfs(file_system, path)
+            return
+        disk_api.mkfs(
+            instance.os_type, label, path, run_as_root=False,
+            specified_fs=None if file_system == blank.DEFAULT
+            else file_system)
 
-    :raises nova.exception.DiskNotFound: it has none
-    """
-    found = plan.files.root_format(
-        [backend_lib.load(name).format for name in backend_lib.available()])
-    if found is None:
-        raise exception.DiskNotFound(location=plan.files.directory)
-    return found
+    return make
+
+
+def _config_drive_writer(
+    instance: objects.Instance, network_info: model.NetworkInfo | None,
+    injected_files: Sequence[tuple[str, str]], admin_password: str | None,
+) -> Callable[[str], None]:
+    def write(path: str) -> None:
+        contents = metadata.InstanceMetadata(
+            instance, content=list(injected_files), network_info=network_info,
+            extra_md={'admin_pass': admin_password} if admin_password else {})
+        with configdrive.ConfigDriveBuilder(instance_md=contents) as builder:
+            builder.make_drive(path)
+
+    return write

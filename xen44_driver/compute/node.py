@@ -1,14 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every operation works on: this compute node."""
+"""The compute node, on which every operation works."""
+
+from __future__ import annotations
 
 import functools
+import shutil
 import threading
 
 from nova import conf
+from nova import objects
+from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 
-from xen44_driver.storage import imagecache
+from xen44_driver.compute import glance
+from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import spec
+from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import guest as xen_guest
@@ -17,15 +25,15 @@ from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
 
-#: Seconds to wait for others to have started.
+#: Seconds that a start waits for other guests to have started.
 START_TURN_TIMEOUT = 600
 
 
 class Node:
     """This compute node.
 
-    :param host: the Xen host under it
-    :param virtapi: the way back into Nova
+    :param host: the Xen host.
+    :param virtapi: Nova's interface for callbacks from drivers.
     """
 
     def __init__(
@@ -33,20 +41,20 @@ class Node:
     ) -> None:
         self.host = host
         self.virtapi = virtapi
-        self.images = imagecache.ImageCache()
-        self._starts = threading.BoundedSemaphore(
-            CONF.xen44.max_concurrent_starts)
+        self.images = glance.ImageCache()
+        self._lock = threading.Lock()
+        self._starts: threading.BoundedSemaphore | None = None
 
     @property
     def capabilities(self) -> capabilities.Capabilities:
-        """What the host can do; costs nothing after the first time."""
+        """What the host can do; cached after the first call."""
         return self.host.capabilities()
 
     @property
     def arch(self) -> arch.Architecture:
         """The host's architecture.
 
-        :raises HostUnsupported: one we do not know
+        :raises HostUnsupported: the architecture is not supported.
         """
         return _load_arch(self.capabilities.arch)
 
@@ -57,17 +65,18 @@ class Node:
 
     @property
     def default_guest_type(self) -> GuestType:
-        """What a guest is when neither image nor flavor says."""
+        """The guest type if neither image nor flavor asks for one."""
         return GuestType(self.options.default_guest_type)
 
     def start(self, guest: xen_guest.Guest) -> None:
-        """Boot a guest, when not too many others are being booted.
+        """Start a guest; wait while ``max_concurrent_starts`` others start.
 
-        :param guest: one that is off
-        :raises TimeoutError: the others took too long
-        :raises xen44_driver.xen.errors.XenError: it cannot be booted
+        :param guest: a guest that is off.
+        :raises TimeoutError: the other guests took too long.
+        :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
-        if not self._starts.acquire(timeout=START_TURN_TIMEOUT):
+        turns = self._turns()
+        if not turns.acquire(timeout=START_TURN_TIMEOUT):
             raise TimeoutError(
                 f'the guests before it (at most '
                 f'{CONF.xen44.max_concurrent_starts} start at once) have '
@@ -75,19 +84,59 @@ class Node:
         try:
             guest.start()
         finally:
-            self._starts.release()
+            turns.release()
 
-    def loader(self, guest_type: GuestType) -> str | None:
-        """What boots a PV or PVH guest's own disk.
+    def _turns(self) -> threading.BoundedSemaphore:
+        # Made late, because init_host checks the option first.
+        with self._lock:
+            if self._starts is None:
+                self._starts = threading.BoundedSemaphore(
+                    CONF.xen44.max_concurrent_starts)
+            return self._starts
 
-        :returns: a path on this host, or None where none is configured
+    def files(self, instance: objects.Instance) -> layout.InstanceFiles:
+        """Return the paths of an instance's files."""
+        return layout.InstanceFiles(CONF.instances_path, instance.uuid)
+
+    def machine_options(self) -> machine_lib.Options:
+        """Return the current properties and options for a new instance."""
+        capabilities = self.capabilities
+        return machine_lib.Options(
+            arch=self.arch,
+            offered=capabilities.guest_types,
+            default_guest_type=self.default_guest_type,
+            max_vcpus=capabilities.max_vcpus,
+            loaders=self.loaders(),
+            disk_format=CONF.xen44.disk_format,
+            image_kernels=CONF.xen44.allow_image_kernels,
+            screen=CONF.vnc.enabled,
+            config_drive=(CONF.xen44.default_config_drive
+                          and shutil.which(CONF.mkisofs_cmd) is not None),
+            config_drive_format=CONF.config_drive_format,
+            max_event_channels=CONF.xen44.max_event_channels,
+            max_grant_frames=CONF.xen44.max_grant_frames)
+
+    def spec_options(self) -> spec.Options:
+        """Return the host's options that apply to a domain at each start."""
+        shared = hardware.get_cpu_shared_set()
+        return spec.Options(cpus=frozenset(shared) if shared else None,
+                            vnc_listen=str(CONF.vnc.server_listen))
+
+    def loaders(self) -> dict[GuestType, str | None]:
+        """Return the loaders of guest types that have no firmware.
+
+        A loader boots a guest from its own disk.
+
+        :returns: paths on this host by guest type; None if none is
+            configured.
         """
-        option = f'{guest_type}_loader'
-        path: str | None = self.options.get(option)
-        return path
+        return {
+            kind: self.options[f'{kind}_loader']
+            for kind in self.capabilities.guest_types
+            if not self.arch.profile(kind).firmware}
 
 
 @functools.cache
 def _load_arch(name: str) -> arch.Architecture:
-    # stevedore looks through every installed package.
+    # Cached: stevedore searches all installed packages.
     return arch.load(name)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Start, stop, reboot, pause; and what state an instance is in."""
+"""Start, stop, reboot and pause instances, and tell their power state."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import time
 from typing import Any
 
 from nova import conf
-from nova import exception
+from nova import context as nova_context
 from nova import objects
 from nova.compute import power_state
 from nova.network import model
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver.compute import backends
+from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
-from xen44_driver.compute import errors
-from xen44_driver.compute import network
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
-from xen44_driver.compute import plan as plan_lib
-from xen44_driver.compute import spec
-from xen44_driver.xen import domain
+from xen44_driver.compute import ports
+from xen44_driver.compute import start
+from xen44_driver.storage import kinds
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen.events import OFF
@@ -32,7 +33,7 @@ from xen44_driver.xen.events import DomainState
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
 
-#: Xen's states in Nova's words.
+#: Nova's power state for each state of a domain.
 STATES = {
     DomainState.RUNNING: power_state.RUNNING,
     DomainState.PAUSED: power_state.PAUSED,
@@ -45,18 +46,15 @@ STATES = {
 def info(
     node: compute_node.Node, instance: objects.Instance, *, cached: bool,
 ) -> hardware.InstanceInfo:
-    """An instance's state.
+    """Return an instance's power state and Xen's number of its domain.
 
-    :param node: this node
-    :param instance: which
-    :param cached: whether what events told is good enough: it costs
-        nothing. Otherwise the host is asked.
-    :raises nova.exception.InstanceNotFound: there is no such domain
+    :param cached: read the cache that libvirt's events fill, without a call;
+        otherwise ask libvirt.
+    :raises nova.exception.InstanceNotFound: there is no such domain.
     """
-    with errors.translated('look at', instance):
-        record = node.host.record(instance.uuid)
-        state = (record.state if cached
-                 else node.host.guest(instance.uuid).state())
+    record = node.host.record(instance.uuid)
+    state = (record.state if cached
+             else node.host.guest(instance.uuid).state())
     return hardware.InstanceInfo(
         state=STATES[state],
         internal_id=None if record.id is None else str(record.id))
@@ -68,14 +66,11 @@ def power_off(
 ) -> None:
     """Stop an instance.
 
-    :param node: this node
-    :param instance: which
-    :param timeout: seconds the guest has to shut down by itself; 0 stops
-        it at once
-    :param retry_interval: seconds after which it is asked again
-    :raises nova.exception.InstanceNotFound: there is no such domain
+    :param timeout: seconds that the guest has to shut down; 0 to stop it at
+        once.
+    :param retry_interval: seconds after which the guest is asked again.
     """
-    with errors.translated('stop', instance):
+    try:
         guest = node.host.guest(instance.uuid)
         if timeout and not _shut_down(
                 guest, instance, timeout=timeout,
@@ -83,6 +78,9 @@ def power_off(
             LOG.warning('The guest did not shut down within %s s; stopping '
                         'it', timeout, instance=instance)
         guest.destroy()
+    except xen_errors.DomainNotFound:
+        # An operator undefined the domain; the instance is off.
+        LOG.warning('There is no domain to stop', instance=instance)
 
 
 def _shut_down(
@@ -91,7 +89,7 @@ def _shut_down(
 ) -> bool:
     """Ask a guest to shut down.
 
-    :returns: whether it did so in time
+    :returns: whether it shut down in time.
     """
     if guest.state().is_off:
         return True
@@ -100,7 +98,7 @@ def _shut_down(
         try:
             guest.shutdown()
         except xen_errors.OperationFailed as error:
-            # It has no one who listens (yet), or is off by now.
+            # The guest is off by now, or nothing in it handles the request.
             LOG.debug('The guest cannot be asked to shut down: %s', error,
                       instance=instance)
         if guest.wait_for(OFF, timeout=math.ceil(
@@ -111,107 +109,161 @@ def _shut_down(
 
 
 def power_on(
-    node: compute_node.Node, instance: objects.Instance, *,
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, *,
     network_info: model.NetworkInfo | None,
     block_device_info: Mapping[str, Any] | None,
 ) -> None:
-    """Start an instance, of what it is made of now.
+    """Start an instance from its record.
 
-    A domain that is there is replaced: its definition may be older than
-    the instance's flavor, ports or this host's configuration. Its files
-    are kept.
+    An existing domain is stopped and its definition replaced, as it may be
+    older than the instance's flavor or ports. The disks are kept.
 
-    :param node: this node
-    :param instance: which
-    :param network_info: its ports
-    :param block_device_info: its disks besides the root disk
-    :raises nova.exception.NovaException: it cannot be; a definition that
-        was there is still there
+    :param network_info: the ports.
+    :param block_device_info: the disks besides the root disk.
+    :raises nova.exception.NovaException: the instance cannot be started. An
+        existing domain is still defined.
     """
-    with errors.translated('start', instance):
-        plan = plan_lib.make(
-            node, instance, instance.image_meta, network_info=network_info,
-            block_device_info=block_device_info)
-        xml = domain.to_xml(
-            spec.build(plan, node.arch, root_format=disks.root_format(plan)),
-            node.arch)
-        destroy.power_down(node, instance)
-        # Neutron's events are not waited for: most ports are as they were,
-        # and Nova's copy of their state may be old.
-        network.plug(instance, plan.vifs)
-        node.start(node.host.define(xml))
+    vifs = tuple(network_info or ())
+    machine = _machine(node, context, instance, block_device_info)
+    machine_lib.check_loader(machine, node.arch.name)
+    described = start.describe(node, instance, machine, vifs)
+    disks.ensure_bases(node, context, machine)
+    destroy.power_down(node, instance)
+    if described.serial_log:
+        consoles.prepare(described.serial_log)
+    # Neutron's events are not waited for: most ports are still wired, and
+    # Nova's copy of their state may be outdated.
+    ports.plug(instance, vifs)
+    backends.boot(node, start.define(node, described), described.disks)
+
+
+def _machine(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+    block_device_info: Mapping[str, Any] | None,
+) -> machine_lib.Machine:
+    """Return the record of an instance; make it if there is none."""
+    try:
+        machine = machine_lib.recall(instance)
+    except machine_lib.MachineUnreadable as error:
+        LOG.warning('%s Looking at its domain', error, instance=instance)
+        machine = _machine_of_domain(node, instance)
+        if machine is None:
+            raise
+    else:
+        if machine is not None:
+            return machine
+        machine = _machine_of_domain(node, instance)
+    if machine is None:
+        machine = machine_lib.adopt(
+            instance, block_device_info, node.machine_options(),
+            present=node.files(instance).names())
+        machine = disks.recognise(node, context, instance, machine)
+        LOG.info('An older version of the driver made this instance: '
+                 'recorded what it is', instance=instance)
+    machine_lib.keep(instance, machine)
+    # Nova does not save it after every operation.
+    instance.save()
+    return machine
+
+
+def _machine_of_domain(
+    node: compute_node.Node, instance: objects.Instance,
+) -> machine_lib.Machine | None:
+    """Return the record in a domain's metadata; None if there is none.
+
+    :raises MachineUnreadable: it cannot be used either.
+    """
+    try:
+        found = node.host.guest(instance.uuid).metadata()
+    except xen_errors.DomainNotFound:
+        return None
+    if found is None or found.machine is None:
+        return None
+    return machine_lib.Machine.from_json(found.machine)
 
 
 def reboot(
-    node: compute_node.Node, instance: objects.Instance, *, soft: bool,
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, *, soft: bool,
     network_info: model.NetworkInfo | None,
     block_device_info: Mapping[str, Any] | None,
 ) -> None:
     """Reboot an instance.
 
-    :param node: this node
-    :param instance: which
-    :param soft: ask the guest to shut down, and start it again when it has;
-        one that does not in time, or is not running, is rebooted hard
-    :param network_info: its ports
-    :param block_device_info: its disks besides the root disk
-    :raises nova.exception.NovaException: it is not running afterwards
+    :param soft: ask the guest to shut down, then start it again. If it does
+        not run, or does not shut down in time, it is rebooted hard.
+    :param network_info: the ports.
+    :param block_device_info: the disks besides the root disk.
+    :raises nova.exception.NovaException: the instance cannot be started.
     """
-    if soft and _soft_reboot(node, instance):
+    if soft and _soft_reboot(node, context, instance, block_device_info):
         return
-    power_on(node, instance, network_info=network_info,
+    power_on(node, context, instance, network_info=network_info,
              block_device_info=block_device_info)
 
 
 def _soft_reboot(
-    node: compute_node.Node, instance: objects.Instance,
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, block_device_info: Mapping[str, Any] | None,
 ) -> bool:
-    """Let a guest shut down and start it again.
+    """Ask a guest to shut down, then start it again.
 
-    :returns: whether that was possible
+    :returns: False if the guest did not run or did not shut down in time.
     """
     timeout = CONF.xen44.soft_reboot_timeout
-    with errors.translated('reboot', instance):
+    try:
         guest = node.host.guest(instance.uuid)
-        if guest.state() is not DomainState.RUNNING:
-            LOG.info('Not running: rebooting it hard', instance=instance)
-            return False
-        if not _shut_down(guest, instance, timeout=timeout,
-                          retry_interval=0):
-            LOG.warning('The guest did not shut down within %s s: rebooting '
-                        'it hard', timeout, instance=instance)
-            return False
-        node.start(guest)
+        running = guest.state() is DomainState.RUNNING
+        obeyed = running and _shut_down(
+            guest, instance, timeout=timeout, retry_interval=0)
+    except xen_errors.DomainNotFound:
+        # The operator undefined it, before or just now.
+        LOG.warning('There is no domain: rebooting it hard',
+                    instance=instance)
+        return False
+    if not running:
+        LOG.info('Not running: rebooting it hard', instance=instance)
+        return False
+    if not obeyed:
+        LOG.warning('The guest did not shut down within %s s: rebooting '
+                    'it hard', timeout, instance=instance)
+        return False
+    machine = _machine(node, context, instance, block_device_info)
+    disks.ensure_bases(node, context, machine)
+    directory = node.files(instance).directory
+    backends.boot(node, guest, [kinds.load(record, directory).spec()
+                                for record in machine.disks])
     return True
 
 
 def pause(node: compute_node.Node, instance: objects.Instance) -> None:
-    """Let an instance stand still, its memory kept."""
-    with errors.translated('pause', instance):
-        node.host.guest(instance.uuid).suspend()
+    """Pause an instance; its memory is kept."""
+    node.host.guest(instance.uuid).suspend()
 
 
 def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
-    """Let a paused instance go on."""
-    with errors.translated('unpause', instance):
-        guest = node.host.guest(instance.uuid)
-        if guest.state() is DomainState.PAUSED:
-            guest.resume()
+    """Resume a paused instance."""
+    guest = node.host.guest(instance.uuid)
+    if guest.state() is DomainState.PAUSED:
+        guest.resume()
 
 
 def resume_on_host_boot(
-    node: compute_node.Node, instance: objects.Instance, *,
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, *,
     network_info: model.NetworkInfo | None,
     block_device_info: Mapping[str, Any] | None,
 ) -> None:
     """Start an instance that ran before this host went down.
 
-    Parameters as :func:`power_on`.
+    The parameters are those of :func:`power_on`.
     """
     try:
         state = info(node, instance, cached=False).state
-    except exception.InstanceNotFound:
+    except xen_errors.DomainNotFound:
         state = power_state.SHUTDOWN
     if state in (power_state.SHUTDOWN, power_state.CRASHED):
-        power_on(node, instance, network_info=network_info,
+        power_on(node, context, instance, network_info=network_info,
                  block_device_info=block_device_info)

@@ -1,55 +1,117 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host has to give, for Nova and for placement."""
+"""The resources of this host, for Nova and for Placement."""
+
+from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Collection
+import dataclasses
 import json
 import math
 from typing import Any
+import weakref
 
 from nova import conf
+from nova import exception
 from nova.compute import provider_tree as nova_provider_tree
 from nova.compute import utils as compute_utils
 from nova.objects import fields
 from nova.virt import hardware
 from nova.virt import node as nova_node
 import os_resource_classes as orc
+from oslo_log import log as logging
 from oslo_utils import units
 
+from xen44_driver.compute import guest_type as guest_types
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import traits
+from xen44_driver.compute import uptime
 from xen44_driver.storage import usage as disk_usage
+from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import errors
 from xen44_driver.xen import host as xen_host
+from xen44_driver.xen import overhead
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
+LOG = logging.getLogger(__name__)
 
-#: Guest types in Nova's words. PVH has none: its kernels know Xen, and Nova
-#: has that for PV.
-VM_MODES = {
-    GuestType.PV: fields.VMMode.XEN,
-    GuestType.PVH: fields.VMMode.XEN,
-    GuestType.HVM: fields.VMMode.HVM,
-}
+#: Memory of the smallest guests for which enough overhead is reserved on a
+#: full host, in MiB. The smaller guests are, the larger is Xen's overhead
+#: relative to their memory.
+SMALLEST_MIB = 512
+SMALLEST_VCPUS = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What libvirt reports about this host.
+
+    :ivar hostname: the node's name.
+    :ivar versions: the versions of Xen and libvirt.
+    :ivar capabilities: what the host can do.
+    :ivar arch: the host's architecture.
+    :ivar memory: the host's memory.
+    :ivar cpus: the number of CPUs that Xen has.
+    """
+
+    hostname: str
+    versions: xen_host.HostVersions
+    capabilities: capabilities.Capabilities
+    arch: arch_lib.Architecture
+    memory: xen_host.HostMemory
+    cpus: int
+
+
+# The last facts of each node.
+_last: weakref.WeakKeyDictionary[compute_node.Node, Facts] = (
+    weakref.WeakKeyDictionary())
+
+
+def facts(node: compute_node.Node) -> Facts:
+    """Return what libvirt reports about this host.
+
+    While libvirt cannot be reached, the last facts are returned. Nova asks
+    every minute, and an exception would put a traceback into its log each
+    time. :mod:`~xen44_driver.compute.service` disables the service meanwhile,
+    so that no new instances come.
+
+    :raises xen44_driver.xen.errors.ConnectionFailed: libvirt cannot be
+        reached, and has not answered before.
+    """
+    host = node.host
+    try:
+        found = Facts(
+            hostname=host.hostname(), versions=host.versions(),
+            capabilities=host.capabilities(), arch=node.arch,
+            memory=host.memory(), cpus=host.cpus())
+    except errors.ConnectionFailed as error:
+        known = _last.get(node)
+        if known is None:
+            raise
+        LOG.debug('The host is taken to be what it was: %s', error)
+        return known
+    _last[node] = found
+    return found
 
 
 def available(node: compute_node.Node) -> dict[str, Any]:
-    """What Nova's resource tracker wants to know.
+    """Return the host's resources for Nova's resource tracker.
 
-    :param node: this node
-    :returns: see ``nova.virt.driver.ComputeDriver.get_available_resource``
+    :returns: see ``nova.virt.driver.ComputeDriver.get_available_resource``.
     """
-    host = node.host
-    caps = node.capabilities
-    memory = host.memory()
-    disk = disk_usage.measure()
+    host = facts(node)
+    caps = host.capabilities
+    memory = host.memory
+    disk = disk_usage.measure(CONF.instances_path)
     return {
         'hypervisor_type': fields.HVType.XEN,
-        'hypervisor_version': version_number(host.versions().xen),
-        'hypervisor_hostname': host.hostname(),
+        'hypervisor_version': version_number(host.versions.xen),
+        'hypervisor_hostname': host.hostname,
         'uuid': nova_node.get_local_node_uuid(),
-        'vcpus': cpus(node),
-        # Nova counts what its instances use itself.
+        'vcpus': cpus(host.cpus),
+        # Nova itself counts what its instances use.
         'vcpus_used': 0,
         'memory_mb': memory.total_mib,
         'memory_mb_used': memory.total_mib - memory.free_mib,
@@ -59,13 +121,14 @@ def available(node: compute_node.Node) -> dict[str, Any]:
         'cpu_info': json.dumps(_cpu_info(caps)),
         'supported_instances': _supported_instances(caps),
         'numa_topology': None,
+        'stats': uptime.stats(),
     }
 
 
 def version_number(version: tuple[int, ...]) -> int:
-    """A version as one number, as libvirt writes it: 4.20.4 is 4020004.
+    """Return a version as one number, as libvirt does: 4.20.4 is 4020004.
 
-    :param version: major, minor and release
+    :param version: major, minor and release.
     """
     major, minor, release = version
     return major * 1_000_000 + minor * 1_000 + release
@@ -87,14 +150,13 @@ def _cpu_info(caps: capabilities.Capabilities) -> dict[str, Any]:
 def _supported_instances(
     caps: capabilities.Capabilities,
 ) -> list[tuple[str, str, str]]:
-    """(architecture, hypervisor, VM mode) of guests, for the scheduler."""
-    modes = sorted({VM_MODES[kind] for kind in caps.guest_types})
-    arches = [caps.arch]
+    """Return (architecture, hypervisor, VM mode) for the host's guests."""
+    modes = sorted({guest_types.mode_of(kind) for kind in caps.guest_types})
     supported = [
-        (arch, fields.HVType.XEN, mode) for arch in arches for mode in modes]
+        (caps.arch, fields.HVType.XEN, mode) for mode in modes]
     if (caps.arch == fields.Architecture.X86_64
             and GuestType.HVM in caps.guest_types):
-        # A whole PC runs 32-bit systems too.
+        # An emulated PC also runs 32-bit systems.
         supported.append((fields.Architecture.I686, fields.HVType.XEN,
                           fields.VMMode.HVM))
     return supported
@@ -105,20 +167,22 @@ def update_provider_tree(
     nodename: str, *,
     allocation_ratios: Callable[[dict[str, Any]], dict[str, float]],
 ) -> None:
-    """Tell placement what there is.
+    """Set this host's inventory and traits in Placement's provider tree.
 
-    :param node: this node
-    :param tree: placement's view, updated in place
-    :param nodename: our resource provider
-    :param allocation_ratios: Nova's choice of ratios
+    :param tree: the provider tree, updated in place.
+    :param nodename: name of this host's resource provider.
+    :param allocation_ratios: Nova's function that returns the ratios.
     """
+    host = facts(node)
     ratios = allocation_ratios(tree.data(nodename).inventory)
-    memory = node.host.memory()
+    _warn_of_overcommit(node, ratios[orc.MEMORY_MB])
     totals = {
-        orc.VCPU: (cpus(node), CONF.reserved_host_cpus),
-        orc.MEMORY_MB: (memory.total_mib, reserved_memory_mib(memory)),
-        orc.DISK_GB: (disk_usage.measure().total // units.Gi,
-                      _reserved_disk_gb(node)),
+        orc.VCPU: (cpus(host.cpus), CONF.reserved_host_cpus),
+        orc.MEMORY_MB: (host.memory.total_mib, reserved_memory_mib(
+            host.memory, host.capabilities.guest_types)),
+        orc.DISK_GB: (
+            disk_usage.measure(CONF.instances_path).total // units.Gi,
+            _reserved_disk_gb(node)),
     }
     tree.update_inventory(nodename, {
         resource: {
@@ -130,49 +194,107 @@ def update_provider_tree(
             'reserved': min(reserved, total),
         } for resource, (total, reserved) in totals.items() if total})
 
-    wanted = traits.wanted(node.capabilities, node.host.versions())
+    wanted = traits.wanted(
+        host.capabilities, host.versions, host.arch)
     old = {trait for trait in tree.data(nodename).traits
            if traits.managed(trait)}
     tree.add_traits(nodename, *wanted)
     tree.remove_traits(nodename, *(old - wanted))
 
 
-def cpus(node: compute_node.Node) -> int:
-    """CPUs of the host that guests run on.
+# The allocation ratio of memory that was last warned of, by node.
+_warned: weakref.WeakKeyDictionary[compute_node.Node, float] = (
+    weakref.WeakKeyDictionary())
 
-    All, or those of ``[compute] cpu_shared_set``.
 
-    :param node: this node
+def _warn_of_overcommit(node: compute_node.Node, ratio: float) -> None:
+    """Warn once for each ratio that promises more memory than Xen has."""
+    if ratio <= 1 or _warned.get(node) == ratio:
+        return
+    _warned[node] = ratio
+    LOG.warning(
+        'The allocation ratio of memory is %s, and Xen gives a guest all of '
+        'its memory when it starts: guests above the host\'s memory will be '
+        'refused. Set ram_allocation_ratio = 1.0', ratio)
+
+
+def cpus(there: int) -> int:
+    """Return the number of CPUs that guests run on.
+
+    These are all CPUs, or those in ``[compute] cpu_shared_set``.
+
+    :param there: the number of CPUs that Xen has.
     """
     shared = hardware.get_cpu_shared_set()
-    return len(shared) if shared else node.host.cpus()
+    return len(shared) if shared else there
 
 
-def reserved_memory_mib(memory: xen_host.HostMemory) -> int:
-    """Memory that is not for guests, in MiB.
+def reserved_memory_mib(
+    memory: xen_host.HostMemory, kinds: Collection[GuestType],
+) -> int:
+    """Return the memory that Placement must not promise to guests, in MiB.
 
-    What dom0 may take and what Xen needs for itself; or
-    ``reserved_host_memory_mb`` where that is more.
+    It is the sum of two parts:
 
-    :param memory: the host's
+    * what dom0 may take and what Xen needs for itself, or
+      ``reserved_host_memory_mb`` if that is more;
+    * what Xen takes for guests in addition to their own memory
+      (:mod:`~xen44_driver.xen.overhead`). It is calculated for a host that is
+      full of guests of :data:`SMALLEST_MIB`, of the guest type with the
+      largest overhead.
+
+    :param memory: the host's memory.
+    :param kinds: guest types that this host can run.
     """
-    reserved: int = CONF.reserved_host_memory_mb
+    host: int = CONF.reserved_host_memory_mb
+    if not dom0_is_unbounded(memory):
+        host = max(host, memory.dom0_mib + _xen_mib(memory))
+    extra = max((overhead.overhead_mib(kind, SMALLEST_MIB, SMALLEST_VCPUS)
+                 for kind in kinds), default=0)
+    rest = max(memory.total_mib - host, 0)
+    return host + math.ceil(rest * extra / (SMALLEST_MIB + extra))
+
+
+def check_memory(
+    node: compute_node.Node, kind: GuestType, memory_mib: int, vcpus: int,
+) -> None:
+    """Refuse a guest for which Xen has too little memory now.
+
+    Placement counts what instances were promised, not what Xen has left.
+    Domains that are not Nova's take memory too, and very small guests have
+    more overhead than is reserved. Costs one libvirt call.
+
+    :param kind: the guest's type.
+    :param memory_mib: the guest's own memory, in MiB.
+    :param vcpus: how many vCPUs it has.
+    :raises nova.exception.ComputeResourcesUnavailable: there is too little
+        memory; the message names what Xen has and what the guest needs. Nova
+        tries another host.
+    """
+    memory = node.host.memory()
     if dom0_is_unbounded(memory):
-        return reserved
-    return max(reserved, memory.dom0_mib + _xen_mib(memory))
+        # libvirt takes missing memory from dom0 ("autoballoon").
+        return
+    extra = overhead.overhead_mib(kind, memory_mib, vcpus)
+    need = memory_mib + extra
+    if need > memory.free_mib:
+        raise exception.ComputeResourcesUnavailable(
+            reason=f'Xen has {memory.free_mib} MiB of free memory, and a '
+                   f'{kind} guest of {memory_mib} MiB and {vcpus} vCPUs '
+                   f'needs {need} MiB ({extra} of them for Xen itself)')
 
 
 def dom0_is_unbounded(memory: xen_host.HostMemory) -> bool:
-    """Whether dom0 may take all there is (no ``dom0_mem=max:``).
+    """Return whether dom0 may take all memory (no ``dom0_mem=max:``).
 
-    :param memory: the host's
+    :param memory: the host's memory.
     """
     return memory.dom0_mib >= memory.total_mib - _xen_mib(memory)
 
 
 def _xen_mib(memory: xen_host.HostMemory) -> int:
-    # 32 bytes for each page of 4 KiB (struct page_info), and its heap: of
-    # 6143 MiB, 63 were gone before the first guest.
+    # 32 bytes for each page of 4 KiB (struct page_info), and Xen's heap.
+    # Measured: 63 of 6143 MiB were taken before the first guest started.
     return memory.total_mib // 128 + 16
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Make a new instance, or leave nothing of it behind."""
+"""Make a new instance; if that fails, remove all that was made."""
 
 from __future__ import annotations
 
@@ -15,15 +15,18 @@ from nova import objects
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import privsep
+from xen44_driver.compute import backends
+from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
-from xen44_driver.compute import errors
-from xen44_driver.compute import network
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
-from xen44_driver.compute import plan as plan_lib
-from xen44_driver.compute import spec
+from xen44_driver.compute import ports
+from xen44_driver.compute import resources
+from xen44_driver.compute import start
 from xen44_driver.compute import undo as undo_lib
-from xen44_driver.xen import domain
+from xen44_driver.network import vif as vif_lib
 from xen44_driver.xen import errors as xen_errors
 
 LOG = logging.getLogger(__name__)
@@ -32,55 +35,63 @@ LOG = logging.getLogger(__name__)
 def spawn(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance, image: objects.ImageMeta, *,
-    files: Sequence[tuple[str, str]], admin_password: str | None,
+    injected_files: Sequence[tuple[str, str]], admin_password: str | None,
     network_info: model.NetworkInfo | None,
     block_device_info: Mapping[str, Any] | None, power_on: bool,
 ) -> None:
     """Make an instance.
 
-    :param node: where
-    :param context: of the request
-    :param instance: Nova's
-    :param image: its image's metadata
-    :param files: (path, content) to give it by config drive
-    :param admin_password: to give it by config drive
-    :param network_info: its ports
-    :param block_device_info: its disks besides the root disk
-    :param power_on: whether it is started
-    :raises nova.exception.NovaException: it cannot be; nothing is left
+    :param image: metadata of the instance's image.
+    :param injected_files: (path, content) pairs for the config drive.
+    :param admin_password: the password, for the config drive.
+    :param network_info: the ports.
+    :param block_device_info: the disks besides the root disk.
+    :param power_on: whether to start the instance.
+    :raises nova.exception.NovaException: the instance cannot be made; all that
+        was made of it has been removed.
     """
     steps = Steps(instance)
-    with errors.translated('spawn', instance), \
-            undo_lib.Undo(instance) as undo:
-        # Decide everything, and refuse what cannot be, before the first
-        # thing is made.
-        plan = plan_lib.make(
-            node, instance, image, network_info=network_info,
-            block_device_info=block_device_info)
-        spec.build(plan, node.arch, root_format='raw')
+    vifs = tuple(network_info or ())
+    with undo_lib.Undo(instance) as undo:
+        # Decide everything, and refuse the impossible, before anything is
+        # made.
+        machine = machine_lib.decide(
+            instance, image, block_device_info, node.machine_options())
+        machine_lib.check_loader(machine, node.arch.name)
+        for vif in vifs:
+            vif_lib.check(vif)
+        start.describe(node, instance, machine, vifs)
         _check_absent(node, instance)
+        resources.check_memory(
+            node, machine.guest_type, memory_mib=instance.flavor.memory_mb,
+            vcpus=instance.flavor.vcpus)
         steps.done('plan')
-        cached = disks.fetch_image(node, context, plan)
+        machine = disks.fetch(node, context, instance, machine)
         steps.done('image')
 
-        undo.add(network.unplug, instance, plan.vifs)
-        with network.wired(
-                node.virtapi, instance, plan.vifs, wait=power_on):
+        files = node.files(instance)
+        undo.add(ports.unplug, instance, vifs)
+        with ports.wired(node.virtapi, instance, vifs, wait=power_on):
             steps.done('network')
-            undo.add(plan.files.delete)
-            plan.files.create()
-            root_format = disks.create(
-                node, context, plan, cached, files=files,
+            undo.add(files.delete)
+            files.create()
+            disks.create(
+                node, context, instance, machine, undo,
+                network_info=network_info, injected_files=injected_files,
                 admin_password=admin_password)
             steps.done('disk')
         steps.done('wait')
 
-        xml = domain.to_xml(
-            spec.build(plan, node.arch, root_format=root_format), node.arch)
-        undo.add(destroy.remove_domain, node, instance)
-        guest = node.host.define(xml)
+        machine_lib.keep(instance, machine)
+        # A domain that cannot be removed may run: its files stay.
+        undo.add_first(destroy.remove_domain, node, instance)
+        described = start.describe(node, instance, machine, vifs)
+        guest = start.define(node, described)
+        # The name is this domain's now: a log of an earlier one is not.
+        undo.add(privsep.remove_console_log, instance.name)
+        consoles.forget(instance)
         if power_on:
-            node.start(guest)
+            backends.boot(node, guest, described.disks)
         steps.done('domain')
     LOG.info('Spawned in %s', steps, instance=instance)
 
@@ -88,18 +99,16 @@ def spawn(
 def _check_absent(
     node: compute_node.Node, instance: objects.Instance,
 ) -> None:
-    """Refuse to take over a domain that is there already."""
+    """Refuse to make an instance whose domain already exists."""
     with contextlib.suppress(xen_errors.DomainNotFound):
         node.host.record(instance.uuid)
         raise exception.InstanceExists(name=instance.name)
 
 
 class Steps:
-    """The seconds each step of an operation took, for people and the bench.
+    """Measures and logs how long each step of an operation takes.
 
-    Each is logged when it is done, one line ``spawn step: disk 0.123 s``.
-
-    :param instance: what it is done to
+    When a step is done, a line such as ``spawn step: disk 0.123 s`` is logged.
     """
 
     def __init__(self, instance: objects.Instance) -> None:
@@ -108,7 +117,7 @@ class Steps:
         self._last = time.monotonic()
 
     def done(self, name: str) -> None:
-        """A step is done; the next one begins."""
+        """End a step and begin the next."""
         now = time.monotonic()
         self._seconds[name] = now - self._last
         self._last = now

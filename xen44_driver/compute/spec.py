@@ -1,106 +1,100 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A plan in Xen's words. Pure: nothing is read or made here."""
+"""Describe the domain of a machine; pure: reads no options and no files."""
 
-from nova import conf
+from __future__ import annotations
+
+from collections.abc import Iterable
+import dataclasses
+
+from nova import objects
 from nova.network import model
-from nova.virt import hardware
 
-from xen44_driver.compute import devices
-from xen44_driver.compute import plan as plan_lib
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.network import vif as vif_lib
-from xen44_driver.storage import blank
-from xen44_driver.storage import configdrive
+from xen44_driver.storage import kinds
+from xen44_driver.storage import layout
 from xen44_driver.xen import arch as arch_lib
-from xen44_driver.xen.domain import spec
-from xen44_driver.xen.guesttype import GuestType
+from xen44_driver.xen import domain
 
-CONF = conf.CONF
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The host's options that apply to a domain at each start.
+
+    They are the host's, so they are not part of the instance's record.
+
+    :ivar cpus: numbers of the host's CPUs that guests run on; None for all.
+    :ivar vnc_listen: address that VNC servers listen on.
+    """
+
+    cpus: frozenset[int] | None
+    vnc_listen: str
 
 
 def build(
-    plan: plan_lib.Plan, arch: arch_lib.Architecture, *, root_format: str,
-) -> spec.DomainSpec:
+    machine: machine_lib.Machine, instance: objects.Instance,
+    vifs: Iterable[model.VIF], *, arch: arch_lib.Architecture,
+    files: layout.InstanceFiles, options: Options,
+) -> domain.DomainSpec:
     """Describe the domain of an instance.
 
-    :param plan: what the instance is made of
-    :param arch: the host's architecture
-    :param root_format: format of the root disk's file
-    :raises xen44_driver.xen.errors.SpecError: a value that no domain can
-        have, such as a newline in the kernel's command line
+    :param machine: the instance's record.
+    :param vifs: the instance's ports.
+    :param arch: the host's architecture.
+    :param files: paths of the instance's files.
+    :param options: the host's options.
+    :raises xen44_driver.xen.errors.SpecError: a value is not possible, such
+        as a newline in the kernel's command line.
     """
-    instance = plan.instance
-    hvm = plan.guest_type is GuestType.HVM
-    return spec.DomainSpec(
+    profile = arch.profile(machine.guest_type)
+    return domain.DomainSpec(
         uuid=instance.uuid,
         name=instance.name,
         arch=arch.name,
-        guest_type=plan.guest_type,
+        guest_type=machine.guest_type,
         memory_mib=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
-        cpus=_cpus(),
-        boot=_boot(plan, arch),
-        disks=_disks(plan, root_format),
-        interfaces=tuple(_interface(plan, vif) for vif in plan.vifs),
-        vnc=_vnc(plan, arch),
-        serial_log=plan.files.serial_log if hvm else None,
-        max_event_channels=CONF.xen44.max_event_channels,
-        max_grant_frames=CONF.xen44.max_grant_frames,
-        metadata=spec.InstanceMetadata(
+        cpus=options.cpus,
+        boot=_boot(machine, files),
+        disks=tuple(kinds.load(record, files.directory).spec()
+                    for record in machine.disks),
+        interfaces=tuple(_interface(vif, machine.vif_model) for vif in vifs),
+        vnc=(domain.Vnc(listen=options.vnc_listen, tablet=machine.tablet)
+             if machine.screen else None),
+        serial_log=files.serial_log if profile.serial_port else None,
+        clock=machine.clock,
+        max_event_channels=machine.max_event_channels,
+        max_grant_frames=machine.max_grant_frames,
+        metadata=domain.InstanceMetadata(
             name=instance.display_name or instance.name,
             flavor=instance.flavor.name,
             image=instance.image_ref or None,
             project=instance.project_id,
-            user=instance.user_id),
+            user=instance.user_id,
+            machine=machine.to_json()),
         title=instance.display_name or None,
     )
 
 
-def _cpus() -> frozenset[int] | None:
-    shared = hardware.get_cpu_shared_set()
-    return frozenset(shared) if shared else None
+def _boot(
+    machine: machine_lib.Machine, files: layout.InstanceFiles,
+) -> domain.Boot:
+    if machine.kernel_id:
+        return domain.DirectBoot(
+            kernel=files.kernel,
+            ramdisk=files.ramdisk if machine.ramdisk_id else None,
+            cmdline=machine.cmdline or '')
+    if machine.loader:
+        return domain.GrubBoot(loader=machine.loader)
+    # Disk first: firmware skips it while it is empty, and then boots the
+    # installer's CD-ROM.
+    cdrom = any(disk.kind == 'cdrom' for disk in machine.disks)
+    return domain.FirmwareBoot(devices=('hd', 'cdrom') if cdrom else ('hd',))
 
 
-def _boot(plan: plan_lib.Plan, arch: arch_lib.Architecture) -> spec.Boot:
-    if plan.kernel_id:
-        return spec.DirectBoot(
-            kernel=plan.files.kernel,
-            ramdisk=plan.files.ramdisk if plan.ramdisk_id else None,
-            cmdline=(plan.image.properties.get('os_command_line')
-                     or arch.default_cmdline(devices.ROOT)))
-    if plan.guest_type is GuestType.HVM:
-        return spec.FirmwareBoot()
-    # A plan without a kernel has a loader: see plan._loader.
-    return spec.GrubBoot(loader=str(plan.loader))
-
-
-def _disks(plan: plan_lib.Plan, root_format: str) -> tuple[spec.Disk, ...]:
-    kind = plan.guest_type
-    bus = plan.image.properties.get('hw_disk_bus')
-    disks = [devices.disk(
-        devices.ROOT, kind, source=plan.files.root(root_format),
-        format=root_format, bus=bus)]
-    blanks: list[plan_lib.Blank] = [*plan.ephemerals]
-    if plan.swap:
-        blanks.append(plan.swap)
-    disks += [devices.disk(disk.name, kind, source=disk.path,
-                           format=blank.FORMAT, bus=bus) for disk in blanks]
-    if plan.config_drive:
-        disks.append(devices.config_drive(
-            kind, source=plan.files.config_drive, format=configdrive.FORMAT))
-    return tuple(disks)
-
-
-def _interface(plan: plan_lib.Plan, vif: model.VIF) -> spec.Interface:
-    return spec.Interface(
+def _interface(vif: model.VIF, vif_model: str | None) -> domain.Interface:
+    return domain.Interface(
         mac=vif['address'].lower(),
         bridge=vif_lib.bridge(vif),
-        model=plan.vif_model,
+        model=vif_model,
         mtu=vif['network'].get_meta('mtu'))
-
-
-def _vnc(
-    plan: plan_lib.Plan, arch: arch_lib.Architecture,
-) -> spec.Vnc | None:
-    if not CONF.vnc.enabled or not arch.vnc(plan.guest_type):
-        return None
-    return spec.Vnc(listen=str(CONF.vnc.server_listen))

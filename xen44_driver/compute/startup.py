@@ -1,43 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See at start that this host and its configuration can work.
+"""Check the host and its configuration when nova-compute starts.
 
-What cannot work stops nova-compute, with everything that is wrong in one
-message. What some guests will miss is a warning.
+If the driver cannot work, nova-compute stops with one message that lists all
+problems. Problems that affect only some guests are logged as warnings.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Iterator
+from concurrent import futures
+import grp
 import itertools
 import os
+import pwd
 import shutil
+from typing import Any
 import uuid
 
 from nova import conf
 from nova import exception
 from nova.virt import hardware
 from oslo_log import log as logging
-from oslo_privsep import daemon
 
-from xen44_driver import privsep
+from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import privileges
 from xen44_driver.compute import resources
 from xen44_driver.conf import opts
-from xen44_driver.storage import backend
 from xen44_driver.xen import errors
-from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
 
 
 def start(node: compute_node.Node) -> None:
-    """Connect to the host and check that all is well.
+    """Connect to the host and check it.
 
-    :param node: this node
-    :raises nova.exception.HypervisorUnavailable: no libvirt, or no Xen
-    :raises nova.exception.InvalidConfiguration: what is wrong, all of it
+    :raises nova.exception.HypervisorUnavailable: libvirt or Xen cannot be
+        reached.
+    :raises nova.exception.InvalidConfiguration: the driver cannot work; the
+        message lists all problems.
     """
     _refuse(_options())
+    # Started first and in the background, as they take longest.
+    ours = privileges.start(privileges.XEN)
+    privileges.warn_if_refused(
+        privileges.PORTS, privileges.start(privileges.PORTS))
     try:
         node.host.connect()
         node.host.check()
@@ -46,16 +55,18 @@ def start(node: compute_node.Node) -> None:
         raise exception.HypervisorUnavailable(
             f'{error}. Is libvirtd running, is this dom0, and may this user '
             f'use libvirt? ([xen44] connection_uri is '
-            f'{CONF.xen44.connection_uri!r})') from error
+            f'{CONF.xen44.connection_uri!r}{_missing_group()})') from error
     except errors.HostUnsupported as error:
         raise exception.InvalidConfiguration(str(error)) from error
 
     _refuse(itertools.chain(
         _directories(), _tools(), _cpus(node), _guest_types(node),
-        _privileges()))
+        _privileges(ours)))
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()
+    for warning in dom0.warnings(node):
+        LOG.warning('%s', warning)
     versions = node.host.versions()
     LOG.info(
         'Xen %(xen)s, libvirt %(libvirt)s, %(arch)s, guests: %(guests)s',
@@ -73,7 +84,10 @@ def _refuse(problems: Iterable[str]) -> None:
 
 
 def _options() -> Iterator[str]:
-    """Values that are none; oslo.config sees that when a value is read."""
+    """Yield a problem for each option whose value is not valid.
+
+    oslo.config checks a value only when it is read.
+    """
     for group, options in opts.list_opts():
         for option in options:
             try:
@@ -89,7 +103,7 @@ def _dotted(version: tuple[int, ...]) -> str:
 def _directories() -> Iterator[str]:
     path = CONF.instances_path
     if not os.path.isdir(path):
-        yield f'instances_path {path!r} is no directory'
+        yield f'instances_path {path!r} is not a directory'
     elif not os.access(path, os.W_OK | os.X_OK):
         yield f'instances_path {path!r} cannot be written'
     if ',' in path:
@@ -98,10 +112,6 @@ def _directories() -> Iterator[str]:
 
 
 def _tools() -> Iterator[str]:
-    try:
-        backend.load(CONF.xen44.disk_format)
-    except backend.UnknownBackend as error:
-        yield f'[xen44] disk_format: {error}'
     if shutil.which('qemu-img') is None:
         yield 'there is no qemu-img (Debian: package qemu-utils)'
 
@@ -134,10 +144,7 @@ def _guest_types(node: compute_node.Node) -> Iterator[str]:
 
 
 def _warn_of_loaders(node: compute_node.Node) -> None:
-    for kind in node.capabilities.guest_types:
-        if kind is GuestType.HVM:
-            continue
-        loader = node.loader(kind)
+    for kind, loader in node.loaders().items():
         if loader is None or not os.path.isfile(loader):
             LOG.warning(
                 '%(kind)s guests cannot boot from their own disk: '
@@ -155,13 +162,27 @@ def _warn_of_dom0_memory(node: compute_node.Node) -> None:
             CONF.reserved_host_memory_mb)
 
 
-def _privileges() -> Iterator[str]:
-    """See that root's powers are to be had, and what they find."""
+def _missing_group() -> str:
+    """Return a hint if this process lacks the group that may use libvirt."""
     try:
-        readable = privsep.console_log_dir_readable()
-    except (OSError, daemon.FailedToDropPrivileges) as error:
-        yield (f'privsep cannot become root: {error}; [xen44_privileged] '
-               'helper_command says how (sudo is the default)')
+        group = grp.getgrnam('libvirt')
+    except KeyError:
+        return ''
+    if os.geteuid() == 0 or group.gr_gid in {os.getegid(), *os.getgroups()}:
+        return ''
+    user = pwd.getpwuid(os.geteuid()).pw_name
+    return f'; user {user} is not in the group {group.gr_name}'
+
+
+def _privileges(future: futures.Future[Any]) -> Iterator[str]:
+    """Check that the driver's privsep daemon starts and can read the logs.
+
+    :param future: the start of that daemon.
+    """
+    try:
+        readable = privileges.result(privileges.XEN, future)
+    except exception.InvalidConfiguration as error:
+        yield str(error)
         return
     if not readable:
         LOG.warning(
@@ -180,11 +201,11 @@ def _warn_of_tools() -> None:
 
 
 def _report_leftovers(node: compute_node.Node) -> None:
-    """Say which instances' files have no domain.
+    """Log which instances have files but no domain.
 
-    An operation was interrupted. Nova knows which instance that was and
-    cleans up when it is deleted or started; nothing is removed here, where
-    we do not know.
+    An operation on such an instance was interrupted. The driver cannot know
+    which, so it removes nothing; Nova cleans up when the instance is started
+    or deleted.
     """
     known = set(node.host.records())
     for entry in os.scandir(CONF.instances_path):

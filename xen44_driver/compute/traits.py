@@ -1,22 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What this host tells the scheduler it can do, besides amounts.
+"""The traits of this host in Placement.
 
-Traits are for choosing a host: a flavor with
-``trait:CUSTOM_XEN44_GUEST_PVH=required`` goes where PVH guests run.
+If a flavor or an image requires a trait, only hosts with this trait are
+chosen: ``trait:CUSTOM_XEN44_GUEST_PVH=required`` selects hosts that run PVH
+guests. A trait is reported only for what guests on this host can really have.
 """
+
+from __future__ import annotations
 
 import os_traits
 
-from xen44_driver.compute import plan
+from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import host as xen_host
-from xen44_driver.xen.guesttype import GuestType
 
-#: All traits of ours that are no standard ones begin so.
+#: Prefix of the custom traits that this driver sets and removes.
 PREFIX = 'CUSTOM_XEN44_'
 
-# libvirt's names of CPU features whose traits are called otherwise. Those
-# not here are HW_CPU_X86_<NAME>, where os-traits has that.
+# CPU features whose traits have other names than in libvirt. The trait of any
+# other feature is HW_CPU_X86_<NAME>, if os-traits has it.
 _CPU_FEATURES = {
     'aes': 'AESNI',
     'bmi1': 'BMI',
@@ -31,32 +33,28 @@ _CPU_FEATURES = {
     'vpclmulqdq': 'AVX512VPCLMULQDQ',
 }
 
-# Features of the host that guests do not get: nested virtualisation.
+# Features that guests do not get: nested virtualisation.
 _NOT_FOR_GUESTS = ('svm', 'vmx')
 
 
 def wanted(
     caps: capabilities.Capabilities, versions: xen_host.HostVersions,
+    arch: arch_lib.Architecture,
 ) -> set[str]:
-    """The traits this host has.
+    """Return the traits of this host.
 
-    :param caps: what it can do
-    :param versions: of Xen and libvirt
+    :param caps: what the host can do.
+    :param versions: versions of Xen and libvirt.
+    :param arch: the host's architecture, with the profiles of guest types.
     """
     major, minor = versions.xen[:2]
     traits = {
         f'{PREFIX}XEN_{major}_{minor}',
         f'HW_ARCH_{caps.arch.upper()}',
     }
-    traits |= {f'{PREFIX}GUEST_{kind.upper()}' for kind in caps.guest_types}
     for kind in caps.guest_types:
-        traits |= {f'COMPUTE_NET_VIF_MODEL_{model.upper()}'
-                   for model in plan.VIF_MODELS[kind]}
-        traits |= {f'COMPUTE_STORAGE_BUS_{bus.upper()}'
-                   for bus in plan.DISK_BUSES[kind]}
-    if GuestType.HVM in caps.guest_types:
-        traits |= {f'COMPUTE_GRAPHICS_MODEL_{model.upper()}'
-                   for model in caps.video_models}
+        traits.add(f'{PREFIX}GUEST_{kind.upper()}')
+        traits |= _device_traits(caps, arch.profile(kind))
     if caps.topology.threads > 1:
         traits.add(os_traits.HW_CPU_HYPERTHREADING)
     traits |= {_cpu_trait(feature) for feature in caps.cpu_features
@@ -66,15 +64,29 @@ def wanted(
             if trait in known or os_traits.is_custom(trait)}
 
 
+def _device_traits(
+    caps: capabilities.Capabilities, profile: arch_lib.Profile,
+) -> set[str]:
+    """Return a trait for each device that driver and libvirt both support."""
+    buses = caps.disk_buses.intersection(profile.disk_buses)
+    screens = caps.video_models.intersection(profile.video_models)
+    return {
+        *(f'COMPUTE_STORAGE_BUS_{bus.upper()}' for bus in buses),
+        *(f'COMPUTE_NET_VIF_MODEL_{model.upper()}'
+          for model in profile.vif_models),
+        *(f'COMPUTE_GRAPHICS_MODEL_{model.upper()}' for model in screens),
+    }
+
+
 def _cpu_trait(feature: str) -> str:
     name = _CPU_FEATURES.get(feature, feature)
     return f'HW_CPU_X86_{name.upper().replace("-", "")}'
 
 
 def managed(trait: str) -> bool:
-    """Whether a trait of our resource provider is ours to remove.
+    """Return whether this driver sets and removes a trait.
 
-    :param trait: its name
+    :param trait: the trait's name.
     """
     return trait.startswith((
         PREFIX, 'HW_ARCH_', 'HW_CPU_', 'COMPUTE_NET_VIF_MODEL_',

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Take steps back, all of them, whatever happens on the way."""
+"""Undo the steps of an operation that failed."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ LOG = logging.getLogger(__name__)
 
 def attempt(
     instance: objects.Instance, action: Callable[..., Any], *args: Any,
-) -> None:
-    """Do something whose failure is logged and stops nothing.
+) -> bool:
+    """Call a function; log an exception instead of raising it.
 
-    :param instance: to which it is done
-    :param action: what
-    :param args: with what
+    :param action: the function.
+    :param args: its arguments.
+    :returns: whether it raised none.
     """
     try:
         action(*args)
@@ -28,24 +28,33 @@ def attempt(
         LOG.exception('%s failed; going on',
                       getattr(action, '__qualname__', action),
                       instance=instance)
+        return False
+    return True
 
 
 class Undo:
-    """Steps back, taken in reverse order when the ``with`` block fails.
+    """Runs undo steps in reverse order if the ``with`` block fails.
 
-    A step that fails is logged; the rest are taken, and the error that
-    began it is the one that is raised.
-
-    :param instance: what the steps are about
+    If an undo step fails, that is logged and the others still run, except
+    after one that the others depend on. The error of the block is the one
+    that is raised.
     """
 
     def __init__(self, instance: objects.Instance) -> None:
         self._instance = instance
-        self._steps: list[tuple[Callable[..., Any], tuple[Any, ...]]] = []
+        self._steps: list[
+            tuple[bool, Callable[..., Any], tuple[Any, ...]]] = []
 
     def add(self, action: Callable[..., Any], *args: Any) -> None:
-        """Register a step back, before the step it takes back."""
-        self._steps.append((action, args))
+        """Register an undo step; call this before the step that it undoes."""
+        self._steps.append((False, action, args))
+
+    def add_first(self, action: Callable[..., Any], *args: Any) -> None:
+        """Register an undo step on which the earlier registered ones depend.
+
+        If it fails, they do not run.
+        """
+        self._steps.append((True, action, args))
 
     def __enter__(self) -> Undo:
         return self
@@ -56,5 +65,8 @@ class Undo:
     ) -> None:
         if kind is None:
             return
-        for action, args in reversed(self._steps):
-            attempt(self._instance, action, *args)
+        for needed, action, args in reversed(self._steps):
+            if not attempt(self._instance, action, *args) and needed:
+                LOG.error('What was made before is left as it is',
+                          instance=self._instance)
+                return

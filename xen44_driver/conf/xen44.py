@@ -1,74 +1,126 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options of ``[xen44]``."""
 
+from __future__ import annotations
+
 from oslo_config import cfg
 
 GROUP = cfg.OptGroup(
     'xen44', title='Xen',
-    help='The Xen host this nova-compute runs on.')
+    help='Options for the Xen host that nova-compute runs on.')
 
 OPTS = [
     cfg.StrOpt(
         'connection_uri',
         default='xen:///system',
         help="""
-libvirt's URI of the local Xen host. nova-compute has to run in dom0: guests'
-disks, consoles and network ports are made there."""),
+libvirt's URI of the Xen host. It must be the local host: nova-compute runs in
+dom0, where it makes the guests' disks and network ports and reads their
+consoles."""),
     cfg.StrOpt(
         'disk_format',
         default='qcow2',
+        choices=[
+            ('qcow2', 'an overlay on the cached image: quickly made, and '
+                      'guests share the image'),
+            ('raw', 'a full copy of the cached image, sparse, or a reflink '
+                    'if the file system supports it: faster to use'),
+        ],
         help="""
-How guests' root disks are stored.
-
-* ``qcow2``: an overlay on the cached image. Made at once, and images are
-  shared between guests.
-* ``raw``: a full copy of the cached image, sparse, or a reflink where the
-  file system can. The faster disk.
-
-Further formats can be added as entry points of ``xen44_driver.storage``. A
-change is for new guests; existing ones keep what they have."""),
+Format of the guests' root disks. A change applies to new guests only."""),
+    cfg.BoolOpt(
+        'allow_image_kernels',
+        default=False,
+        help="""
+Whether images may name a kernel (property ``kernel_id``) that their guests
+boot. Xen's toolstack unpacks the kernel as root in dom0, so anyone who may
+upload images can attack it with a crafted file. Instances that were made while
+this was allowed continue to boot their kernels."""),
+    cfg.BoolOpt(
+        'default_config_drive',
+        default=True,
+        help="""
+Whether a new instance gets a config drive even if the user does not request
+one, unless its image has ``img_config_drive=optional``. cloud-init in stock
+images recognises OpenStack by SMBIOS, which PV and PVH guests do not have;
+without a config drive it disables itself. This needs the program in Nova's
+option ``mkisofs_cmd``; if it is not installed, no default config drive is
+made."""),
     cfg.StrOpt(
         'console_log_dir',
         default='/var/log/xen/console',
         help="""
-Where xenconsoled keeps the guests' consoles, one file ``guest-NAME.log`` for
-each. xenconsoled must be told to keep them: on Debian
+Directory in which xenconsoled logs the guests' consoles, a file
+``guest-NAME.log`` for each guest. xenconsoled does so only if it is started
+with the right arguments: on Debian, set
 ``XENCONSOLED_ARGS="--log=guest --log-dir=/var/log/xen/console"`` in
-``/etc/default/xen``. The console log of PV and PVH guests comes from there,
-and is empty without."""),
+``/etc/default/xen``. Without these logs, the console log of PV and PVH guests
+is empty."""),
     cfg.IntOpt(
         'soft_reboot_timeout',
         default=120,
         min=1,
         help="""
-Seconds a guest has to shut down when a soft reboot is asked for. After that
-it is rebooted hard."""),
+Seconds that a guest has to shut down during a soft reboot. A guest that takes
+longer is rebooted hard."""),
     cfg.IntOpt(
         'max_concurrent_starts',
         default=4,
         min=1,
         help="""
-Guests that this host starts at once; more wait for their turn. libxl gives a
-new guest's device model ten seconds to answer. Where many start at once on a
-dom0 of few CPUs, they miss that, and the start fails ("Post DM startup configs
-failed" in libvirt's log of libxl)."""),
+The most guests that this host starts at the same time; further ones wait.
+libxl gives a new guest's device model ten seconds to answer. If many guests
+start at once in a dom0 with few CPUs, device models miss this limit, and the
+starts fail ("Post DM startup configs failed" in libvirt's log of libxl)."""),
     cfg.IntOpt(
         'max_event_channels',
         min=16,
         max=131072,
         sample_default=1023,
         help="""
-Event channels a guest may use: about one for each vCPU, queue of a network
-interface or disk, and timer. A guest with many vCPUs and disks needs more
-than libxl's default of 1023. The most is what the FIFO ABI holds. Not set:
-libxl's default."""),
+The most event channels of a guest. A guest uses about one for each vCPU, each
+timer and each queue of a disk or network interface. Guests with many vCPUs and
+disks need more than libxl's default of 1023, which is used if this is not
+set. The maximum is that of the FIFO ABI."""),
     cfg.IntOpt(
         'max_grant_frames',
         min=4,
         max=65535,
         sample_default=64,
         help="""
-Grant table frames a guest may use, 4 KiB each. Every disk and every queue of
-a network interface needs some. Not set: the hypervisor's default (its command
-line's ``gnttab_max_frames``)."""),
+The most grant table frames of a guest, of 4 KiB each. Each disk and each queue
+of a network interface needs some. If this is not set, the hypervisor's default
+is used (``gnttab_max_frames`` on its command line)."""),
+    cfg.IntOpt(
+        'console_log_max_bytes',
+        default=1024 * 1024,
+        min=128 * 1024,
+        max=1024 ** 3,
+        help="""
+Size limit of a console log, in bytes. A longer log is cut while its guest
+runs: the last half of this size is kept. An HVM guest has two logs, one of its
+serial port and one of Xen's console; the limit applies to each.
+
+Logs are checked every ``console_log_interval`` seconds and can exceed the
+limit in between. xenconsoled limits Xen's console to 320 kB/s. QEMU writes the
+serial port of an HVM guest byte by byte, about 1 MB/s at most. With the
+defaults, a guest that writes all the time takes 5 MB in ``console_log_dir``,
+and an HVM guest 11 MB more in ``instances_path``."""),
+    cfg.IntOpt(
+        'console_log_interval',
+        default=10,
+        min=1,
+        max=3600,
+        help="""
+Seconds between two checks of the console logs' sizes. A check costs one or two
+system calls for each log."""),
+    cfg.IntOpt(
+        'disk_open_timeout',
+        default=30,
+        min=1,
+        help="""
+Seconds that a guest's QEMU has to open the guest's disks after the start.
+libxl does not wait for this, and a guest without its disk never boots. If a
+disk is not open in time, or QEMU reports that it cannot open one, the guest is
+stopped and the start fails with QEMU's error message."""),
 ]

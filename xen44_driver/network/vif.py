@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Neutron's ports: which we can have, plugged and unplugged by os-vif."""
+"""Check, plug and unplug Neutron ports, through os-vif."""
 
 from __future__ import annotations
 
@@ -16,23 +16,24 @@ from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
-#: What Neutron may bind a port as (``binding:vif_type``, ``vnic_type``).
+#: Supported kinds of port: Neutron's ``binding:vif_type`` and
+#: ``binding:vnic_type``.
 VIF_TYPES = (model.VIF_TYPE_OVS,)
 VNIC_TYPES = (model.VNIC_TYPE_NORMAL,)
 
-# nova.network.model names it since Nova 34.
+# nova.network.model has a constant for it, but only since Nova 34.
 _OVS_CREATE_TAP = 'ovs_create_tap'
 
-# Neutron says so of a port it could not bind to this host.
+# The vif_type of a port that Neutron could not bind to this host.
 _UNBOUND = (model.VIF_TYPE_BINDING_FAILED, model.VIF_TYPE_UNBOUND)
 
 
 def check(vif: model.VIF) -> None:
-    """Refuse a port we cannot give to a guest.
+    """Refuse a port that cannot be given to a guest.
 
-    :param vif: the port as Nova knows it
-    :raises nova.exception.InvalidInput: names the port, what it is, and
-        what is allowed
+    :param vif: the port as Nova describes it.
+    :raises nova.exception.InvalidInput: the port is not supported; the
+        message names the port, its kind and what is allowed.
     """
     if vif['type'] in _UNBOUND:
         raise exception.InvalidInput(
@@ -47,36 +48,44 @@ def check(vif: model.VIF) -> None:
         raise exception.InvalidInput(
             reason=f'port {vif["id"]} has vnic_type {vif["vnic_type"]!r}; '
                    f'allowed: {", ".join(VNIC_TYPES)}')
+    if (vif.get('details') or {}).get(model.VIF_DETAILS_OVS_HYBRID_PLUG):
+        raise exception.InvalidInput(
+            reason=f'port {vif["id"]} is on a host whose Open vSwitch agent '
+                   'has the firewall driver iptables_hybrid (the port says '
+                   f'{model.VIF_DETAILS_OVS_HYBRID_PLUG}). Its rules are for '
+                   'tap devices, and Xen\'s are vifD.N: the port\'s security '
+                   'groups would let everything through. Allowed: '
+                   '[securitygroup] firewall_driver = openvswitch in that '
+                   'agent\'s configuration')
 
 
 def convert(vif: model.VIF) -> os_vif_objects.VIFBridge:
-    """Nova's port as os-vif's, to be plugged the hybrid way.
+    """Return a port as an os-vif object that is plugged the hybrid way.
 
-    :param vif: a port that :func:`check` accepts
+    :param vif: a port that :func:`check` accepts.
     """
     hybrid = copy.deepcopy(vif)
     hybrid['details'] = {
         **(hybrid.get('details') or {}),
         model.VIF_DETAILS_OVS_HYBRID_PLUG: True,
-        # Neutron asks for a tap by default, which is for QEMU to use.
+        # By default Neutron asks for a tap device, which only QEMU uses.
         _OVS_CREATE_TAP: False,
     }
     return os_vif_util.nova_to_osvif_vif(hybrid)
 
 
 def bridge(vif: model.VIF) -> str:
-    """The Linux bridge a guest's interface belongs in."""
+    """Return the name of the Linux bridge for a guest's interface."""
     name: str = convert(vif).bridge_name
     return name
 
 
 def plug(instance: objects.Instance, vif: model.VIF) -> None:
-    """Make a port's bridge and its port on br-int; safe to repeat.
+    """Make a port's Linux bridge and its port on br-int; safe to repeat.
 
-    :param instance: whose port it is
-    :param vif: the port
-    :raises nova.exception.VirtualInterfacePlugException: os-vif failed, or
-        it is no port that :func:`check` accepts
+    :param vif: the port.
+    :raises nova.exception.VirtualInterfacePlugException: :func:`check`
+        refuses the port, or os-vif failed.
     """
     try:
         check(vif)
@@ -91,12 +100,11 @@ def plug(instance: objects.Instance, vif: model.VIF) -> None:
 def unplug(instance: objects.Instance, vif: model.VIF) -> None:
     """Remove what :func:`plug` made; safe to repeat.
 
-    Parameters as :func:`plug`.
-
-    :raises nova.exception.VirtualInterfaceUnplugException: os-vif failed
+    :param vif: the port.
+    :raises nova.exception.VirtualInterfaceUnplugException: os-vif failed.
     """
     if vif['type'] not in VIF_TYPES:
-        # Never plugged by us: the port was refused, or bound elsewhere.
+        # plug() never accepted it: it was refused, or bound elsewhere.
         LOG.debug('Nothing to unplug of port %(port)s (%(type)s)',
                   {'port': vif['id'], 'type': vif['type']},
                   instance=instance)

@@ -7,9 +7,11 @@ from nova import exception
 
 from tests.unit import base
 from xen44_driver.compute import devices
+from xen44_driver.xen import arch
 from xen44_driver.xen.guesttype import GuestType
 
 PV, PVH, HVM = GuestType
+X86 = arch.load('x86_64')
 
 
 def mapping(**values):
@@ -49,6 +51,14 @@ class NamesTest(base.TestCase):
         self.assertEqual('/dev/xvdc', swap.device_name)
         self.assertEqual('/dev/xvda', server.root_device_name)
 
+    def test_iso_keeps_c_for_the_cdrom(self):
+        server = base.instance(
+            system_metadata={'image_disk_format': 'iso'})
+        disks = [mapping(), mapping()]
+        devices.assign(server, disks)
+        self.assertEqual(['/dev/xvdb', '/dev/xvde'],
+                         [disk.device_name for disk in disks])
+
     def test_volume_is_refused_before_anything_is_named(self):
         root = mapping(boot_index=0)
         volume = mapping(destination_type='volume', volume_id='a-volume')
@@ -59,11 +69,10 @@ class NamesTest(base.TestCase):
         root.save.assert_not_called()
 
 
-class DisksTest(base.TestCase):
+class TargetsTest(base.TestCase):
 
     def target(self, name, kind, bus=None):
-        return devices.disk(
-            name, kind, source='/disk', format='raw', bus=bus).target
+        return devices.target(name, X86.profile(kind), bus)
 
     def test_hvm_boots_from_emulated_disks(self):
         self.assertEqual('hda', self.target('/dev/xvda', HVM))
@@ -77,15 +86,3 @@ class DisksTest(base.TestCase):
             self.assertEqual('hdb', self.target('/dev/xvdb', HVM, bus))
         self.assertEqual('sda', self.target('/dev/xvda', HVM, 'scsi'))
         self.assertEqual('xvde', self.target('/dev/xvde', HVM, 'scsi'))
-
-    def config_drive(self, kind):
-        disk = devices.config_drive(kind, source='/disk', format='raw')
-        # QEMU's xen-disk refuses what is read-only.
-        self.assertEqual(disk.device == 'cdrom', disk.readonly)
-        return disk.target, disk.device
-
-    def test_config_drive(self):
-        self.assertEqual(('hdd', 'cdrom'), self.config_drive(HVM))
-        self.assertEqual(('xvdd', 'disk'), self.config_drive(PV))
-        self.flags(config_drive_format='vfat')
-        self.assertEqual(('xvdz', 'disk'), self.config_drive(HVM))

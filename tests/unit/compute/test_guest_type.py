@@ -36,7 +36,7 @@ class ChooseTest(base.TestCase):
             (PVH, {'spec': 'pvh'}),
             (PV, {'spec': 'pv', 'mode': 'xen'}),
             (HVM, {'spec': 'hvm', 'mode': 'hvm'}),
-            (PV, {'mode': 'xen', 'img_hv_type': 'xen'}),
+            (PV, {'mode': 'xen'}),
             # Nova's names of old.
             (HVM, {'mode': 'hv'}),
             (PV, {'mode': 'pv'}),
@@ -51,8 +51,14 @@ class ChooseTest(base.TestCase):
         self.refuse("xen44:guest_type 'PV'", 'pv, pvh, hvm', spec='PV')
         self.refuse("hw_vm_mode 'uml'", 'xen, hvm', mode='uml')
 
-    def test_other_hypervisor(self):
-        self.refuse("img_hv_type is 'kvm'", 'xen', img_hv_type='kvm')
+    def test_mode_xen_without_pv(self):
+        # ARM, and x86 hosts without PV: PVH is all that knows Xen.
+        for offered in ((PVH,), (PVH, HVM)):
+            self.assertIs(PVH, self.choose(mode='xen', offered=offered))
+            self.assertIs(PVH, self.choose(
+                mode='xen', spec='pvh', offered=offered))
+        self.refuse('guest type pv', 'image', 'it can run: hvm',
+                    mode='xen', offered=(HVM,))
 
     def test_not_offered(self):
         for asked, why in (({'mode': 'hvm'}, 'image'),
@@ -60,3 +66,14 @@ class ChooseTest(base.TestCase):
                            ({}, 'default_guest_type')):
             self.refuse('guest type hvm', why, 'it can run: pv',
                         offered=(PV,), **asked)
+
+
+class ModeTest(base.TestCase):
+
+    def test_what_is_advertised_is_honoured(self):
+        for offered in ((PV, PVH, HVM), (PVH, HVM), (PV,), (PVH,), (HVM,)):
+            for kind in offered:
+                mode = guest_type.mode_of(kind)
+                self.assertIn(guest_type.by_mode(mode, offered), offered)
+                self.assertEqual(mode, guest_type.mode_of(
+                    guest_type.by_mode(mode, offered)))

@@ -7,11 +7,19 @@ from nova import exception
 from nova.compute import power_state
 
 from tests.unit import base
-from xen44_driver.compute import errors
+from xen44_driver.compute import faults
+from xen44_driver.compute import machine
+from xen44_driver.compute import ports
 from xen44_driver.compute import power
+from xen44_driver.compute import start
+from xen44_driver.storage import images
+from xen44_driver.storage import kinds
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events
 from xen44_driver.xen.events import DomainState
+
+DISK = kinds.DiskRecord(
+    kind='clone', name='/dev/xvda', target='xvda', file='disk.raw')
 
 
 class PowerTest(base.TestCase):
@@ -57,20 +65,26 @@ class PowerTest(base.TestCase):
         self.guest.destroy.assert_called_once_with()
 
     def test_no_such_domain(self):
+        # The operator undefined it: it is off.
         self.node.host.guest.side_effect = xen_errors.DomainNotFound(
             base.UUID)
-        self.assertRaises(exception.InstanceNotFound, self.power_off)
+        self.power_off()
 
     def reboot(self, soft):
-        with mock.patch.object(power, 'power_on') as power_on:
-            power.reboot(self.node, self.instance, soft=soft,
+        machine.keep(self.instance, machine.Machine(
+            guest_type='pv', disks=(DISK,)))
+        with mock.patch.object(power, 'power_on') as power_on, \
+                mock.patch.object(power.backends, 'boot') as self.boot:
+            power.reboot(self.node, None, self.instance, soft=soft,
                          network_info=None, block_device_info=None)
         return power_on.called
 
     def test_soft_reboot(self):
         self.guest.wait_for.return_value = True
         self.assertFalse(self.reboot(soft=True))
-        self.guest.start.assert_called_once_with()
+        _node, guest, (disk,) = self.boot.call_args.args
+        self.assertIs(self.guest, guest)
+        self.assertEqual('xvda', disk.target)
         self.guest.destroy.assert_not_called()
 
     def test_soft_reboot_becomes_hard(self):
@@ -81,7 +95,15 @@ class PowerTest(base.TestCase):
             self.assertTrue(self.reboot(soft=True))
         self.guest.state.return_value = DomainState.SHUTDOWN
         self.assertTrue(self.reboot(soft=True))
-        self.guest.start.assert_not_called()
+        self.boot.assert_not_called()
+
+    def test_soft_reboot_of_a_domain_that_was_undefined(self):
+        gone = xen_errors.DomainNotFound(base.UUID)
+        for look in (self.node.host.guest, self.guest.state,
+                     self.guest.wait_for):
+            with mock.patch.object(look, 'side_effect', gone):
+                self.assertTrue(self.reboot(soft=True), look)
+            self.boot.assert_not_called()
 
     def test_info_costs_no_call(self):
         self.node.host.record.return_value = events.DomainRecord(
@@ -106,9 +128,128 @@ class PowerTest(base.TestCase):
             self.guest.state.return_value = state
             with mock.patch.object(power, 'power_on') as power_on:
                 power.resume_on_host_boot(
-                    self.node, self.instance, network_info=None,
+                    self.node, None, self.instance, network_info=None,
                     block_device_info=None)
             self.assertEqual(starts, power_on.called, state)
+
+
+class PowerOnTest(base.TestCase):
+    """Each step is seen: what is done, and in which order."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.host = self.node.host
+        self.instance = base.instance()
+        made = machine.Machine(guest_type='pv', loader=__file__,
+                               disks=(DISK,))
+        machine.keep(self.instance, made)
+        self.steps = mock.Mock()
+        self.steps.attach_mock(self.host, 'host')
+        for where, name in ((ports, 'plug'), (power.backends, 'boot'),
+                            (power.disks, 'ensure_bases')):
+            patcher = mock.patch.object(where, name)
+            self.steps.attach_mock(patcher.start(), name)
+            self.addCleanup(patcher.stop)
+
+    def power_on(self):
+        power.power_on(self.node, 'context', self.instance,
+                       network_info=[base.vif()], block_device_info=None)
+
+    def done(self):
+        return [name for name, _args, _kwargs in self.steps.mock_calls
+                if name in ('ensure_bases', 'host.guest().destroy', 'plug',
+                            'host.define', 'boot')]
+
+    def test_order(self):
+        self.power_on()
+        # The old domain is off before it is defined anew and started.
+        self.assertEqual(['ensure_bases', 'host.guest().destroy', 'plug',
+                          'host.define', 'boot'], self.done())
+        (xml,) = self.host.define.call_args.args
+        self.assertIn(f'{base.UUID}/disk.raw', xml)
+        _node, guest, disks = self.steps.boot.call_args.args
+        self.assertIs(self.host.define.return_value, guest)
+        self.assertEqual(['xvda'], [disk.target for disk in disks])
+
+    def test_a_base_that_is_gone_stops_nothing_that_runs(self):
+        self.steps.ensure_bases.side_effect = exception.ImageNotFound('gone')
+        self.assertRaises(exception.ImageNotFound, self.power_on)
+        self.assertEqual(['ensure_bases'], self.done())
+
+    def test_a_loader_that_is_gone_stops_nothing_that_runs(self):
+        machine.keep(self.instance, machine.Machine(
+            guest_type='pv', loader='/gone', disks=(DISK,)))
+        raised = self.assertRaises(exception.InvalidInput, self.power_on)
+        self.assertIn('/gone', str(raised))
+        self.assertEqual([], self.done())
+
+    def test_an_instance_without_a_record_gets_one(self):
+        self.flags(default_guest_type='pvh', pvh_loader=__file__,
+                   group='xen44_x86_64')
+        # A domain of the older version, whose metadata has no record.
+        self.host.guest.return_value.metadata.return_value = None
+        self.instance.save = mock.Mock()
+        files = self.node.files(self.instance)
+        files.create()
+        found = images.Image(id=base.IMAGE, path='/x', format='raw',
+                             virtual_size=512, size=512)
+        for gone in (None, exception.ImageNotFound('gone')):
+            self.instance.system_metadata = {}
+            with open(files.path('disk.qcow2'), 'w'), \
+                    mock.patch.object(self.node.images.store, 'disk',
+                                      return_value=found, side_effect=gone):
+                self.power_on()
+            kept = machine.recall(self.instance)
+            self.assertEqual(('pvh', 'qcow2'),
+                             (kept.guest_type, kept.root.format))
+            # The size of the flavor's disk stays.
+            self.assertEqual(1024 ** 3, kept.root.size)
+            # A base that is known is looked after from now on.
+            self.assertEqual(gone is None, kept.root.base is not None)
+            self.instance.save.assert_called_with()
+
+    def test_a_record_that_is_lost_or_damaged_is_the_domains(self):
+        made = machine.recall(self.instance)
+        self.host.guest.return_value.metadata.return_value = (
+            start.describe(self.node, self.instance, made, ()).metadata)
+        self.instance.save = mock.Mock()
+        for lost in ({}, {machine.KEY: '{"version":'}):
+            self.instance.system_metadata = lost
+            self.power_on()
+            self.assertEqual(made, machine.recall(self.instance))
+
+    def test_a_damaged_record_and_no_other(self):
+        self.instance.system_metadata = {machine.KEY: '{"version":'}
+        self.host.guest.return_value.metadata.return_value = None
+        self.assertRaises(machine.MachineUnreadable, self.power_on)
+        self.assertEqual([], self.done())
+
+
+class FacadeTest(base.TestCase):
+
+    def test_every_public_method_is_translated(self):
+        @faults.facade
+        class Driver:
+            def power_on(self, context, instance):
+                raise xen_errors.DomainNotFound('x')
+
+            def list_instances(self):
+                raise xen_errors.ConnectionFailed('xen:///', 'refused')
+
+            def _private(self):
+                raise OSError
+
+        raised = self.assertRaises(
+            exception.InstanceNotFound, Driver().power_on, None,
+            base.instance())
+        self.assertIn(base.UUID, str(raised))
+        self.assertRaises(
+            exception.InstanceNotFound, Driver().power_on, None,
+            instance=base.instance())
+        self.assertRaises(exception.HypervisorUnavailable,
+                          Driver().list_instances)
+        self.assertRaises(OSError, Driver()._private)
 
 
 class TranslatedTest(base.TestCase):
@@ -122,19 +263,29 @@ class TranslatedTest(base.TestCase):
              exception.InvalidInput, 'boot.cmdline'),
             (xen_errors.ConnectionFailed('xen:///', 'refused'),
              exception.HypervisorUnavailable, 'refused'),
-            (xen_errors.OperationTimedOut('domainCreate', 'x', 68,
-                                          'no device model'),
-             errors.OperationFailed, 'no device model'),
-            (OSError(28, 'No space left'), errors.OperationFailed,
+            (xen_errors.OperationFailed('domainCreate', 'x', 68,
+                                        'no device model'),
+             faults.OperationFailed, 'no device model'),
+            (OSError(28, 'No space left'), faults.OperationFailed,
              'No space left'),
-            (errors.processutils.ProcessExecutionError(
+            (faults.processutils.ProcessExecutionError(
                 cmd='qemu-img create', stderr='broken\n'),
-             errors.OperationFailed, 'qemu-img create: broken'),
+             faults.OperationFailed, 'qemu-img create: broken'),
         ):
             raised = self.assertRaises(novas, self._raise, instance, ours)
             self.assertIn(says, str(raised))
 
-    @staticmethod
-    def _raise(instance, error):
-        with errors.translated('start', instance):
+    def test_a_domain_that_vanishes_while_it_is_made(self):
+        # Nova leaves an instance building when spawn says that there is
+        # none.
+        with mock.patch.object(self, '_operation', 'spawn'):
+            raised = self.assertRaises(
+                faults.OperationFailed, self._raise, base.instance(),
+                xen_errors.DomainNotFound('x'))
+        self.assertIn('domain x does not exist', str(raised))
+
+    _operation = 'start'
+
+    def _raise(self, instance, error):
+        with faults.translated(self._operation, instance):
             raise error

@@ -2,13 +2,22 @@
 """What a host has to give."""
 
 import dataclasses
+import json
+from unittest import mock
 
+import fixtures
+from nova import exception
 from nova.compute import provider_tree
+from nova.compute import stats as nova_stats
+from nova.virt import node as nova_node
 
 from tests.unit import base
 from xen44_driver.compute import resources
 from xen44_driver.compute import traits
+from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen import errors
 from xen44_driver.xen import host as xen_host
+from xen44_driver.xen import overhead
 from xen44_driver.xen.guesttype import GuestType
 
 PV, PVH, HVM = GuestType
@@ -22,23 +31,128 @@ def memory(total, dom0, free=1024):
 
 class MemoryTest(base.TestCase):
 
+    def for_guests(self, host, *kinds):
+        return host.total_mib - resources.reserved_memory_mib(host, kinds)
+
+    def assert_fits(self, host, guests, kind, memory_mib, vcpus):
+        need = guests * (
+            memory_mib + overhead.overhead_mib(kind, memory_mib, vcpus))
+        xen = host.total_mib // 128 + 16
+        self.assertLessEqual(need, host.total_mib - host.dom0_mib - xen)
+
     def test_dom0_and_xen_are_reserved(self):
         # Seen on a host of 6143 MiB: 3520 were free beside a dom0 of 2560.
         host = memory(6143, 2560)
-        reserved = resources.reserved_memory_mib(host)
-        self.assertAlmostEqual(6143 - 3520, reserved, delta=16)
+        self.assertAlmostEqual(
+            6143 - 3520, resources.reserved_memory_mib(host, ()), delta=16)
+
+    def test_full_of_guests(self):
+        for total, dom0 in ((6143, 2560), (64 << 10, 4096),
+                            (1 << 20, 16384)):
+            host = memory(total, dom0)
+            for kind in GuestType:
+                offered = self.for_guests(host, kind)
+                for memory_mib, vcpus in ((512, 1), (1024, 2), (4096, 4)):
+                    self.assert_fits(host, offered // memory_mib, kind,
+                                     memory_mib, vcpus)
+                # One flavor of all the memory that Placement offers.
+                self.assert_fits(host, 1, kind, offered, 16)
+
+    def test_not_more_than_needed(self):
+        host = memory(1 << 20, 16384)
+        all_kinds = self.for_guests(host, *GuestType)
+        self.assertEqual(self.for_guests(host, HVM), all_kinds)
+        self.assertGreater(self.for_guests(host, PV), all_kinds)
+        self.assertGreater(all_kinds, 0.97 * (host.total_mib - 16384))
 
     def test_configured(self):
         self.flags(reserved_host_memory_mb=4096)
-        self.assertEqual(
-            4096, resources.reserved_memory_mib(memory(6143, 2560)))
+        self.assertEqual(4096, resources.reserved_memory_mib(
+            memory(6143, 2560), ()))
+
+    def test_more_than_there_is(self):
+        self.flags(reserved_host_memory_mb=8192)
+        self.assertEqual(8192, resources.reserved_memory_mib(
+            memory(6143, 2560), (HVM,)))
 
     def test_dom0_without_a_limit(self):
         self.flags(reserved_host_memory_mb=512)
         for dom0 in (6143, 6100):
             host = memory(6143, dom0)
             self.assertTrue(resources.dom0_is_unbounded(host))
-            self.assertEqual(512, resources.reserved_memory_mib(host))
+            self.assertEqual(512, resources.reserved_memory_mib(host, ()))
+
+
+class CheckMemoryTest(base.TestCase):
+
+    def check(self, free, *, kind=HVM, dom0=2560):
+        node = base.node()
+        node.host.memory.return_value = memory(6143, dom0, free)
+        resources.check_memory(node, kind, 1024, 2)
+        self.assertEqual(1, node.host.memory.call_count)
+
+    def test_enough(self):
+        self.check(2048)
+        self.check(1024 + overhead.overhead_mib(HVM, 1024, 2))
+
+    def test_too_little(self):
+        raised = self.assertRaises(
+            exception.ComputeResourcesUnavailable, self.check, 1030)
+        need = 1024 + overhead.overhead_mib(HVM, 1024, 2)
+        for text in ('1030 MiB of free', 'hvm guest of 1024 MiB',
+                     f'needs {need} MiB'):
+            self.assertIn(text, str(raised))
+        self.check(1030, kind=PV)
+
+    def test_libvirt_takes_it_from_dom0(self):
+        self.check(100, dom0=6143)
+
+
+class AwayTest(base.TestCase):
+    """libvirt is away for minutes."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        host = self.node.host
+        host.memory.return_value = memory(8192, 2048)
+        host.cpus.return_value = 8
+        host.versions.return_value = base.versions(4, 20, 0)
+        host.hostname.return_value = 'xen1'
+        self.useFixture(fixtures.MockPatchObject(
+            nova_node, 'get_local_node_uuid', return_value=NODE))
+
+    def go_away(self):
+        for name in ('memory', 'cpus', 'versions', 'capabilities'):
+            getattr(self.node.host, name).side_effect = (
+                errors.ConnectionFailed('xen:///system', 'refused'))
+
+    def test_what_it_was(self):
+        before = resources.available(self.node)
+        self.go_away()
+        after = resources.available(self.node)
+        for found in (before, after):
+            del found['stats']  # the load average changes
+        self.assertEqual(before, after)
+        tree = provider_tree.ProviderTree()
+        tree.new_root('xen1', NODE)
+        resources.update_provider_tree(
+            self.node, tree, 'xen1', allocation_ratios=lambda inv: {
+                'VCPU': 4.0, 'MEMORY_MB': 1.0, 'DISK_GB': 1.0})
+        self.assertEqual(
+            8192, tree.data('xen1').inventory['MEMORY_MB']['total'])
+
+    def test_never_there(self):
+        self.go_away()
+        self.assertRaises(errors.ConnectionFailed,
+                          resources.available, self.node)
+
+    def test_uptime_spares_the_api_an_rpc(self):
+        # nova.api.openstack.compute.hypervisors looks for the key.
+        stats = nova_stats.Stats()
+        stats.digest_stats(resources.available(self.node)['stats'])
+        self.assertIn('load average', stats['uptime'])
+        json.dumps(stats)
 
 
 class ProviderTreeTest(base.TestCase):
@@ -52,11 +166,20 @@ class ProviderTreeTest(base.TestCase):
         self.tree = provider_tree.ProviderTree()
         self.tree.new_root('xen1', NODE)
 
-    def update(self):
+    def update(self, ram_ratio=1.0):
         resources.update_provider_tree(
             self.node, self.tree, 'xen1', allocation_ratios=lambda inv: {
-                'VCPU': 4.0, 'MEMORY_MB': 1.0, 'DISK_GB': 1.0})
+                'VCPU': 4.0, 'MEMORY_MB': ram_ratio, 'DISK_GB': 1.0})
         return self.tree.data('xen1')
+
+    def test_memory_promised_twice(self):
+        with self.assertNoLogs('xen44_driver', 'WARNING'):
+            self.update()
+        with self.assertLogs('xen44_driver', 'WARNING') as logs:
+            for _minute in range(3):
+                self.update(ram_ratio=1.5)
+        self.assertEqual(1, len(logs.output))
+        self.assertIn('ratio of memory is 1.5', logs.output[0])
 
     def test_inventory(self):
         self.flags(reserved_host_cpus=1, reserved_host_disk_mb=1025)
@@ -64,7 +187,10 @@ class ProviderTreeTest(base.TestCase):
         self.assertEqual((8, 1, 4.0), tuple(
             inventory['VCPU'][name]
             for name in ('total', 'reserved', 'allocation_ratio')))
-        self.assertEqual(2048 + 80, inventory['MEMORY_MB']['reserved'])
+        reserved = inventory['MEMORY_MB']['reserved']
+        self.assertEqual(resources.reserved_memory_mib(
+            memory(8192, 2048), GuestType), reserved)
+        self.assertGreater(reserved, 2048 + 80)
         self.assertEqual(2, inventory['DISK_GB']['reserved'])
 
     def test_cpus_of_guests_only(self):
@@ -83,18 +209,37 @@ class ProviderTreeTest(base.TestCase):
 
 class TraitsTest(base.TestCase):
 
-    def wanted(self, *kinds):
-        return traits.wanted(
-            base.host_capabilities(*kinds), base.versions(4, 20, 0))
+    def wanted(self, *kinds, **hvm):
+        arch = arch_lib.load('x86_64')
+        # What this host's driver has may be less than libvirt's, or more.
+        changed = {**arch.profiles, HVM: dataclasses.replace(
+            arch.profiles[HVM], **hvm)}
+        with mock.patch.object(type(arch), 'profiles', changed):
+            return traits.wanted(base.host_capabilities(*kinds),
+                                 base.versions(4, 20, 0), arch)
 
     def test_guest_types(self):
         had = self.wanted(PV)
         self.assertIn('CUSTOM_XEN44_GUEST_PV', had)
         self.assertNotIn('CUSTOM_XEN44_GUEST_HVM', had)
         self.assertNotIn('COMPUTE_STORAGE_BUS_IDE', had)
-        self.assertFalse({
-            name for name in had
-            if name.startswith('COMPUTE_GRAPHICS_MODEL_')})
+        self.assertNotIn('COMPUTE_NET_VIF_MODEL_E1000', had)
+
+    def test_devices_of_driver_and_libvirt(self):
+        had = self.wanted(
+            disk_buses=('xen', 'ide', 'sata'), video_models=('vga', 'qxl'),
+            vif_models=('netfront', 'e1000'))
+        self.assertEqual(
+            {'COMPUTE_STORAGE_BUS_XEN', 'COMPUTE_STORAGE_BUS_IDE',
+             'COMPUTE_NET_VIF_MODEL_NETFRONT', 'COMPUTE_NET_VIF_MODEL_E1000',
+             'COMPUTE_GRAPHICS_MODEL_VGA'},
+            {name for name in had if name.startswith('COMPUTE_')})
+
+    def test_no_screen_is_promised_that_cannot_be_chosen(self):
+        for had in (self.wanted(video_models=()), self.wanted(PV, PVH)):
+            self.assertFalse({
+                name for name in had
+                if name.startswith('COMPUTE_GRAPHICS_MODEL_')})
 
     def test_cpu(self):
         had = self.wanted()
@@ -118,6 +263,7 @@ class SupportedInstancesTest(base.TestCase):
              ('i686', 'xen', 'hvm')], self.supported(PV, PVH, HVM))
 
     def test_arm(self):
+        # Where images of hw_vm_mode=xen get PVH.
         self.assertEqual([('aarch64', 'xen', 'xen')],
                          self.supported(PVH, arch='aarch64'))
 

@@ -9,10 +9,14 @@ from nova import exception
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import destroy
-from xen44_driver.compute import network
+from xen44_driver.compute import machine
+from xen44_driver.compute import ports
+from xen44_driver.compute import spawn
 from xen44_driver.compute import undo
 from xen44_driver.network import vif as vif_lib
+from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import events
 
 
 class VirtAPI:
@@ -41,7 +45,7 @@ class WiredTest(base.TestCase):
         self.instance = base.instance()
 
     def wired(self, virtapi, *vifs, wait=True):
-        with network.wired(virtapi, self.instance, vifs, wait=wait):
+        with ports.wired(virtapi, self.instance, vifs, wait=wait):
             # Plugged already while the rest is made.
             self.assertEqual(len(vifs), self.plug.call_count)
         return virtapi.events
@@ -67,13 +71,13 @@ class WiredTest(base.TestCase):
         self.wired(VirtAPI(time_out=True), base.vif())
 
     def test_unplugs_all(self):
-        ports = [base.vif(id=name) for name in ('a', 'b', 'c')]
+        vifs = [base.vif(id=name) for name in ('a', 'b', 'c')]
         broken = exception.VirtualInterfaceUnplugException(reason='b')
         with mock.patch.object(vif_lib, 'unplug', side_effect=(
                 None, broken, None)) as unplug:
             self.assertRaises(
-                exception.VirtualInterfaceUnplugException, network.unplug,
-                self.instance, ports)
+                exception.VirtualInterfaceUnplugException, ports.unplug,
+                self.instance, vifs)
         self.assertEqual(3, unplug.call_count)
 
 
@@ -107,15 +111,117 @@ class UndoTest(base.TestCase):
         self.assertRaises(KeyError, self.run_steps, KeyError('first'))
 
 
+class SpawnTest(base.TestCase):
+    """What was made is unmade, in reverse, wherever it fails."""
+
+    def setUp(self):
+        super().setUp()
+        self.flags(pvh_loader=__file__, default_guest_type='pvh',
+                   group='xen44_x86_64')
+        self.flags(default_config_drive=False, group='xen44')
+        self.node = base.node()
+        self.node.virtapi = VirtAPI()
+        self.host = self.node.host
+        self.host.record.side_effect = xen_errors.DomainNotFound(base.UUID)
+        self.instance = base.instance()
+        self.files = self.node.files(self.instance)
+        self.steps = mock.Mock()
+        for where, name in (
+                (spawn.resources, 'check_memory'), (ports, 'unplug'),
+                (vif_lib, 'plug'), (spawn.disks, 'fetch'),
+                (spawn.disks, 'create'), (spawn.backends, 'boot'),
+                (destroy, 'remove_domain'), (privsep, 'remove_console_log')):
+            patcher = mock.patch.object(where, name)
+            self.steps.attach_mock(patcher.start(), name)
+            self.addCleanup(patcher.stop)
+        self.steps.fetch.side_effect = lambda *args: args[-1]
+        self.steps.remove_console_log.return_value = False
+        self.steps.attach_mock(self.host.define, 'define')
+
+    def spawn(self, **values):
+        spawn.spawn(
+            self.node, 'context', self.instance, base.image(),
+            **{'injected_files': (), 'admin_password': None,
+               'network_info': [base.vif()], 'block_device_info': None,
+               'power_on': True, **values})
+
+    def done(self):
+        return [name for name, _args, _kwargs in self.steps.mock_calls]
+
+    def fails(self, step, error=OSError):
+        getattr(self.steps, step).side_effect = error
+        self.assertRaises(error, self.spawn)
+        return self.done()
+
+    def test_success(self):
+        self.spawn()
+        self.assertEqual(
+            ['check_memory', 'fetch', 'plug', 'create', 'define',
+             'remove_console_log', 'boot'], self.done())
+        self.assertTrue(self.files.exist())
+        self.assertEqual('pvh', machine.recall(self.instance).guest_type)
+
+    def test_not_started(self):
+        self.spawn(power_on=False)
+        self.steps.define.assert_called_once()
+        self.steps.boot.assert_not_called()
+
+    def test_refused_before_anything_is_made(self):
+        self.assertEqual(['check_memory'], self.fails('check_memory'))
+        self.assertFalse(self.files.exist())
+
+    def test_a_port_we_cannot_have_is_refused_before_that(self):
+        self.assertRaises(exception.InvalidInput, self.spawn,
+                          network_info=[base.vif(type='macvtap')])
+        self.assertEqual([], self.done())
+
+    def test_a_domain_that_exists_is_not_taken_over(self):
+        self.host.record.side_effect = None
+        self.assertRaises(exception.InstanceExists, self.spawn)
+        self.assertEqual([], self.done())
+
+    def test_image_fails(self):
+        self.assertEqual(['check_memory', 'fetch'], self.fails('fetch'))
+
+    def test_port_fails(self):
+        done = self.fails('plug')
+        self.assertEqual(['plug', 'unplug'], done[-2:])
+
+    def test_disk_fails(self):
+        done = self.fails('create')
+        self.assertEqual(['create', 'unplug'], done[-2:])
+        self.assertFalse(self.files.exist())
+
+    def test_definition_fails(self):
+        done = self.fails('define')
+        # The name may be another domain's, and so may the log.
+        self.assertEqual(['define', 'remove_domain', 'unplug'], done[-3:])
+        self.assertFalse(self.files.exist())
+
+    def test_start_fails(self):
+        done = self.fails('boot')
+        self.assertEqual(
+            ['boot', 'remove_console_log', 'remove_domain', 'unplug'],
+            done[-4:])
+        self.assertFalse(self.files.exist())
+
+    def test_a_domain_that_cannot_be_removed_keeps_its_files(self):
+        self.steps.remove_domain.side_effect = xen_errors.ConnectionFailed(
+            'xen:///', 'gone')
+        self.assertNotIn('unplug', self.fails('boot'))
+        self.assertTrue(self.files.exist())
+
+
 class CleanupTest(base.TestCase):
 
     def setUp(self):
         super().setUp()
         self.node = base.node()
+        self.node.host.foreign.return_value = {}
         self.instance = mock.Mock(uuid=base.UUID)
         self.instance.name = 'instance-1'
         for where, name in ((privsep, 'remove_console_log'),
-                            (network, 'unplug')):
+                            (ports, 'unplug')):
             patcher = mock.patch.object(where, name)
             setattr(self, name, patcher.start())
             self.addCleanup(patcher.stop)
@@ -149,13 +255,23 @@ class CleanupTest(base.TestCase):
         self.node.host.guest.return_value.destroy.side_effect = (
             xen_errors.OperationFailed('domainDestroy', base.UUID, 1, 'no'))
         with mock.patch.object(
-                destroy.layout.InstanceFiles, 'delete') as delete:
-            self.assertRaises(exception.NovaException, self.cleanup)
+                layout.InstanceFiles, 'delete') as delete:
+            self.assertRaises(xen_errors.OperationFailed, self.cleanup)
+        delete.assert_not_called()
+
+    def test_a_running_domain_of_somebody_else_has_that_uuid(self):
+        self.node.host.foreign.return_value = {base.UUID: events.DomainRecord(
+            uuid=base.UUID, name='by-hand', ours=False,
+            state=events.DomainState.RUNNING)}
+        with mock.patch.object(layout.InstanceFiles, 'delete') as delete:
+            raised = self.assertRaises(
+                xen_errors.OperationFailed, self.cleanup)
+        self.assertIn('by-hand', str(raised))
         delete.assert_not_called()
 
     def test_what_is_kept(self):
         with mock.patch.object(
-                destroy.layout.InstanceFiles, 'delete') as delete:
+                layout.InstanceFiles, 'delete') as delete:
             self.cleanup(destroy_disks=False, destroy_vifs=False)
         delete.assert_not_called()
         self.unplug.assert_not_called()

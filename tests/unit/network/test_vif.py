@@ -16,9 +16,9 @@ class VifTest(base.TestCase):
 
     def test_hybrid_whatever_neutron_says(self):
         for details in ({}, {'ovs_hybrid_plug': False},
-                        {'ovs_hybrid_plug': True},
                         {'ovs_create_tap': True}, None):
             port = base.vif(details=details)
+            vif.check(port)
             converted = vif.convert(port)
             self.assertIsInstance(converted, objects.vif.VIFBridge)
             self.assertEqual('ovs', converted.plugin)
@@ -28,6 +28,35 @@ class VifTest(base.TestCase):
             self.assertEqual(1450, converted.network.mtu)
             # Nova's own is left as it was.
             self.assertEqual(details or {}, port['details'])
+
+    def test_no_tap_whatever_neutron_says(self):
+        # os-vif would make a tap for QEMU to use, and a Xen guest has none.
+        for details in ({}, {'ovs_create_tap': False},
+                        {'ovs_create_tap': True}, None):
+            port = base.vif(details=details)
+            profile = vif.convert(port).port_profile
+            if 'create_tap' in profile.fields:
+                self.assertFalse(profile.create_tap)
+            with mock.patch.object(
+                    vif.os_vif_util, 'nova_to_osvif_vif') as convert:
+                vif.convert(port)
+            given = convert.call_args.args[0]['details']
+            self.assertIs(False, given['ovs_create_tap'])
+            self.assertIs(True, given['ovs_hybrid_plug'])
+
+    def test_all_else_that_neutron_says_is_kept(self):
+        port = base.vif(details={'datapath_type': 'netdev',
+                                 'bridge_name': 'br-other'})
+        self.assertEqual(
+            'netdev', vif.convert(port).port_profile.datapath_type)
+
+    def test_a_port_without_a_vnic_type_is_normal(self):
+        port = base.vif()
+        del port['vnic_type']
+        vif.check(port)
+        port['vnic_type'] = 'direct'
+        raised = self.assertRaises(exception.InvalidInput, vif.check, port)
+        self.assertIn("'direct'; allowed: normal", str(raised))
 
     def test_plug(self):
         with mock.patch.object(os_vif, 'plug') as plug:
@@ -49,14 +78,34 @@ class VifTest(base.TestCase):
                 exception.VirtualInterfacePlugException, vif.plug,
                 base.instance(), base.vif(type=kind))
 
+    def test_iptables_firewall_is_refused(self):
+        # Its rules would match no device of a Xen guest.
+        port = base.vif(details={'ovs_hybrid_plug': True})
+        raised = self.assertRaises(exception.InvalidInput, vif.check, port)
+        for text in (base.PORT, 'iptables_hybrid',
+                     'firewall_driver = openvswitch'):
+            self.assertIn(text, str(raised))
+        with mock.patch.object(os_vif, 'plug') as plug:
+            self.assertRaises(exception.VirtualInterfacePlugException,
+                              vif.plug, base.instance(), port)
+            plug.assert_not_called()
+        # What an earlier version plugged can be removed.
+        with mock.patch.object(os_vif, 'unplug') as unplug:
+            vif.unplug(base.instance(), port)
+            unplug.assert_called_once()
+
     def test_unplug(self):
         with mock.patch.object(os_vif, 'unplug') as unplug:
             vif.unplug(base.instance(), base.vif(type='binding_failed'))
             unplug.assert_not_called()
             vif.unplug(base.instance(), base.vif())
             unplug.assert_called_once()
+            self.assertEqual(base.PORT, unplug.call_args.args[0].id)
+            self.assertEqual(base.UUID, unplug.call_args.args[1].uuid)
             unplug.side_effect = os_vif_exception.UnplugException(
                 vif='', err='no ovsdb')
-            self.assertRaises(
+            raised = self.assertRaises(
                 exception.VirtualInterfaceUnplugException, vif.unplug,
                 base.instance(), base.vif())
+        self.assertIn('no ovsdb', str(raised))
+        self.assertIn(base.PORT, str(raised))

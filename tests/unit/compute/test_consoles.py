@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's console log, and where its screen is."""
+
+import os
+import stat
+from unittest import mock
+
+from nova import exception
+
+from tests.unit import base
+from xen44_driver import privsep
+from xen44_driver.compute import consoles
+from xen44_driver.compute import lifecycle
+from xen44_driver.storage import layout
+from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import events as xen_events
+from xen44_driver.xen.events import DomainState
+
+
+class ConsoleTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.node.host.record.return_value.state = DomainState.RUNNING
+        self.instance = base.instance()
+
+    def output(self, serial=None, xen=None):
+        if serial is not None:
+            files = layout.InstanceFiles(self.instances, base.UUID)
+            files.create()
+            with open(files.serial_log, 'wb') as log:
+                log.write(serial)
+        with mock.patch.object(
+                privsep, 'read_console_log', return_value=xen):
+            return consoles.output(self.node, self.instance)
+
+    def test_output(self):
+        self.assertEqual('', self.output())
+        self.assertEqual('xen', self.output(xen=b'xen'))
+        self.assertEqual('serialxen', self.output(serial=b'serial',
+                                                  xen=b'xen'))
+        # Nova makes bytes of it again, one of each character.
+        self.assertEqual(b'\xc3\xff', self.output(
+            serial=b'\xc3\xff').encode('latin-1'))
+
+    def test_only_the_end(self):
+        most = consoles.MAX_BYTES
+        said = self.output(serial=b'x' * most, xen=b'login:')
+        self.assertEqual(most, len(said))
+        self.assertTrue(said.endswith('xlogin:'))
+        # A long one does not hide the other.
+        said = self.output(serial=b'boot:', xen=b'x' * most)
+        self.assertEqual(most, len(said))
+        self.assertTrue(said.startswith('boot:x'))
+        said = self.output(serial=b's' * most, xen=b'x' * most)
+        self.assertEqual('s' * (most // 2) + 'x' * (most // 2), said)
+
+    def test_only_the_end_is_read(self):
+        files = layout.InstanceFiles(self.instances, base.UUID)
+        files.create()
+        with open(files.serial_log, 'wb') as log:
+            log.truncate(2 ** 40)
+            log.seek(0, os.SEEK_END)
+            log.write(b'end')
+        # Nothing was ever written to the rest.
+        self.assertEqual('end', self.output())
+
+    def test_no_domain(self):
+        self.node.host.record.side_effect = xen_errors.DomainNotFound('x')
+        self.assertRaises(xen_errors.DomainNotFound, self.output,
+                          serial=b'of an earlier life')
+
+    def test_forget(self):
+        with mock.patch.object(privsep, 'remove_console_log') as remove:
+            consoles.forget(self.instance)
+        remove.assert_called_once_with(self.instance.name)
+
+    def test_prepare(self):
+        path = os.path.join(self.instances, 'console.log')
+        consoles.prepare(path)
+        self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
+        with open(path, 'w') as log:
+            log.write('earlier boot')
+        consoles.prepare(path)
+        with open(path) as log:
+            self.assertEqual('earlier boot', log.read())
+
+    def test_vnc(self):
+        self.flags(enabled=True, server_proxyclient_address='192.0.2.7',
+                   group='vnc')
+        guest = self.node.host.guest.return_value
+        guest.vnc_port.return_value = 5901
+        screen = consoles.vnc(self.node, self.instance)
+        self.assertEqual(('192.0.2.7', 5901), (screen.host, screen.port))
+        guest.vnc_port.return_value = None
+        self.assertRaises(exception.ConsoleTypeUnavailable, consoles.vnc,
+                          self.node, self.instance)
+        self.node.host.record.return_value.state = DomainState.SHUTDOWN
+        self.assertRaises(exception.InstanceNotReady, consoles.vnc,
+                          self.node, self.instance)
+
+
+class EventsTest(base.TestCase):
+
+    def test_what_nova_is_told(self):
+        emit = mock.Mock()
+        forward = lifecycle.forwarder(emit)
+        for kind in xen_events.EventKind:
+            forward(xen_events.DomainEvent(
+                uuid=base.UUID, name='x', kind=kind,
+                state=DomainState.RUNNING))
+        self.assertEqual(
+            ['Started', 'Stopped', 'Stopped', 'Paused', 'Resumed'],
+            [call.args[0].get_name() for call in emit.call_args_list])
+        self.assertEqual(
+            base.UUID, emit.call_args.args[0].get_instance_uuid())
+
+
+class PrivsepTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.logs = os.path.join(self.instances, 'console')
+        os.mkdir(self.logs)
+        self.flags(console_log_dir=self.logs, group='xen44')
+        patcher = mock.patch.object(
+            privsep.sys_admin_pctxt, 'client_mode', False)
+        patcher.start()
+        self.addCleanup(patcher.stop)
+
+    def write(self, name, text):
+        with open(os.path.join(self.logs, name), 'w') as log:
+            log.write(text)
+
+    def test_read_and_remove(self):
+        self.assertTrue(privsep.console_log_dir_readable())
+        self.assertIsNone(privsep.read_console_log('a', 10))
+        self.write('guest-a.log', '0123456789abc')
+        self.assertEqual(b'3456789abc', privsep.read_console_log('a', 10))
+        self.assertEqual(b'0123456789abc',
+                         privsep.read_console_log('a', 100))
+        self.assertTrue(privsep.remove_console_log('a'))
+        self.assertFalse(privsep.remove_console_log('a'))
+
+    def test_only_logs_of_consoles(self):
+        for name in ('../x', '/etc/shadow', '', 'a\0b', 'a/../b'):
+            self.assertRaises(ValueError, privsep.read_console_log, name, 1)
+            self.assertRaises(ValueError, privsep.remove_console_log, name)
+        os.symlink('/etc/hostname',
+                   os.path.join(self.logs, 'guest-link.log'))
+        self.assertRaises(OSError, privsep.read_console_log, 'link', 1)
+
+    def test_trim(self):
+        self.write('other', 'x' * 100)
+        os.symlink('other', os.path.join(self.logs, 'guest-link.log'))
+        self.write('guest-a.log', 'a' * 20)
+        self.write('guest-b.log', 'b' * 21)
+        self.write('guest-c.log', 'c' * 19 + 'end')
+        problems = privsep.trim_console_logs(
+            ['gone', 'link', '../x', 'a', 'b', 'c'], 20)
+        for name, text in (('a', 'a' * 20), ('b', 'b' * 10),
+                           ('c', 'ccccccc' + 'end')):
+            self.assertEqual(
+                text.encode(), privsep.read_console_log(name, 100))
+        # A bad one keeps nobody's log from being shortened.
+        self.assertEqual(2, len(problems))
+        self.assertIn("'link'", problems[0])
+        self.assertIn("'../x'", problems[1])
+        self.assertEqual(
+            100, os.path.getsize(os.path.join(self.logs, 'other')))
+
+    def test_no_directory(self):
+        self.flags(console_log_dir='/nowhere', group='xen44')
+        self.assertFalse(privsep.console_log_dir_readable())

@@ -1,0 +1,252 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova-compute warns of at its start."""
+
+import os
+import socket
+from unittest import mock
+
+import fixtures
+import os_vif
+
+from tests.unit import base
+from xen44_driver import privsep
+from xen44_driver.compute import dom0
+
+
+class Dom0TestCase(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.directory = self.useFixture(fixtures.TempDir()).path
+        self.units = {}
+        self.useFixture(fixtures.MockPatch(
+            'oslo_concurrency.processutils.execute', self._execute))
+
+    def _execute(self, *command, check_exit_code):
+        """Systemd, or none (``units`` is None)."""
+        self.assertEqual(('systemctl', 'is-enabled'), command[:2])
+        self.assertIs(False, check_exit_code)
+        if self.units is None:
+            raise FileNotFoundError(2, 'No such file', 'systemctl')
+        return f'{self.units.get(command[2], "disabled")}\n', ''
+
+    def write(self, name, text):
+        path = os.path.join(self.directory, name)
+        with open(path, 'w') as file:
+            file.write(text)
+        return path
+
+    def assert_warns(self, found, *texts):
+        [warning] = found
+        for text in texts:
+            self.assertIn(text, warning)
+
+
+class WarningsTest(Dom0TestCase):
+
+    def test_nothing_keeps_nova_compute_from_starting(self):
+        looks = ('_guest_units', '_log_rotation', '_bridge_filters',
+                 '_switch', '_unknown_domains')
+        for name in looks:
+            self.useFixture(fixtures.MockPatchObject(
+                dom0, name, side_effect=IndexError(name)))
+        found = list(dom0.warnings(base.node()))
+        for name, warning in zip(looks, found, strict=True):
+            self.assertIn(name, warning)
+
+
+class GuestUnitsTest(Dom0TestCase):
+
+    def test_enabled(self):
+        for unit in ('xendomains.service', 'libvirt-guests.service'):
+            self.units = {unit: 'enabled'}
+            self.assert_warns(
+                dom0._guest_units(), unit, f'systemctl disable {unit}')
+
+    def test_all_is_well(self):
+        for self.units in (
+                {}, {'xendomains.service': 'masked'},
+                {'xendomains.service': 'not-found'}, None):
+            self.assertEqual([], list(dom0._guest_units()), self.units)
+
+
+class LogRotationTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.flags(console_log_dir='/logs/of/guests', group='xen44')
+        self.cron = os.path.join(self.directory, 'cron')
+        self.units = {'logrotate.timer': 'enabled'}
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'LOGROTATE_FILES', f'{self.directory}/*'))
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'LOGROTATE_CRON', self.cron))
+
+    def test_no_file(self):
+        self.write('other', '/var/log/nova/*.log {\n}\n')
+        self.assert_warns(
+            dom0._log_rotation(), '/logs/of/guests', 'logrotate.d/xen44')
+
+    def test_nobody_runs_it(self):
+        self.write('xen44', '/logs/of/guests/guest-*.log {\n}\n')
+        self.units = {}
+        self.assert_warns(dom0._log_rotation(), 'logrotate.timer')
+
+    def test_all_is_well(self):
+        self.write('xen44', '/logs/of/guests/guest-*.log {\n}\n')
+        self.assertEqual([], list(dom0._log_rotation()))
+        # Not by systemd.
+        self.units = {}
+        self.write('cron', '')
+        self.assertEqual([], list(dom0._log_rotation()))
+        self.units = None
+        os.unlink(self.cron)
+        self.assertEqual([], list(dom0._log_rotation()))
+
+
+class BridgeFiltersTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'BRIDGE_SETTINGS', self.directory))
+        self.policy = self.useFixture(fixtures.MockPatchObject(
+            privsep, 'forward_policy')).mock
+        self.policy.side_effect = lambda ipv6: 'ACCEPT' if ipv6 else 'DROP'
+
+    def test_packets_are_dropped(self):
+        self.write('bridge-nf-call-iptables', '1\n')
+        self.write('bridge-nf-call-ip6tables', '1\n')
+        self.assert_warns(
+            dom0._bridge_filters(),
+            'sysctl -w net.bridge.bridge-nf-call-iptables=0')
+
+    def test_bridges_are_not_filtered(self):
+        for value in (None, '0\n'):
+            if value:
+                self.write('bridge-nf-call-iptables', value)
+            self.assertEqual([], list(dom0._bridge_filters()))
+        self.policy.assert_not_called()
+
+    def test_no_iptables(self):
+        self.write('bridge-nf-call-iptables', '1\n')
+        self.policy.side_effect = FileNotFoundError(2, 'No such file')
+        self.assertEqual([], list(dom0._bridge_filters()))
+
+
+class SwitchTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        os_vif.initialize()
+
+    def connect_to(self, where):
+        self.flags(ovsdb_connection=where, group='os_vif_ovs')
+
+    def test_tcp(self):
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            where = f'tcp:127.0.0.1:{server.getsockname()[1]}'
+            self.connect_to(where)
+            self.assertEqual([], list(dom0._switch()))
+        self.assert_warns(
+            dom0._switch(), where, 'ovs-vsctl set-manager', 'refused')
+
+    def test_unix(self):
+        path = os.path.join(self.directory, 'db.sock')
+        self.connect_to(f'unix:{path}')
+        self.assert_warns(dom0._switch(), path, 'No such file')
+        with socket.socket(socket.AF_UNIX) as server:
+            server.bind(path)
+            server.listen()
+            self.assertEqual([], list(dom0._switch()))
+
+    def test_not_an_address(self):
+        self.connect_to('tcp:127.0.0.1')
+        self.assert_warns(dom0._switch(), 'tcp:127.0.0.1')
+
+
+class UnknownDomainsTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.node.host.records.return_value = {}
+        self.running = self.useFixture(fixtures.MockPatchObject(
+            privsep, 'running_domains')).mock
+        self.running.return_value = {
+            '00000000-0000-0000-0000-000000000000': 'Domain-0',
+            base.UUID: 'instance-00000001'}
+
+    def test_libvirt_does_not_know_an_instance(self):
+        os.mkdir(os.path.join(self.instances, base.UUID))
+        self.assert_warns(
+            dom0._unknown_domains(self.node), base.UUID,
+            'xl destroy instance-00000001')
+
+    def test_libvirt_knows_it(self):
+        os.mkdir(os.path.join(self.instances, base.UUID))
+        self.node.host.records.return_value = {base.UUID: mock.Mock()}
+        self.assertEqual([], list(dom0._unknown_domains(self.node)))
+
+    def test_not_an_instance(self):
+        self.assertEqual([], list(dom0._unknown_domains(self.node)))
+
+    def test_no_xl(self):
+        self.running.side_effect = FileNotFoundError(2, 'No such file', 'xl')
+        self.assert_warns(dom0._unknown_domains(self.node), "'xl'")
+
+
+class PrivsepTest(base.TestCase):
+    """What runs as root for it."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(
+            privsep.sys_admin_pctxt, 'client_mode', False))
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.programs = directory
+        self.useFixture(fixtures.EnvironmentVariable(
+            'PATH', f'{directory}:{os.environ["PATH"]}'))
+
+    def program(self, name, script):
+        path = os.path.join(self.programs, name)
+        with open(path, 'w') as file:
+            file.write(f'#!/bin/sh\n{script}\n')
+        os.chmod(path, 0o700)
+
+    def test_running_domains(self):
+        self.program('xl', f'''[ "$*" = vm-list ] && cat << END
+UUID                                  ID    name
+00000000-0000-0000-0000-000000000000  0    Domain-0
+{base.UUID}  7    my guest
+END''')
+        self.assertEqual(
+            {'00000000-0000-0000-0000-000000000000': 'Domain-0',
+             base.UUID: 'my guest'}, privsep.running_domains())
+
+    def test_domains_that_are_not_ours_have_odd_names(self):
+        self.program('xl', f"""cat << END
+UUID                                  ID    name
+{base.UUID}  7    $(printf 'k\\344se')
+{base.IMAGE}  8
+END""")
+        self.assertEqual({base.UUID: 'k\ufffdse', base.IMAGE: ''},
+                         privsep.running_domains())
+
+    def test_a_command_fails(self):
+        self.program('xl', 'echo not today >&2; exit 1')
+        self.assertRaisesRegex(
+            OSError, 'xl vm-list: not today', privsep.running_domains)
+
+    def test_a_command_hangs(self):
+        self.program('xl', 'exec sleep 10')
+        with mock.patch.object(privsep, 'COMMAND_TIMEOUT', 0.1):
+            self.assertRaisesRegex(
+                OSError, 'timed out', privsep.running_domains)
+
+    def test_forward_policy(self):
+        for name, policy in (('iptables', 'DROP'), ('ip6tables', 'ACCEPT')):
+            self.program(
+                name, f'echo "-P FORWARD {policy}"; echo "-A FORWARD -j X"')
+        self.assertEqual('DROP', privsep.forward_policy(False))
+        self.assertEqual('ACCEPT', privsep.forward_policy(True))

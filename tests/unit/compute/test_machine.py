@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What instances are decided to be, kept, and read as domains."""
+
+import dataclasses
+import json
+import os
+from unittest import mock
+
+from nova import exception
+from nova.compute import utils as compute_utils
+
+from tests.unit import base
+from xen44_driver.compute import machine
+from xen44_driver.compute import spec
+from xen44_driver.storage import kinds
+from xen44_driver.storage import layout
+from xen44_driver.xen import arch
+from xen44_driver.xen import domain
+from xen44_driver.xen import errors
+from xen44_driver.xen.guesttype import GuestType
+
+EPHEMERALS = [{'device_name': '/dev/xvdb', 'size': 2, 'guest_format': None}]
+SWAP = {'device_name': '/dev/xvdc', 'swap_size': 64}
+BASE = kinds.Base(id=base.IMAGE, format='raw', virtual_size=1024 ** 2,
+                  size=4096)
+ISO = {'system_metadata': {'image_disk_format': 'iso'}}
+
+
+class MachineCase(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.loader = os.path.join(self.instances, 'grub')
+        with open(self.loader, 'w') as file:
+            file.write('grub')
+
+    def options(self, **values):
+        return machine.Options(**{
+            'arch': arch.load('x86_64'), 'offered': tuple(GuestType),
+            'default_guest_type': GuestType.HVM,
+            'max_vcpus': dict.fromkeys(GuestType, 128),
+            'loaders': {GuestType.PV: self.loader,
+                        GuestType.PVH: self.loader},
+            'config_drive': False, **values})
+
+    def decide(self, kind=None, *, disks=None, properties=None, options=None,
+               disk_format='qcow2', **values):
+        specs = {'xen44:guest_type': kind} if kind else None
+        image = base.image(**(properties or {}))
+        image.disk_format = disk_format
+        return machine.decide(
+            base.instance(extra_specs=specs, **values), image, disks,
+            self.options(**(options or {})))
+
+    def build(self, *args, vifs=(), listen='127.0.0.1', **values):
+        return spec.build(
+            self.decide(*args, **values), base.instance(), vifs,
+            arch=arch.load('x86_64'),
+            files=layout.InstanceFiles('/instances', base.UUID),
+            options=spec.Options(cpus=None, vnc_listen=listen))
+
+    def refuse(self, *says, error=exception.InvalidInput, **asked):
+        raised = self.assertRaises(error, self.decide, **asked)
+        for text in says:
+            self.assertIn(text, str(raised))
+
+
+class DecideTest(MachineCase):
+
+    def test_vcpus(self):
+        self.refuse('2 vCPUs', 'hvm guest can have 1',
+                    options={'max_vcpus': {GuestType.HVM: 1}})
+        # The limit itself is allowed.
+        self.decide(options={'max_vcpus': {GuestType.HVM: 2}})
+
+    def test_volumes(self):
+        self.refuse('a-volume', error=exception.InvalidBDM, disks={
+            'block_device_mapping': [{'volume_id': 'a-volume'}]})
+
+    def test_file_system(self):
+        self.refuse("'reiserfs'", 'ext4', disks={'ephemerals': [
+            {**EPHEMERALS[0], 'guest_format': 'reiserfs'}]})
+
+    def test_no_loader_is_configured(self):
+        self.refuse('[xen44_x86_64] pvh_loader', 'kernel_id', kind='pvh',
+                    options={'loaders': {}})
+
+    def test_loader_is_missing(self):
+        decided = {kind: self.decide(kind) for kind in GuestType}
+        for made in decided.values():
+            machine.check_loader(made, 'x86_64')
+        os.unlink(self.loader)
+        for kind in ('pv', 'pvh'):
+            raised = self.assertRaises(
+                exception.InvalidInput, machine.check_loader, decided[kind],
+                'x86_64')
+            self.assertIn(self.loader, str(raised))
+            self.assertIn(f'[xen44_x86_64] {kind}_loader', str(raised))
+        # Neither needs it.
+        machine.check_loader(decided['hvm'], 'x86_64')
+        machine.check_loader(self.decide(
+            'pv', kernel_id='k', options={'image_kernels': True}), 'x86_64')
+
+    def test_kernel(self):
+        self.refuse('a-kernel', 'allow_image_kernels', kernel_id='a-kernel')
+        self.refuse('a-ramdisk', 'kernel_id', ramdisk_id='a-ramdisk')
+
+    def test_config_drive(self):
+        def has(**values):
+            return 'config' in [disk.kind
+                                for disk in self.decide(**values).disks]
+
+        self.assertFalse(has())
+        self.assertTrue(has(config_drive='True'))
+        self.assertTrue(has(system_metadata={
+            'image_img_config_drive': 'mandatory'}))
+        default = {'options': {'config_drive': True}}
+        self.assertTrue(has(**default))
+        self.assertFalse(has(
+            properties={'img_config_drive': 'optional'}, **default))
+
+    def test_iso(self):
+        made = self.decide('hvm', disk_format='iso')
+        self.assertEqual(
+            [('blank', 'hda', 'disk', 'raw'),
+             ('cdrom', 'hdc', 'cdrom', 'raw')],
+            [(disk.kind, disk.target, disk.device, disk.format)
+             for disk in made.disks])
+        self.assertEqual(1024 ** 3, made.root.size)
+        for kind in ('pv', 'pvh'):
+            self.refuse('ISO', 'hw_vm_mode=hvm', kind=kind,
+                        disk_format='iso')
+        self.refuse('ISO', 'root disk', kind='hvm', disk_format='iso',
+                    root_gb=0)
+
+    def test_iso_where_its_name_is_taken(self):
+        self.refuse('/dev/xvdc', 'ISO', kind='hvm', disk_format='iso',
+                    disks={'swap': SWAP})
+
+    def test_disk_format_the_guest_cannot_have(self):
+        self.refuse('disk_format is vhd', 'qcow2, raw',
+                    options={'disk_format': 'vhd'})
+
+    def test_windows(self):
+        made = self.decide(properties={'os_type': 'windows'})
+        self.assertEqual('localtime', made.clock)
+        made = self.decide(properties={'os_type': 'linux'})
+        self.assertEqual('utc', made.clock)
+
+    def test_screen(self):
+        pointer = {'hw_pointer_model': 'usbtablet'}
+        made = self.decide('hvm', properties=pointer)
+        self.assertTrue(made.screen and made.tablet)
+        self.assertFalse(self.decide('pvh').screen)
+        self.assertFalse(self.decide('hvm', options={'screen': False}).screen)
+
+
+class RecordTest(MachineCase):
+
+    def every(self):
+        for kind in GuestType:
+            for kernel in (None, 'a-kernel'):
+                yield self.decide(
+                    kind, kernel_id=kernel, config_drive='True',
+                    properties={'os_command_line': ''},
+                    disks={'ephemerals': EPHEMERALS, 'swap': SWAP},
+                    options={'image_kernels': True, 'max_grant_frames': 64},
+                ).with_base(BASE)
+
+    def test_is_read_as_it_was_written(self):
+        for made in self.every():
+            instance = base.instance(system_metadata={'other': 'kept'})
+            machine.keep(instance, made)
+            self.assertEqual(made, machine.recall(instance))
+            self.assertEqual('kept', instance.system_metadata['other'])
+            # What Nova's database can hold.
+            self.assertTrue(all(
+                len(value) <= 255
+                for value in instance.system_metadata.values()))
+
+    def test_a_shorter_record_replaces_a_longer_one(self):
+        long, short = next(self.every()), self.decide('pvh')
+        instance = base.instance()
+        machine.keep(instance, long)
+        machine.keep(instance, short)
+        self.assertEqual(short, machine.recall(instance))
+
+    def test_it_stays_out_of_images_made_of_the_instance(self):
+        instance = base.instance()
+        machine.keep(instance, self.decide())
+        made = compute_utils.initialize_instance_snapshot_metadata(
+            mock.Mock(project_id=instance.project_id), instance, 'snapshot')
+        self.assertNotIn('machine', str(made))
+
+    def test_none(self):
+        self.assertIsNone(machine.recall(base.instance()))
+
+    def test_a_newer_version_is_refused(self):
+        values = json.loads(self.decide().to_json())
+        values['version'] += 1
+        raised = self.assertRaises(
+            machine.MachineUnreadable, machine.Machine.from_json,
+            json.dumps(values))
+        self.assertIn('version is 2', str(raised))
+
+    def test_damaged(self):
+        for text in ('{', '[]', '{}', '{"version": 1}',
+                     '{"version": 1, "guest_type": "pv", "disks": [3]}',
+                     '{"version": 1, "guest_type": "pv", "disks": []}',
+                     '{"version": 1, "guest_type": "pv", "disks": [{"kind": '
+                     '"floppy", "name": "a", "target": "b", "file": "c"}]}',
+                     '{"version": 1, "guest_type": "pv", "disks": [], '
+                     '"colour": "red"}'):
+            self.assertRaises(machine.MachineUnreadable,
+                              machine.Machine.from_json, text)
+
+    def test_options_of_tomorrow_change_nothing(self):
+        instance = base.instance(extra_specs={'xen44:guest_type': 'pvh'})
+        made = machine.decide(
+            instance, base.image(), None, self.options())
+        machine.keep(instance, made)
+        instance.flavor.extra_specs = {'xen44:guest_type': 'hvm'}
+        self.assertEqual(GuestType.PVH, machine.recall(instance).guest_type)
+
+
+class AdoptTest(MachineCase):
+    """Instances of a version of the driver that kept no record."""
+
+    def adopt(self, *present, **values):
+        return machine.adopt(
+            base.instance(**values), {'swap': SWAP}, self.options(
+                config_drive=True), present=present)
+
+    def test_disks_are_those_that_are_there(self):
+        made = self.adopt('disk.raw', 'disk.swap', 'console.log')
+        self.assertEqual(['disk.raw', 'disk.swap'],
+                         [disk.file for disk in made.disks])
+        self.assertEqual('raw', made.root.format)
+        made = self.adopt('disk.qcow2', 'disk.config')
+        self.assertEqual(['disk.qcow2', 'disk.config'],
+                         [disk.file for disk in made.disks])
+
+    def test_a_kernel_of_its_own_goes_on(self):
+        made = self.adopt('disk.qcow2', 'kernel', kernel_id='a-kernel')
+        self.assertEqual('a-kernel', made.kernel_id)
+
+    def test_what_is_refused_today_goes_on(self):
+        made = self.adopt('disk.qcow2', system_metadata={
+            'image_hw_qemu_guest_agent': 'yes'})
+        self.assertEqual('overlay', made.root.kind)
+
+    def test_an_iso_image_was_a_root_disk(self):
+        for kind in GuestType:
+            made = self.adopt(
+                'disk.qcow2', **ISO,
+                extra_specs={'xen44:guest_type': str(kind)})
+            self.assertEqual([('overlay', 'disk.qcow2')], [
+                (disk.kind, disk.file) for disk in made.disks])
+
+    def test_an_empty_command_line_was_the_default(self):
+        made = self.adopt('disk.qcow2', 'kernel', kernel_id='a-kernel',
+                          system_metadata={'image_os_command_line': ''})
+        self.assertEqual('root=/dev/xvda ro console=hvc0', made.cmdline)
+
+    def test_no_root_disk(self):
+        self.assertRaises(exception.DiskNotFound, self.adopt, 'console.log')
+
+
+class SpecTest(MachineCase):
+
+    def test_every_kind_can_be_written(self):
+        for kind in GuestType:
+            for kernel in (None, 'a-kernel'):
+                built = self.build(
+                    kind, kernel_id=kernel, vifs=[base.vif()],
+                    config_drive='True', options={'image_kernels': True},
+                    disks={'ephemerals': EPHEMERALS, 'swap': SWAP})
+                text = domain.to_xml(built, arch.load('x86_64'))
+                self.assertIn('Käse &lt;&amp;&gt;', text)
+                self.assertEqual(4, len(built.disks))
+                # The record comes back from libvirt as it was.
+                read = domain.from_xml(text, arch.load('x86_64'))
+                self.assertEqual(kind, machine.Machine.from_json(
+                    read.metadata.machine).guest_type)
+
+    def test_boot(self):
+        self.assertEqual(domain.FirmwareBoot(), self.build('hvm').boot)
+        self.assertEqual(domain.GrubBoot(loader=self.loader),
+                         self.build('pv').boot)
+        self.assertEqual(
+            ('hd', 'cdrom'),
+            self.build('hvm', disk_format='iso').boot.devices)
+
+    def direct(self, **properties):
+        return self.build(
+            'pvh', kernel_id='k', ramdisk_id='r', properties=properties,
+            options={'image_kernels': True}).boot
+
+    def test_direct_boot(self):
+        boot = self.direct()
+        self.assertEqual('root=/dev/xvda ro console=hvc0', boot.cmdline)
+        self.assertEqual(f'/instances/{base.UUID}/kernel', boot.kernel)
+        self.assertEqual('quiet', self.direct(os_command_line='quiet').cmdline)
+        # None at all is a wish too.
+        self.assertEqual('', self.direct(os_command_line='').cmdline)
+        self.assertRaises(errors.SpecError, self.direct,
+                          os_command_line='quiet\n<init/>')
+
+    def test_root_disk(self):
+        (disk,) = self.build('pv').disks
+        self.assertEqual(('xvda', 'qcow2'), (disk.target, disk.format))
+        self.assertEqual(
+            f'/instances/{base.UUID}/disk.qcow2', disk.source)
+
+    def test_bus_of_disks(self):
+        built = self.build('hvm', disks={'ephemerals': EPHEMERALS},
+                           properties={'hw_disk_bus': 'scsi'})
+        self.assertEqual([('sda', 'scsi'), ('sdb', 'scsi')],
+                         [(disk.target, disk.bus) for disk in built.disks])
+
+    def test_config_drive(self):
+        for kind, format, target, device in (
+                ('pv', 'iso9660', 'xvdd', 'disk'),
+                ('hvm', 'iso9660', 'hdd', 'cdrom'),
+                ('hvm', 'vfat', 'xvdz', 'disk')):
+            drive = self.build(
+                kind, config_drive='True',
+                options={'config_drive_format': format}).disks[-1]
+            self.assertEqual((target, device), (drive.target, drive.device))
+            # QEMU's xen-disk refuses what is read-only.
+            self.assertEqual(device == 'cdrom', drive.readonly)
+
+    def test_interface(self):
+        (interface,) = self.build(
+            'pv', vifs=[base.vif()]).interfaces
+        self.assertEqual('fa:16:3e:00:00:01', interface.mac)
+        self.assertEqual('qbr51a9642b-14', interface.bridge)
+        self.assertEqual(1450, interface.mtu)
+        self.assertIsNone(interface.model)
+
+    def test_serial_is_for_hvm(self):
+        self.assertIsNone(self.build('pv').serial_log)
+        self.assertTrue(self.build('hvm').serial_log)
+
+    def test_vnc(self):
+        built = self.build('hvm', listen='192.0.2.1')
+        self.assertEqual('192.0.2.1', built.vnc.listen)
+        self.assertIsNone(self.build('pvh').vnc)
+
+    def test_limits(self):
+        self.assertIsNone(self.build().max_event_channels)
+        built = self.build(options={'max_event_channels': 4096,
+                                    'max_grant_frames': 64})
+        self.assertEqual((4096, 64), (built.max_event_channels,
+                                      built.max_grant_frames))
+
+    def test_with_base(self):
+        made = self.decide('hvm', disk_format='iso',
+                           disks={'ephemerals': EPHEMERALS})
+        based = made.with_base(BASE)
+        self.assertEqual([None, None, BASE],
+                         [disk.base for disk in based.disks])
+        self.assertEqual(made, dataclasses.replace(based, disks=made.disks))

@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What nova-compute does and refuses when it starts."""
+
+import types
+from unittest import mock
+
+import fixtures
+from nova import exception
+
+from tests.unit import base
+from xen44_driver.compute import dom0
+from xen44_driver.compute import privileges
+from xen44_driver.compute import startup
+from xen44_driver.xen import errors
+
+
+class StartTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.node.host.cpus.return_value = 2
+        self.node.host.records.return_value = {}
+        self.node.host.versions.return_value = base.versions(4, 20, 0)
+        self.node.host.memory.return_value = mock.Mock(
+            total_mib=4096, dom0_mib=1024)
+        self.order = mock.Mock()
+        self.order.attach_mock(self.node.host.connect, 'connect')
+        for name in ('start', 'result', 'warn_if_refused'):
+            self.order.attach_mock(self.useFixture(
+                fixtures.MockPatchObject(privileges, name)).mock, name)
+        privileges.result.return_value = True
+        self.warnings = self.useFixture(fixtures.MockPatchObject(
+            dom0, 'warnings', return_value=[])).mock
+
+    def test_privsep_starts_beside_the_rest(self):
+        startup.start(self.node)
+        names = [name for name, _, _ in self.order.mock_calls]
+        self.assertEqual(
+            ['start', 'start', 'warn_if_refused', 'connect', 'result'], names)
+
+    def test_warnings_do_not_stop_it(self):
+        self.warnings.return_value = ['100% wrong']
+        with mock.patch.object(startup.LOG, 'warning') as warning:
+            startup.start(self.node)
+        self.assertIn(mock.call('%s', '100% wrong'), warning.mock_calls)
+
+    def test_no_privileges(self):
+        privileges.result.side_effect = exception.InvalidConfiguration('x y')
+        self.assertRaisesRegex(
+            exception.InvalidConfiguration, 'cannot work on this host: x y',
+            startup.start, self.node)
+
+
+class GroupTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(privileges, 'start'))
+        self.useFixture(fixtures.MockPatchObject(
+            privileges, 'warn_if_refused'))
+        self.group = self.useFixture(fixtures.MockPatch(
+            'grp.getgrnam', return_value=types.SimpleNamespace(
+                gr_gid=104, gr_name='libvirt'))).mock
+        self.useFixture(fixtures.MockPatch('os.geteuid', return_value=989))
+        self.useFixture(fixtures.MockPatch('os.getegid', return_value=989))
+        self.useFixture(fixtures.MockPatch(
+            'pwd.getpwuid', return_value=types.SimpleNamespace(
+                pw_name='nova')))
+        self.node = base.node()
+        self.node.host.connect.side_effect = errors.ConnectionFailed(
+            'xen:///system', 'denied')
+
+    def message(self, groups):
+        with mock.patch('os.getgroups', return_value=groups):
+            raised = self.assertRaises(
+                exception.HypervisorUnavailable, startup.start, self.node)
+        return str(raised)
+
+    def test_named_when_missing(self):
+        self.assertIn('user nova is not in the group libvirt',
+                      self.message([989]))
+
+    def test_not_named_when_there(self):
+        self.assertNotIn('group', self.message([989, 104]))
+
+    def test_no_such_group(self):
+        self.group.side_effect = KeyError
+        self.assertNotIn('group', self.message([]))

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which CPUs guests may have, and whether the host has those."""
+
+from tests.unit import base
+from xen44_driver.compute import startup
+
+
+class CpusTest(base.TestCase):
+
+    def problems(self, **options):
+        self.flags(group='compute', **options)
+        node = base.node()
+        node.host.cpus.return_value = 4
+        return list(startup._cpus(node))
+
+    def test_all_of_them(self):
+        self.assertEqual([], self.problems())
+
+    def test_up_to_the_last_one(self):
+        self.assertEqual([], self.problems(cpu_shared_set='0-3'))
+        self.assertEqual([], self.problems(cpu_shared_set='3'))
+
+    def test_one_more_than_there_are(self):
+        for shared in ('4', '1-4', '2,4,9'):
+            self.assertEqual(
+                ['[compute] cpu_shared_set has CPU 4; this host has CPUs 0 '
+                 'to 3'], self.problems(cpu_shared_set=shared))
+
+    def test_no_such_set(self):
+        problem, = self.problems(cpu_shared_set='3-1')
+        self.assertTrue(problem.startswith('[compute] cpu_shared_set: '))
+
+    def test_dedicated_ones_are_refused(self):
+        problem, = self.problems(cpu_dedicated_set='1')
+        self.assertIn("cpu_dedicated_set is '1'", problem)
+        self.assertIn('cpu_shared_set is possible', problem)

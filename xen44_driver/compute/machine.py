@@ -1,0 +1,483 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an instance is, decided once and kept.
+
+:func:`decide` makes a :class:`Machine` when an instance is spawned or rebuilt,
+from its image, its flavor and the options of the host. It refuses impossible
+requests before anything is made. Every later operation reads the record, so a
+changed option does not affect existing instances.
+
+The record is kept in the instance's ``system_metadata`` (:func:`keep`,
+:func:`recall`) and in the domain's ``<metadata>``. An instance that was made
+by a version of this driver without records gets its record when one is first
+needed (:func:`adopt`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from collections.abc import Mapping
+import dataclasses
+import os
+from typing import Any
+from typing import Literal
+
+from nova import block_device
+from nova import exception
+from nova import objects
+from nova.virt import configdrive
+from nova.virt import driver
+from oslo_serialization import jsonutils
+from oslo_utils import units
+
+from xen44_driver.compute import devices
+from xen44_driver.compute import guest_type as guest_type_lib
+from xen44_driver.compute import properties
+from xen44_driver.storage import kinds
+from xen44_driver.storage.kinds import blank
+from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen.guesttype import GuestType
+
+#: Version of the record's format. A record of another version is refused.
+VERSION = 1
+
+#: Key in ``system_metadata``; the further parts have ``_1``, ``_2`` ... added.
+#: Nova copies every key into the images it makes of an instance, but those of
+#: this namespace (NON_INHERITABLE_IMAGE_NAMESPACES in nova.compute.utils).
+KEY = 'os_glance_xen44_machine'
+# Characters of each part: the most that Nova's database stores in a value.
+_CHUNK = 255
+
+#: File names of an instance's disks.
+ROOT_FILE = 'disk.{format}'
+SWAP_FILE = 'disk.swap'
+EPHEMERAL_FILE = 'disk.eph{index}'
+CONFIG_DRIVE_FILE = 'disk.config'
+ISO_FILE = 'disk.iso'
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The properties and options of a host that a decision depends on.
+
+    :ivar arch: the host's architecture.
+    :ivar offered: guest types that the host can run.
+    :ivar default_guest_type: the type if neither image nor flavor asks.
+    :ivar max_vcpus: the most vCPUs of a guest, by guest type.
+    :ivar loaders: path of the loader that boots a guest's own disk, by guest
+        type; only for types without firmware.
+    :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
+    :ivar image_kernels: whether images may have their own kernel.
+    :ivar screen: whether guests that can have a screen get one.
+    :ivar config_drive: whether an instance gets a config drive unless its
+        image declares it optional.
+    :ivar config_drive_format: ``iso9660`` or ``vfat``.
+    :ivar max_event_channels: None for libxl's default.
+    :ivar max_grant_frames: None for the hypervisor's default.
+    """
+
+    arch: arch_lib.Architecture
+    offered: tuple[GuestType, ...]
+    default_guest_type: GuestType
+    max_vcpus: Mapping[GuestType, int] = dataclasses.field(
+        default_factory=dict)
+    loaders: Mapping[GuestType, str | None] = dataclasses.field(
+        default_factory=dict)
+    disk_format: str = 'qcow2'
+    image_kernels: bool = False
+    screen: bool = True
+    config_drive: bool = True
+    config_drive_format: str = 'iso9660'
+    max_event_channels: int | None = None
+    max_grant_frames: int | None = None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What an instance is, except for memory, vCPUs and ports.
+
+    :ivar guest_type: PV, PVH or HVM.
+    :ivar kernel_id: image with the kernel to boot; None to boot from disk.
+    :ivar ramdisk_id: image with that kernel's initial ramdisk.
+    :ivar cmdline: that kernel's command line; it may be empty.
+    :ivar loader: path of the loader that boots the guest's disk; None if
+        firmware does.
+    :ivar disks: the disks, in the guest's order; the first is the root disk.
+    :ivar vif_model: ``netfront``, an emulated model, or None for libxl's
+        default.
+    :ivar screen: whether it has a screen, shown by VNC.
+    :ivar tablet: whether its pointer is a USB tablet.
+    :ivar clock: ``utc`` or ``localtime``.
+    :ivar max_event_channels: None for libxl's default.
+    :ivar max_grant_frames: None for the hypervisor's default.
+    """
+
+    guest_type: GuestType
+    kernel_id: str | None = None
+    ramdisk_id: str | None = None
+    cmdline: str | None = None
+    loader: str | None = None
+    disks: tuple[kinds.DiskRecord, ...]
+    vif_model: str | None = None
+    screen: bool = False
+    tablet: bool = False
+    clock: Literal['utc', 'localtime'] = 'utc'
+    max_event_channels: int | None = None
+    max_grant_frames: int | None = None
+
+    @property
+    def root(self) -> kinds.DiskRecord:
+        """Return the root disk."""
+        return self.disks[0]
+
+    def with_base(self, base: kinds.Base) -> Machine:
+        """Return a copy of the record that names the image of its disks.
+
+        :param base: the image of the instance, as it is on this host.
+        """
+        return dataclasses.replace(self, disks=tuple(
+            dataclasses.replace(disk, base=base) if disk.kind in _OF_IMAGE
+            else disk for disk in self.disks))
+
+    def to_json(self) -> str:
+        """Return the record as JSON; values that are defaults are omitted."""
+        return jsonutils.dumps(
+            {'version': VERSION, **_plain(self)}, separators=(',', ':'))
+
+    @classmethod
+    def from_json(cls, text: str) -> Machine:
+        """Read a record.
+
+        :raises MachineUnreadable: it has another version, or is damaged.
+        """
+        try:
+            values = jsonutils.loads(text)
+            version = values.pop('version')
+            if version != VERSION:
+                raise MachineUnreadable(
+                    reason=f'its version is {version}; this version of the '
+                           f'driver reads {VERSION}')
+            values['guest_type'] = GuestType(values['guest_type'])
+            values['disks'] = tuple(
+                kinds.DiskRecord(**{
+                    **disk,
+                    'base': kinds.Base(**disk['base'])
+                    if disk.get('base') else None})
+                for disk in values['disks'])
+            unknown = {disk.kind for disk in values['disks']} - {*kinds.KINDS}
+            if unknown or not values['disks']:
+                raise MachineUnreadable(
+                    reason=f'it has disks of kind {", ".join(unknown)}'
+                    if unknown else 'it has no disk')
+            return cls(**values)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise MachineUnreadable(reason=repr(error)) from error
+
+
+#: Kinds of disk whose content is the instance's image.
+_OF_IMAGE = (*(kind.name for kind in kinds.IMAGE_KINDS.values()), 'cdrom')
+
+
+class MachineUnreadable(exception.NovaException):
+    """The record of what an instance is cannot be used."""
+
+    msg_fmt = 'The record of what the instance is cannot be read: %(reason)s'
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    """Return a dataclass as plain values, without those that are defaults."""
+    values: dict[str, Any] = {}
+    for field in dataclasses.fields(record):
+        value = getattr(record, field.name)
+        if value == field.default:
+            continue
+        if isinstance(value, tuple):
+            value = [_plain(item) for item in value]
+        elif dataclasses.is_dataclass(value):
+            value = _plain(value)
+        values[field.name] = value
+    return values
+
+
+def keep(instance: objects.Instance, machine: Machine) -> None:
+    """Put a record into an instance's ``system_metadata``.
+
+    The instance is not saved here: Nova does so after each operation.
+    """
+    text = machine.to_json()
+    # Remove all old parts first: the new record may have fewer.
+    metadata = {key: value for key, value in instance.system_metadata.items()
+                if not key.startswith(KEY)}
+    for index, start in enumerate(range(0, len(text), _CHUNK)):
+        metadata[_key(index)] = text[start:start + _CHUNK]
+    instance.system_metadata = metadata
+
+
+def recall(instance: objects.Instance) -> Machine | None:
+    """Return the record that :func:`keep` stored, or None.
+
+    :raises MachineUnreadable: the record cannot be read.
+    """
+    parts: list[str] = []
+    while (part := instance.system_metadata.get(_key(len(parts)))):
+        parts.append(part)
+    return Machine.from_json(''.join(parts)) if parts else None
+
+
+def _key(index: int) -> str:
+    return f'{KEY}_{index}' if index else KEY
+
+
+def decide(
+    instance: objects.Instance, image: objects.ImageMeta,
+    block_device_info: Mapping[str, Any] | None, options: Options,
+) -> Machine:
+    """Decide what an instance is.
+
+    :param image: metadata of the instance's image.
+    :param block_device_info: the disks besides the root disk.
+    :param options: options of the host that the instance is made on.
+    :raises nova.exception.Invalid: a request cannot be fulfilled; the message
+        names it and what is allowed.
+    """
+    chosen = _guest_type(instance, image, options)
+    properties.check(image, instance.flavor, guest_type=chosen,
+                     arch=options.arch.name,
+                     profile=options.arch.profile(chosen))
+    properties.check_memory(instance.flavor, chosen,
+                            direct_kernel=bool(instance.kernel_id))
+    _check_vcpus(instance, chosen, options)
+    for mapping in driver.block_device_info_get_mapping(block_device_info):
+        devices.check_local('volume', mapping.get('volume_id'))
+    _check_kernel(instance, options)
+    return _make(instance, image, block_device_info, chosen, options)
+
+
+def _guest_type(
+    instance: objects.Instance, image: objects.ImageMeta, options: Options,
+) -> GuestType:
+    return guest_type_lib.choose(
+        image, instance.flavor, default=options.default_guest_type,
+        offered=options.offered)
+
+
+def _make(
+    instance: objects.Instance, image: objects.ImageMeta,
+    block_device_info: Mapping[str, Any] | None, chosen: GuestType,
+    options: Options,
+) -> Machine:
+    """Make the record of an instance; do not check if its image is allowed."""
+    profile = options.arch.profile(chosen)
+    asked = image.properties.get
+    kernel = instance.kernel_id or None
+    return Machine(
+        guest_type=chosen,
+        kernel_id=kernel,
+        ramdisk_id=instance.ramdisk_id or None,
+        cmdline=_cmdline(image, options) if kernel else None,
+        loader=None if kernel or profile.firmware
+        else _loader(chosen, options),
+        disks=tuple(_disks(instance, image, block_device_info, profile,
+                           options)),
+        vif_model=asked('hw_vif_model'),
+        screen=options.screen and profile.screen,
+        tablet=(options.screen and profile.screen
+                and asked('hw_pointer_model') == 'usbtablet'),
+        # Windows would also profit from Hyper-V's enlightenments
+        # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
+        clock='localtime' if asked('os_type') == 'windows' else 'utc',
+        max_event_channels=options.max_event_channels,
+        max_grant_frames=options.max_grant_frames)
+
+
+def _check_vcpus(
+    instance: objects.Instance, chosen: GuestType, options: Options,
+) -> None:
+    limit = options.max_vcpus.get(chosen)
+    if limit and instance.flavor.vcpus > limit:
+        raise exception.InvalidInput(
+            reason=f'the flavor has {instance.flavor.vcpus} vCPUs; a '
+                   f'{chosen} guest can have {limit}')
+
+
+def _check_kernel(instance: objects.Instance, options: Options) -> None:
+    if instance.ramdisk_id and not instance.kernel_id:
+        raise exception.InvalidInput(
+            reason=f'the image has a ramdisk_id ({instance.ramdisk_id}) but '
+                   'no kernel_id; a ramdisk needs its kernel')
+    if instance.kernel_id and not options.image_kernels:
+        raise exception.InvalidInput(
+            reason=f'the image has a kernel_id ({instance.kernel_id}), and '
+                   'this host boots no kernels of images ([xen44] '
+                   'allow_image_kernels is false); allowed: images that '
+                   'boot from their own disk')
+
+
+def _cmdline(image: objects.ImageMeta, options: Options) -> str:
+    asked: str | None = image.properties.get('os_command_line')
+    # An empty value is used as it is: unikernels may need an empty command
+    # line.
+    return (options.arch.default_cmdline(devices.ROOT) if asked is None
+            else asked)
+
+
+def _loader(chosen: GuestType, options: Options) -> str:
+    loader = options.loaders.get(chosen)
+    if loader is None:
+        raise exception.InvalidInput(
+            reason=f'a {chosen} guest cannot boot from its own disk on '
+                   f'{options.arch.name}: no [xen44_{options.arch.name}] '
+                   f'{chosen}_loader is configured; allowed: images with a '
+                   'kernel_id')
+    return loader
+
+
+def check_loader(machine: Machine, arch: str) -> None:
+    """Refuse a guest whose loader does not exist on this host.
+
+    :param arch: name of the host's architecture.
+    :raises nova.exception.InvalidInput: the file does not exist; the message
+        names it.
+    """
+    if machine.loader and not os.path.isfile(machine.loader):
+        raise exception.InvalidInput(
+            reason=f'a {machine.guest_type} guest cannot boot from its own '
+                   f'disk here: there is no file {machine.loader}, which '
+                   f'was [xen44_{arch}] {machine.guest_type}_loader when it '
+                   'was made; allowed: images with a kernel_id')
+
+
+def _disks(
+    instance: objects.Instance, image: objects.ImageMeta,
+    block_device_info: Mapping[str, Any] | None,
+    profile: arch_lib.Profile, options: Options,
+) -> list[kinds.DiskRecord]:
+    """Return the records of all disks, the root disk first."""
+    bus = image.properties.get('hw_disk_bus')
+    iso = image.obj_attr_is_set('disk_format') and image.disk_format == 'iso'
+    disks = [_root(instance, profile, options, bus, iso=iso)]
+    ephemerals = driver.block_device_info_get_ephemerals(block_device_info)
+    for index, disk in enumerate(ephemerals):
+        disks.append(_ephemeral(index, disk, profile, bus))
+    swap = driver.block_device_info_get_swap(block_device_info)
+    if driver.swap_is_usable(swap):
+        name = block_device.prepend_dev(swap['device_name'])
+        disks.append(kinds.DiskRecord(
+            kind='blank', name=name, file=SWAP_FILE,
+            target=devices.target(name, profile, bus),
+            size=swap['swap_size'] * units.Mi, file_system=blank.SWAP))
+    if iso:
+        # At a rebuild the disks keep the names they have.
+        if devices.CDROM in [disk.name for disk in disks]:
+            raise exception.InvalidInput(
+                reason=f'the image is an ISO image, whose CD-ROM is '
+                       f'{devices.CDROM}, and a disk of the instance has '
+                       'that name; allowed: images of disks')
+        disks.append(kinds.DiskRecord(
+            kind='cdrom', name=devices.CDROM, file=ISO_FILE,
+            target=devices.cdrom_target(devices.CDROM), device='cdrom'))
+    if _wants_config_drive(instance, image, options):
+        target, device = devices.config_drive(
+            profile, options.config_drive_format)
+        disks.append(kinds.DiskRecord(
+            kind='config', name=devices.CONFIG_DRIVE,
+            file=CONFIG_DRIVE_FILE, target=target, device=device))
+    return disks
+
+
+def _root(
+    instance: objects.Instance, profile: arch_lib.Profile, options: Options,
+    bus: str | None, *, iso: bool,
+) -> kinds.DiskRecord:
+    format = options.disk_format
+    if format not in profile.disk_formats:
+        raise exception.InvalidInput(
+            reason=f'[xen44] disk_format is {format}; guests of this host '
+                   f'can have {", ".join(profile.disk_formats)}')
+    kind = kinds.IMAGE_KINDS[format].name
+    if iso:
+        if not profile.cdrom:
+            raise exception.InvalidInput(
+                reason='the image is an ISO image (disk_format iso), and '
+                       'only hvm guests have a CD-ROM drive to boot it '
+                       'from; allowed: images of disks, or '
+                       'hw_vm_mode=hvm')
+        if not instance.flavor.root_gb:
+            raise exception.InvalidInput(
+                reason='the image is an ISO image (disk_format iso), and '
+                       'the flavor has no root disk to install to; allowed: '
+                       'flavors with a disk of 1 GiB or more')
+        kind, format = 'blank', 'raw'
+    return kinds.DiskRecord(
+        kind=kind, name=devices.ROOT, format=format,
+        file=ROOT_FILE.format(format=format),
+        target=devices.target(devices.ROOT, profile, bus),
+        size=instance.flavor.root_gb * units.Gi)
+
+
+def _ephemeral(
+    index: int, disk: Mapping[str, Any], profile: arch_lib.Profile,
+    bus: str | None,
+) -> kinds.DiskRecord:
+    file_system = disk.get('guest_format')
+    if file_system and file_system not in blank.FILE_SYSTEMS:
+        raise exception.InvalidInput(
+            reason=f'guest_format {file_system!r} of an ephemeral disk is '
+                   f'not supported; allowed: '
+                   f'{", ".join(blank.FILE_SYSTEMS)}')
+    name = block_device.prepend_dev(disk['device_name'])
+    return kinds.DiskRecord(
+        kind='blank', name=name, file=EPHEMERAL_FILE.format(index=index),
+        target=devices.target(name, profile, bus),
+        size=disk['size'] * units.Gi,
+        file_system=file_system or blank.DEFAULT, label=f'ephemeral{index}')
+
+
+def _wants_config_drive(
+    instance: objects.Instance, image: objects.ImageMeta, options: Options,
+) -> bool:
+    """Return whether an instance gets a config drive.
+
+    cloud-init in stock images recognises OpenStack by SMBIOS, which PV and
+    PVH guests do not have. Without a config drive, its ds-identify then
+    disables cloud-init.
+    """
+    if configdrive.required_by(instance):
+        return True
+    return (options.config_drive
+            and image.properties.get('img_config_drive') is None)
+
+
+def adopt(
+    instance: objects.Instance, block_device_info: Mapping[str, Any] | None,
+    options: Options, *, present: Collection[str],
+) -> Machine:
+    """Make the record of an existing instance that has none.
+
+    :param block_device_info: the disks besides the root disk.
+    :param options: options of this host.
+    :param present: names of the files in the instance's directory.
+    :raises nova.exception.DiskNotFound: the root disk does not exist.
+    :raises nova.exception.InvalidInput: this host cannot run its guest type.
+    """
+    for format in kinds.IMAGE_KINDS:
+        if ROOT_FILE.format(format=format) in present:
+            break
+    else:
+        raise exception.DiskNotFound(
+            location=ROOT_FILE.format(format=options.disk_format))
+    image = instance.image_meta
+    if ISO_FILE not in present:
+        # Older versions of the driver used an ISO image as the root disk.
+        image.disk_format = format
+    # Without decide(): its checks are for new instances only.
+    machine = _make(
+        instance, image, block_device_info,
+        _guest_type(instance, image, options),
+        dataclasses.replace(options, disk_format=format,
+                            config_drive=CONFIG_DRIVE_FILE in present))
+    if machine.cmdline == '':
+        # An empty one was none then.
+        machine = dataclasses.replace(
+            machine, cmdline=options.arch.default_cmdline(devices.ROOT))
+    return dataclasses.replace(machine, disks=tuple(
+        disk for disk in machine.disks if disk.file in present))

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Describe and define the domain of an instance on this host."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nova import objects
+from nova.network import model
+
+from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import spec
+from xen44_driver.xen import domain
+from xen44_driver.xen import guest as xen_guest
+
+
+def describe(
+    node: compute_node.Node, instance: objects.Instance,
+    machine: machine_lib.Machine, vifs: Iterable[model.VIF],
+) -> domain.DomainSpec:
+    """Describe an instance's domain on this host; change nothing.
+
+    :raises xen44_driver.xen.errors.SpecError: a value is not possible.
+    """
+    return spec.build(
+        machine, instance, vifs, arch=node.arch, files=node.files(instance),
+        options=node.spec_options())
+
+
+def define(
+    node: compute_node.Node, described: domain.DomainSpec,
+) -> xen_guest.Guest:
+    """Define a domain in libvirt, replacing an existing definition."""
+    return node.host.define(domain.to_xml(described, node.arch))

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options of each architecture: ``[xen44_x86_64]``, ``[xen44_aarch64]``."""
+
+from __future__ import annotations
+
+from oslo_config import cfg
+
+_PRECEDENCE = """
+The guest type if neither the image (property ``hw_vm_mode``) nor the flavor
+(extra spec ``xen44:guest_type``) asks for one."""
+
+X86_64_GROUP = cfg.OptGroup(
+    'xen44_x86_64', title='Xen on x86-64',
+    help='Options for guests on hosts with x86-64 CPUs.')
+
+X86_64_OPTS = [
+    cfg.StrOpt(
+        'default_guest_type',
+        default='hvm',
+        choices=[
+            ('hvm', 'an emulated PC with BIOS, which boots any image'),
+            ('pvh', 'no emulated devices; needs Linux 4.11 or newer'),
+            ('pv', 'paravirtual; also runs on CPUs without VT-x or AMD-V'),
+        ],
+        help=_PRECEDENCE),
+    cfg.StrOpt(
+        'pv_loader',
+        default='/usr/lib/grub-xen/grub-x86_64-xen.bin',
+        help="""
+Path of the loader that boots a PV guest from its own disk: grub built for Xen
+PV (Debian: package ``grub-xen-bin``). It runs inside the guest. It loads
+kernels that are compressed with gzip, xz or lzo, but not with zstd."""),
+    cfg.StrOpt(
+        'pvh_loader',
+        default='/usr/lib/grub-xen/grub-i386-xen_pvh.bin',
+        help="""
+Path of the loader that boots a PVH guest from its own disk: grub built for Xen
+PVH (Debian: package ``grub-xen-bin``). It runs inside the guest."""),
+]
+
+AARCH64_GROUP = cfg.OptGroup(
+    'xen44_aarch64', title='Xen on ARM',
+    help='Options for guests on hosts with 64-bit ARM CPUs.')
+
+AARCH64_OPTS = [
+    cfg.StrOpt(
+        'default_guest_type',
+        default='pvh',
+        choices=[('pvh', 'the only guest type that Xen has on ARM')],
+        help=_PRECEDENCE),
+    cfg.StrOpt(
+        'pvh_loader',
+        help="""
+Path of the firmware that boots a guest from its own disk: UEFI built for Xen
+guests on ARM (EDK2's ``ArmVirtXen``). Distributions do not package it yet. If
+this is not set, only images with a kernel (``kernel_id``) boot."""),
+]
