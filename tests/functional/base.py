@@ -9,8 +9,10 @@ import warnings
 
 import fixtures
 import os_vif
+from vif_plug_ovs import privsep as vif_plug_ovs
 
 from tests.functional import fakelibvirt
+from tests.functional import fakexenstore
 from xen44_driver import loader
 from xen44_driver import privsep
 
@@ -29,6 +31,7 @@ class DriverFixture(fixtures.Fixture):
 
     :param test: a nova test case
     :ivar host: the Xen host (:class:`fakelibvirt.XenHost`)
+    :ivar xenstore: its :class:`fakexenstore.FakeXenstoreFixture`
     :ivar plugged: ids of the ports that are plugged
     :ivar console_logs: where xenconsoled would write
     """
@@ -42,6 +45,8 @@ class DriverFixture(fixtures.Fixture):
         # A .pth does it where the package is installed.
         loader.install()
         self.host = self.useFixture(fakelibvirt.FakeLibvirtFixture()).host
+        self.xenstore = self.useFixture(
+            fakexenstore.FakeXenstoreFixture(self.host))
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.console_logs = self.useFixture(fixtures.TempDir()).path
         boot = self.useFixture(fixtures.TempDir()).path
@@ -50,12 +55,14 @@ class DriverFixture(fixtures.Fixture):
                 file.write(b'grub')
         flags = self._test.flags
         flags(instances_path=self.instances)
-        flags(console_log_dir=self.console_logs, group='xen44')
+        flags(console_log_dir=self.console_logs, allow_image_kernels=True,
+              default_config_drive=False, group='xen44')
         flags(pv_loader=os.path.join(boot, 'pv'),
               pvh_loader=os.path.join(boot, 'pvh'), group='xen44_x86_64')
         flags(mkisofs_cmd=self._fake_mkisofs(boot))
-        self.useFixture(fixtures.MockPatchObject(
-            privsep.sys_admin_pctxt, 'client_mode', False))
+        for context in (privsep.sys_admin_pctxt, vif_plug_ovs.vif_plug):
+            self.useFixture(fixtures.MockPatchObject(
+                context, 'client_mode', False))
         os_vif.initialize()
         self.useFixture(fixtures.MonkeyPatch('os_vif.plug', self._plug))
         self.useFixture(fixtures.MonkeyPatch('os_vif.unplug', self._unplug))

@@ -133,6 +133,20 @@ class Domain:
                 vnc.set('port', str(5900 + self.id))
         return etree.tostring(tree, encoding='unicode')
 
+    def metadata(self, kind, uri, flags=0):
+        self._host.check(self)
+        if uri not in self.xml:
+            raise error(libvirt.VIR_ERR_NO_DOMAIN_METADATA, 'no metadata')
+        return '<instance/>'
+
+    def jobInfo(self):
+        self._host.check(self)
+        return [libvirt.VIR_DOMAIN_JOB_NONE] + [0] * 11
+
+    def hasManagedSaveImage(self, flags=0):
+        self._host.check(self)
+        return 0
+
     def create(self):
         return self.createWithFlags(0)
 
@@ -291,6 +305,9 @@ class XenHost:
         return CAPABILITIES.format(guests=''.join(
             GUEST.format(os_type=MACHINES[machine][0], machine=machine)
             for machine in self.machines))
+
+    def baselineCPU(self, cpus, flags=0):
+        return "<cpu><model>pentium</model><feature name='sse'/></cpu>"
 
     def getDomainCapabilities(self, emulatorbin=None, arch=None,
                               machine=None, virttype=None, flags=0):

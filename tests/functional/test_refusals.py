@@ -4,6 +4,8 @@
 import os
 from unittest import mock
 
+import fixtures
+from nova import conf
 from nova import exception
 from nova import test
 from nova.virt import fake
@@ -14,6 +16,8 @@ from tests.functional import test_servers
 from xen44_driver import driver
 from xen44_driver import loader
 from xen44_driver import privsep
+
+CONF = conf.CONF
 
 
 class RefusalTest(test_servers.ServersBase):
@@ -36,9 +40,10 @@ class RefusalTest(test_servers.ServersBase):
                     flavor=self.flavor(xen44_guest_type='pvx'))
 
     def test_guest_type_host_lacks(self):
+        self.flags(default_guest_type='pv', group='xen44_x86_64')
         for machine, kind in (('xenfv', 'hvm'), ('xenpvh', 'pvh')):
             self.below.host.machines.remove(machine)
-            self.below.host.restart_libvirtd()
+            self.compute = self.restart_compute_service(self.compute)
             self.refuse(f'cannot run guest type {kind}', 'pv',
                         flavor=self.flavor(xen44_guest_type=kind))
 
@@ -61,7 +66,7 @@ class RefusalTest(test_servers.ServersBase):
 
     def test_no_loader(self):
         self.flags(pvh_loader='/nowhere/grub', group='xen44_x86_64')
-        self.refuse("pvh_loader is '/nowhere/grub'", 'kernel_id',
+        self.refuse('/nowhere/grub', 'kernel_id',
                     flavor=self.flavor(xen44_guest_type='pvh'))
 
     def test_command_line_of_two_lines(self):
@@ -98,7 +103,39 @@ class RefusalTest(test_servers.ServersBase):
                                    disk_format='aki', container_format='aki')
         image = base.create_image(
             self.glance, base.raw_image(), kernel_id=kernel)
-        self.refuse(kernel, 'no kernel', 'bzImage', image=image)
+        self.refuse(kernel, 'not a kernel', 'bzImage', image=image)
+
+    def test_kernel_or_ramdisk_as_a_disk(self):
+        """What came unchecked as a kernel must never become a disk."""
+        content = base.qcow2_image(
+            '1M', self.below.console_logs, backing='/etc/shadow')
+        os.unlink(os.path.join(self.below.console_logs, 'image.qcow2'))
+        kernel = base.create_image(self.glance, base.BZIMAGE,
+                                   disk_format='aki', container_format='aki')
+        for kind in ('aki', 'ari', 'ami'):
+            stolen = base.create_image(
+                self.glance, content, disk_format=kind,
+                container_format=kind)
+            image = base.create_image(
+                self.glance, base.raw_image(), kernel_id=stolen)
+            self.refuse(stolen, 'not a kernel', image=image)
+            self.refuse(stolen, 'unacceptable', image=stolen)
+            image = base.create_image(
+                self.glance, base.raw_image(), kernel_id=kernel,
+                ramdisk_id=stolen)
+            self.api.delete_server(self.boot(image=image)['id'])
+            self.refuse(stolen, 'unacceptable', image=stolen)
+
+    def test_images_that_are_not_disks(self):
+        for content, disk_format, says in (
+                (b'', 'raw', '0 bytes'),
+                (b'\x1f\x8b' + bytes(4096), 'raw', 'gzip archive'),
+                (bytes(257) + b'ustar' + bytes(4096), 'vhd', 'tar archive'),
+                (base.raw_image(), 'aki', 'recorded as a kernel'),
+                (base.raw_image(), 'qcow2', 'recorded as qcow2')):
+            image = base.create_image(
+                self.glance, content, disk_format=disk_format)
+            self.refuse(image, says, image=image)
 
     def test_volume(self):
         server = self._build_server(networks='auto')
@@ -162,10 +199,20 @@ class StartTest(test.TestCase):
         self.assert_stops(exception.InvalidConfiguration,
                           'default_guest_type is hvm', 'pv, pvh')
 
-    def test_unknown_disk_format(self):
-        self.flags(disk_format='vhd', group='xen44')
-        self.assert_stops(exception.InvalidConfiguration,
-                          "'vhd'", 'qcow2, raw')
+    def configure(self, **values):
+        """Write values of [xen44] as an operator does: in a file."""
+        path = os.path.join(self.useFixture(fixtures.TempDir()).path, 'conf')
+        with open(path, 'w') as file:
+            file.write('[xen44]\n')
+            file.writelines(f'{key} = {value}\n'
+                            for key, value in values.items())
+        CONF([], project='nova', default_config_files=[path])
+
+    def test_values_that_cannot_be(self):
+        self.configure(disk_format='vhd', max_concurrent_starts=0)
+        self.assert_stops(
+            exception.InvalidConfiguration, '[xen44] disk_format', 'vhd',
+            '[xen44] max_concurrent_starts')
 
     def test_no_instances_path(self):
         self.flags(instances_path='/nowhere')
@@ -179,7 +226,8 @@ class StartTest(test.TestCase):
                               'sudo', '[xen44_privileged] helper_command')
 
     def test_all_that_is_wrong_at_once(self):
-        self.flags(disk_format='vhd', group='xen44')
+        self.flags(default_guest_type='pv', group='xen44_x86_64')
+        self.below.host.machines.remove('xenpv')
         self.flags(instances_path='/nowhere')
         self.assert_stops(exception.InvalidConfiguration,
-                          "'vhd'", "'/nowhere'")
+                          'default_guest_type', "'/nowhere'")

@@ -36,7 +36,7 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
             image_uuid=image or self.image, networks='auto',
             flavor_id=flavor or self.flavor())
         server = self.api.post_server({'server': {**server, **options}})
-        return self._wait_for_state_change(server, expected)
+        return self._wait_for_state_change(server, expected, max_retries=60)
 
     def flavor(self, *, disk=1, ephemeral=0, swap=0, **extra_specs):
         """Make a flavor; extra specs with ``_`` for ``:`` after xen44."""
@@ -217,6 +217,59 @@ class LifeTest(ServersBase):
         output = self.api.post_server_action(
             server['id'], {'os-getConsoleOutput': {}})['output']
         self.assertIn('login:', output)
+
+    def output(self, server):
+        """What ``openstack console log show`` prints."""
+        return self.api.post_server_action(
+            server['id'], {'os-getConsoleOutput': {}})['output']
+
+    def serial_log(self, server):
+        """Path of the log of a server's serial port."""
+        return os.path.join(
+            self.below.instances, server['id'], 'console.log')
+
+    def test_console_of_bytes(self):
+        server = self.boot()
+        with open(self.serial_log(server), 'ab') as log:
+            log.write(bytes(range(256)) + b'end')
+        output = self.output(server)
+        self.assertIn('~', output)
+        self.assertTrue(output.endswith('end'))
+        self.assertNotIn('\0', output)
+
+    def test_console_of_another_guest(self):
+        # Of a cloud whose database counted from 1 as well.
+        for number in range(10):
+            self.below.write_console(f'instance-{number:08x}', 'secret')
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        self.assertEqual('', self.output(server))
+        self.below.write_console(self.domain(server).name(), 'login:')
+        self.assertEqual('login:', self.output(server))
+
+    def test_console_over_a_hard_reboot(self):
+        server = self.boot()
+        with open(self.serial_log(server), 'a') as log:
+            log.write('first boot\n')
+        self._reboot_server(server, hard=True)
+        self.assertIn('first boot', self.output(server))
+        os.unlink(self.serial_log(server))
+        self._reboot_server(server, hard=True)
+        self.assertEqual(
+            0o600, os.stat(self.serial_log(server)).st_mode & 0o777)
+        self.assertEqual('', self.output(server))
+
+    def test_console_is_bounded(self):
+        self.flags(console_log_max_bytes=128 * 1024, group='xen44')
+        server = self.boot()
+        self.below.write_console(self.domain(server).name(), 'x' * 200_000)
+        with open(self.serial_log(server), 'a') as log:
+            log.write('s' * 200_000 + 'end of serial\n')
+        self.driver._console_logs.look()
+        self.assertEqual(64 * 1024, os.path.getsize(self.serial_log(server)))
+        self.assertEqual(64 * 1024, os.path.getsize(os.path.join(
+            self.below.console_logs,
+            f'guest-{self.domain(server).name()}.log')))
+        self.assertIn('send of serial', self.output(server))
 
     def test_vnc_console(self):
         self.flags(enabled=True, group='vnc')

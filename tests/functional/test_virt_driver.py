@@ -20,7 +20,7 @@ class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
         super().setUp()
         # Nova's double of Glance has images without content.
         self.useFixture(fixtures.MonkeyPatch(
-            'nova.virt.images.fetch_to_raw', self._fetch))
+            'nova.virt.images.fetch', self._fetch))
         base.tolerate_noload()
         self.flags(enabled=True, group='vnc')
         self.connection.init_host('myhostname')
@@ -52,5 +52,5 @@ class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
         self.below.write_console(instance.name, 'Linux')
         self.connection.destroy(self.ctxt, instance, network_info)
         self.assertEqual({}, self.below.host.domains)
-        self.assertFalse(os.path.exists(os.path.join(
-            self.connection._node.images.directory, '..', instance.uuid)))
+        self.assertFalse(os.path.exists(
+            os.path.join(self.below.instances, instance.uuid)))

@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Image properties and flavors that cannot be honoured, through real Nova."""
+
+from tests.functional import base
+from tests.functional import test_servers
+
+
+class PropertiesTest(test_servers.ServersBase):
+    """A server that asks for what it cannot have."""
+
+    def refuse(self, *says, flavor=None, **properties):
+        """Boot a server that is refused on the first host.
+
+        :param says: what its fault has to say
+        """
+        image = base.create_image(
+            self.glance, base.raw_image(), **properties)
+        server = self.boot(image=image, expected='ERROR', flavor=flavor)
+        fault = server['fault']['message']
+        for text in says:
+            self.assertIn(text, fault)
+        self.assertIn('aborted', fault)
+        self.assertNotIn('Exceeded maximum number of retries', fault)
+        self.below.assert_nothing_left()
+
+    def asking(self, memory=256, **extra_specs):
+        """Make a flavor with extra specs."""
+        return self._create_flavor(
+            memory_mb=memory, vcpu=1, disk=1, ephemeral=0, swap=0,
+            extra_spec=extra_specs)
+
+    def test_image_property(self):
+        self.refuse("the image asks for hw_machine_type 'q35'", 'xenfv, pc',
+                    hw_machine_type='q35')
+        self.refuse("the image asks for hw_watchdog_action 'reset'",
+                    'guests have no watchdog', hw_watchdog_action='reset')
+
+    def test_extra_spec(self):
+        for name, value, why in (
+            ('hw:mem_page_size', 'large', 'Xen itself chooses the pages'),
+            ('hw:numa_nodes', '1', 'guests have no NUMA nodes'),
+            ('quota:disk_total_iops_sec', '100', 'not enforced'),
+            ('hw:watchdog_action', 'reset', 'guests have no watchdog'),
+        ):
+            with self.subTest(name=name):
+                self.refuse(f"the flavor asks for {name} '{value}'", why,
+                            flavor=self.asking(**{name: value}))
+
+    def test_windows_needs_hvm(self):
+        self.refuse("the image asks for os_type 'windows'",
+                    'a pvh guest: linux', os_type='windows',
+                    flavor=self.flavor(xen44_guest_type='pvh'))
+
+    def test_too_little_memory(self):
+        for memory in (1, 16):
+            self.refuse(f'the flavor has {memory} MiB of memory',
+                        'needs at least 64 MiB',
+                        flavor=self.asking(memory))
+
+    def test_harmless(self):
+        image = base.create_image(
+            self.glance, base.raw_image(), hw_rng_model='virtio',
+            hw_cpu_policy='shared', os_distro='debian', os_type='linux')
+        self.boot(image=image, flavor=self.asking(
+            **{'hw:watchdog_action': 'disabled', 'our:note': 'gold'}))
