@@ -22,8 +22,15 @@ from labkit.host import SERVICES
 from labkit.host import XenHost
 
 #: dom0's virtual environment of nova and neutron, and what is in it.
-SITE_PACKAGES = '/opt/stack/venv/lib/python3.13/site-packages'
+VENV = '/opt/stack/venv'
+SITE_PACKAGES = f'{VENV}/lib/python3.13/site-packages'
+#: What the package brings beside its code, inside the environment.
+DATA = ('etc', 'share')
 NOVA_CONF = '/etc/nova/nova.conf'
+#: Where configuration goes, and the group that may read it there. Copied in
+#: this order: nova-compute waits for its nova.conf, the last.
+READERS = {'/etc/neutron': 'root', '/var/lib/nova': 'nova',
+           '/etc/nova': 'nova'}
 NOVA_COMPUTE_LOG = '/var/log/nova/nova-compute.log'
 
 #: Seconds: under emulation Python needs most of a minute for its imports.
@@ -68,20 +75,34 @@ def install_driver(host: XenHost, venv: pathlib.Path) -> None:
         target = pathlib.Path(directory)
         build_driver(venv, target)
         host.ssh(['sh', '-c', f'rm -rf {SITE_PACKAGES}/xen44_driver*'])
-        host.copy_to(f'{target}/', f'{SITE_PACKAGES}/', '--no-times')
+        # User nova reads it; the temporary directory is root's alone.
+        options = ('--no-times', '--chmod=u=rwX,go=rX')
+        host.copy_to(f'{target}/', f'{SITE_PACKAGES}/', *options,
+                     *(f'--exclude=/{name}' for name in DATA))
+        for name in DATA:
+            host.copy_to(f'{target}/{name}/', f'{VENV}/{name}/', *options)
+        # As pip does: user nova may not write what is compiled there.
+        host.ssh([f'{VENV}/bin/python', '-m', 'compileall', '-q',
+                  f'{SITE_PACKAGES}/xen44_driver'])
 
 
 def configure(host: XenHost, cloud: Cloud) -> None:
     """Write the configuration of nova-compute and the agent into dom0."""
     with tempfile.TemporaryDirectory() as directory:
         for name, text in cloud.render_compute_config(host.number).items():
+            if not name.startswith(tuple(READERS)):
+                raise ValueError(f'{name} goes to none of {list(READERS)}')
             path = pathlib.Path(directory, name.lstrip('/'))
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
             path.chmod(0o600)
         # Existing directories of dom0 keep their modes.
-        host.copy_to(f'{directory}/', '/', '--omit-dir-times',
-                     '--no-perms', '--chmod=F600')
+        for tree, group in READERS.items():
+            source = pathlib.Path(directory, tree.lstrip('/'))
+            if source.is_dir():
+                host.copy_to(f'{source}/', f'{tree}/', '--omit-dir-times',
+                             '--no-perms', '--chmod=F640', '--group',
+                             f'--chown=:{group}')
 
 
 def start(host: XenHost, cloud: Cloud) -> None:

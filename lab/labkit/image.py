@@ -14,10 +14,14 @@ import shutil
 from labkit import cache
 from labkit import config
 from labkit import debian
+from labkit import release
 from labkit import util
 
 RECIPE = config.LAB / 'image'
-CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
+#: What the driver's package brings for dom0 itself.
+PREPARE = tuple(config.CHECKOUT / name
+                for name in ('share', 'etc/nova', 'etc/logrotate.d'))
+CONSTRAINTS = release.CURRENT.constraints
 #: dom0 knows the names of so many Xen hosts.
 HOSTS = 4
 
@@ -108,7 +112,7 @@ def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
         _build_stage(log, 'debian', root)
     with util.step('dom0 image: nova and neutron'):
         _build_stage(log, 'openstack', root, CONSTRAINTS,
-                     config.CACHE / 'pip')
+                     config.CACHE / 'pip', config.CHECKOUT)
     with util.step('dom0 image: disk'):
         _let_us_in(root, image)
         _build_stage(log, 'disk', root, image.directory)
@@ -119,5 +123,5 @@ def get() -> Image:
 
     :raises LabError: the machine lacks something, or a stage failed.
     """
-    key = cache.recipe(_hosts_file(), RECIPE, CONSTRAINTS)
+    key = cache.recipe(_hosts_file(), RECIPE, *PREPARE, CONSTRAINTS)
     return Image(cache.directory('image', key, _build))
