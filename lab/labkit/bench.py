@@ -29,6 +29,7 @@ from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import content
 from labkit.host import XenHost
+from labkit.host import hosts
 from labkit.servers import Servers
 
 KINDS = ('pv', 'pvh')
@@ -376,7 +377,7 @@ def bench(args: argparse.Namespace) -> int:
                       check=False).returncode:
         raise util.LabError('the lab does not come up', config.LOGS)
     with util.Lock():
-        Bench(Cloud(), XenHost(1), args.rounds).run()
+        Bench(Cloud(), hosts()[0], args.rounds).run()
     return 0
 
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
-from concurrent import futures
 import contextlib
+import functools
 import os
 import pathlib
 import re
@@ -26,23 +26,25 @@ from labkit import guest
 from labkit import image
 from labkit import images
 from labkit import network
+from labkit import qemu
 from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import Row
 from labkit.host import Status
 from labkit.host import XenHost
+from labkit.host import hosts
 
 #: Commands that take all the rest of the line, options too.
 _WHOLE_LINE = ('ssh', 'exec', 'openstack')
 
 
-def _hosts() -> list[XenHost]:
-    """Every Xen host this lab may have."""
+def _known_hosts() -> list[XenHost]:
+    """Every Xen host that a lab of any size may have left running."""
     return [XenHost(number) for number in range(1, image.HOSTS + 1)]
 
 
 def _host(name: str) -> XenHost:
-    for host in _hosts():
+    for host in _known_hosts():
         if host.name == name:
             return host
     raise util.LabError(f'no such host: {name}')
@@ -65,25 +67,36 @@ def _start_cloud(cloud: Cloud) -> None:
         cloud.start()
 
 
+def _start_hosts() -> None:
+    for host in hosts():
+        _start_host(host)
+
+
 def up(args: argparse.Namespace) -> int:
     """Start what is not running: Xen host, OpenStack, nova-compute."""
-    host = XenHost(1)
+    network.refuse_beside_another()
     with util.Lock(), util.step('xenlab up'):
         if args.host_only:
-            _start_host(host)
+            _start_hosts()
             return 0
         cloud = Cloud()
         # The controller's switch takes the taps that it finds.
         network.up()
-        network.add_taps(host.number)
-        with futures.ThreadPoolExecutor() as pool:
-            parts = [pool.submit(_start_host, host),
-                     pool.submit(_start_cloud, cloud),
-                     pool.submit(guest.small_guest)]
-            for one in futures.as_completed(parts):
-                one.result()
-        compute.start(host, cloud)
-        images.ensure(cloud)
+        for host in hosts():
+            network.add_taps(host.number)
+        # QEMU for the hosts, fetched beside their image.
+        util.together(_start_hosts, functools.partial(_start_cloud, cloud),
+                      guest.small_guest, qemu.command)
+        util.together(
+            functools.partial(images.ensure, cloud),
+            *(functools.partial(compute.start, host, cloud)
+              for host in hosts()))
+    return 0
+
+
+def check(args: argparse.Namespace) -> int:
+    """See that no other lab runs on this machine. Exit 1 if one does."""
+    network.refuse_beside_another()
     return 0
 
 
@@ -96,7 +109,7 @@ def _stop_all() -> None:
     """Stop everything; what fails does not keep the rest running."""
     with contextlib.ExitStack() as stack:
         stack.callback(network.down)
-        for host in _hosts():
+        for host in _known_hosts():
             if host.running:
                 stack.callback(_stop, f'{host.name}: stop', host.stop)
         stack.callback(_stop, 'openstack: stop', Cloud().stop)
@@ -127,7 +140,8 @@ def reset(args: argparse.Namespace) -> int:
 def reinstall(args: argparse.Namespace) -> int:
     """Put this checkout's driver into dom0 and restart nova-compute."""
     with util.Lock(), util.step('reinstall'):
-        compute.reinstall(XenHost(1), Cloud())
+        for host in hosts():
+            compute.reinstall(host, Cloud())
     return 0
 
 
@@ -136,8 +150,8 @@ def reinstall(args: argparse.Namespace) -> int:
 def status(args: argparse.Namespace) -> int:
     """Show what runs. Exit 0 if all of it does, 3 if not."""
     rows: list[Status | Row] = [
-        host.status() for host in _hosts()
-        if host.number == 1 or host.running]
+        host.status() for host in _known_hosts()
+        if host.number <= config.HOSTS or host.running]
     rows += Cloud().status()
     table = [('name', 'state', 'pid', 'MiB', 'log')]
     table += [(row.name, row.state, str(row.pid or '-'), str(row.memory),
@@ -184,7 +198,7 @@ def _exec_in_netns(argv: Sequence[str]) -> int:
 
 def ssh(words: list[str]) -> int:
     """Run a command in dom0 as root, or a shell."""
-    name = 'xen1'
+    name = hosts()[0].name
     if words and re.fullmatch(r'xen\d+', words[0]):
         name = words.pop(0)
     if words[:1] == ['--']:
@@ -229,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
         '--host-only', action='store_true',
         help='only the Xen host, without OpenStack')
     add('down', down)
+    add('check', check)
     add('status', status)
     add('ssh', ssh).usage = 'xenlab ssh [xenN] [COMMAND...]'
     command = add('logs', logs)

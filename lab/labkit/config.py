@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What every part of the lab agrees on: directories, addresses, names."""
 
+from __future__ import annotations
+
 import os
 import pathlib
 
@@ -8,8 +10,10 @@ import pathlib
 CHECKOUT = pathlib.Path(__file__).resolve().parents[2]
 LAB = CHECKOUT / 'lab'
 
+#: Where a lab's state is unless XENLAB_STATE says otherwise.
+DEFAULT_STATE = pathlib.Path('/var/lib/xenlab')
 #: What one lab needs while it lives: disks, logs, secrets, pids.
-STATE = pathlib.Path(os.environ.get('XENLAB_STATE', '/var/lib/xenlab'))
+STATE = pathlib.Path(os.environ.get('XENLAB_STATE') or DEFAULT_STATE)
 #: What only saves time: built images, virtual environments, saved data.
 #: Every entry is keyed by a hash of its recipe.
 CACHE = pathlib.Path(os.environ.get('XENLAB_CACHE', '/var/cache/xenlab'))
@@ -32,6 +36,9 @@ DATA_BRIDGE = 'br-data'
 LAB_NET = 'lab-net'
 LAB_NET_CIDR = '10.44.0.0/24'
 LAB_NET_GATEWAY = '10.44.0.1'
+
+#: Xen hosts of a lab.
+HOSTS = 1
 
 
 def host_name(number: int) -> str:

@@ -25,6 +25,7 @@ from labkit.cloud import Cloud
 from labkit.cloud import rest
 from labkit.cloud.content import KEYPAIR
 from labkit.host import XenHost
+from labkit.host import hosts
 from labkit.servers import Servers
 
 PREFIX = 'demo-'
@@ -180,7 +181,7 @@ def _xenlab(*argv: str) -> None:
 def _play(keep: bool, steps: list[tuple[str, float]]) -> None:
     with _timed(steps, 'The lab: a Xen host and an OpenStack'):
         _xenlab('up')
-    cloud, host = Cloud(), XenHost(1)
+    cloud, host = Cloud(), hosts()[0]
     servers = Servers(cloud.client())
     with _timed(steps, 'Images of the guest, in Glance'):
         images.ensure(cloud)

@@ -152,7 +152,7 @@ class Status:
 class XenHost:
     """Xen host ``number`` (from 1) of this lab."""
 
-    def __init__(self, number: int = 1):
+    def __init__(self, number: int):
         self.number = number
         self.name = config.host_name(number)
         self.address = config.host_ip(number)
@@ -245,9 +245,10 @@ class XenHost:
             with a hash of all that it depends on, beside the image, QEMU
             and the machine's shape.
         """
+        # QEMU may be fetched beside: the image takes longer.
+        directory = image.get().directory
         shape = [qemu.version(), *self._machine(), self._dom0_options()]
-        return (image.get().directory
-                / f'{self.name}-{name}-{cache.recipe(*shape)}.qcow2')
+        return directory / f'{self.name}-{name}-{cache.recipe(*shape)}.qcow2'
 
     @property
     def running(self) -> bool:
@@ -287,7 +288,7 @@ class XenHost:
             self._settle()
         with util.step(f'{self.name}: code of the services'):
             # They wait for their configuration (lab/image: preloaded).
-            self.ssh(['systemctl', 'start', *SERVICES], timeout=330)
+            self.ssh(['systemctl', 'start', *SERVICES], timeout=930)
 
     def resume(self, tag: str) -> None:
         """Bring the host up as it was at :meth:`save`.
@@ -476,6 +477,11 @@ class XenHost:
         """Copy out of dom0 by rsync, as :meth:`copy_to` copies in."""
         self._rsync(f'root@{self.address}:{source}', os.fspath(target),
                     *options)
+
+
+def hosts() -> list[XenHost]:
+    """The Xen hosts of this lab, in the order of their numbers."""
+    return [XenHost(number) for number in range(1, config.HOSTS + 1)]
 
 
 def _save(qmp: Qmp, tag: str) -> None:

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's own network: a namespace, a bridge, and taps for Xen hosts.
 
-Nothing of the lab can be reached from outside this namespace. The bridge
-bears the name of the lab it belongs to (its ``ifalias``), so that one lab
-never takes or deletes another's.
+Nothing of the lab can be reached from outside this namespace. A machine has
+one of it, so one lab runs at a time. The bridge bears the name of the lab
+that it belongs to (its ``ifalias``), so that one lab never takes or deletes
+what another one uses.
 """
 
 from __future__ import annotations
 
 import json
+import pathlib
+import shutil
 
 from labkit import config
 from labkit import util
 
-#: How a bridge says which lab made it.
-_US = f'xenlab {config.STATE}'
+#: What a bridge's alias begins with; the lab's state directory follows.
+_ALIAS = 'xenlab '
 
 
 def _ip(*args: str) -> str:
@@ -23,6 +26,8 @@ def _ip(*args: str) -> str:
 
 def exists() -> bool:
     """Whether a namespace of the lab's name is there, whoever made it."""
+    if not shutil.which('ip'):
+        return False
     shown = util.run(['ip', '-json', 'netns', 'list']).stdout or '[]'
     return any(ns['name'] == config.NETNS for ns in json.loads(shown))
 
@@ -33,29 +38,76 @@ def _links() -> dict[str, dict[str, str]]:
         _ip('-json', 'link', 'show'))}
 
 
-def _owner() -> str:
-    """Which lab the namespace belongs to; an empty one is for the taking."""
-    bridge = _links().get(config.BRIDGE)
-    return bridge.get('ifalias', 'nobody') if bridge else _US
+def _owner() -> pathlib.Path | None:
+    """State directory of the lab that the namespace belongs to.
+
+    None if nobody has claimed it.
+    """
+    if not exists():
+        return None
+    bridge = _links().get(config.BRIDGE, {})
+    alias = bridge.get('ifalias', '')
+    if not alias.startswith(_ALIAS):
+        return None
+    return pathlib.Path(alias.removeprefix(_ALIAS))
+
+
+def _processes() -> int:
+    """How many processes run in the namespace."""
+    return len(util.run(['ip', 'netns', 'pids', config.NETNS],
+                        check=False).stdout.split())
+
+
+def _busy(state: pathlib.Path, processes: int) -> str:
+    """Say what keeps a lab busy; empty if it is down.
+
+    :param state: its state directory.
+    :param processes: how many processes run in its namespace.
+    """
+    if holder := util.Lock(state / 'lock').holder():
+        return holder
+    if processes:
+        return f'{processes} processes'
+    return ''
+
+
+def refuse_beside_another() -> None:
+    """See that no other lab runs on this machine.
+
+    Two labs would share the network namespace, its addresses and the
+    machine's memory.
+
+    :raises LabError: one does; it says which, and how to stop it.
+    """
+    owner = _owner()
+    others = {state for state in (owner, config.DEFAULT_STATE)
+              if state and state != config.STATE}
+    for state in sorted(others):
+        if what := _busy(state, _processes() if state == owner else 0):
+            raise util.LabError(
+                f'another lab runs on this machine: {state} ({what}). Only '
+                'one can: they share the network namespace '
+                f'{config.NETNS} and the memory. This stops it: '
+                f'XENLAB_STATE={state} {config.LAB}/xenlab down')
 
 
 def up() -> None:
     """Make the namespace and the bridge with the controller's address.
 
-    :raises LabError: another lab has them.
+    What a lab left that runs no more (it was killed) is removed.
+
+    :raises LabError: another lab runs.
     """
     util.need_packages('iproute2')
+    refuse_beside_another()
+    if _owner() not in (None, config.STATE):
+        util.run(['ip', 'netns', 'delete', config.NETNS])
     if not exists():
         util.run(['ip', 'netns', 'add', config.NETNS])
-    if _owner() != _US:
-        raise util.LabError(f'network namespace {config.NETNS} belongs to '
-                            f'another lab: {_owner()}')
     _ip('link', 'set', 'lo', 'up')
     if config.BRIDGE not in _links():
-        # One command: a bridge without its owner's name never exists.
-        util.run(['ip', '-batch', '-'], netns=True, input=(
-            f'link add {config.BRIDGE} type bridge\n'
-            f'link set {config.BRIDGE} alias "{_US}"\n'))
+        _ip('link', 'add', config.BRIDGE, 'type', 'bridge')
+    _ip('link', 'set', config.BRIDGE, 'alias', f'{_ALIAS}{config.STATE}')
     address = f'{config.CONTROLLER_IP}/{config.PREFIX}'
     _ip('address', 'replace', address, 'dev', config.BRIDGE)
     _ip('link', 'set', config.BRIDGE, 'up')
@@ -78,5 +130,5 @@ def add_taps(number: int) -> None:
 
 def down() -> None:
     """Delete the namespace with all that is in it, if it is this lab's."""
-    if exists() and _owner() == _US:
+    if exists() and _owner() in (None, config.STATE):
         util.run(['ip', 'netns', 'delete', config.NETNS])

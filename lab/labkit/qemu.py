@@ -34,9 +34,10 @@ def command() -> list[str]:
     """
     tree = cache.directory('qemu', cache.recipe(*_PACKAGES), _build)
     usr = tree / 'usr'
-    argv = [usr / 'lib64/ld-linux-x86-64.so.2', '--argv0', _PROGRAM,
-            '--library-path', usr / 'lib/x86_64-linux-gnu',
-            usr / 'bin' / _PROGRAM]
+    argv: list[str | pathlib.Path] = [
+        usr / 'lib64/ld-linux-x86-64.so.2', '--argv0', _PROGRAM,
+        '--library-path', usr / 'lib/x86_64-linux-gnu',
+        usr / 'bin' / _PROGRAM]
     for name in _FIRMWARE:
         argv += ['-L', usr / 'share' / name]
     return [os.fspath(arg) for arg in argv]

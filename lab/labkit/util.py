@@ -11,6 +11,7 @@ from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
+from concurrent import futures
 import contextlib
 import datetime
 import fcntl
@@ -27,6 +28,7 @@ from typing import IO
 from typing import TypeVar
 
 from labkit import config
+from labkit import durations
 
 T = TypeVar('T')
 
@@ -82,19 +84,26 @@ def say(text: str, seconds: float | None = None) -> None:
 
 @contextlib.contextmanager
 def step(title: str) -> Iterator[None]:
-    """Run the body, then print the title and the seconds it took."""
+    """Run the body, then print the title and the seconds it took.
+
+    A step that took long last time is announced with that time.
+    """
+    if told := durations.hint(title):
+        say(f'  begins: {title}{told}')
     begin = time.monotonic()
     try:
         yield
     except BaseException:
         say(f'{title}: failed', time.monotonic() - begin)
         raise
-    say(title, time.monotonic() - begin)
+    elapsed = time.monotonic() - begin
+    durations.note(title, elapsed)
+    say(title, elapsed)
 
 
-def wait_for(what: str, predicate: Callable[[], T], timeout: float,
+def wait_for(what: str, predicate: Callable[[], T | None], timeout: float,
              log: os.PathLike[str] | None = None,
-             interval: float = 0.5) -> T:
+             interval: float = 0.5, remember: bool = True) -> T:
     """Wait until the predicate's result is true, and return that result.
 
     :param what: what is awaited, for the progress lines and the error.
@@ -103,21 +112,36 @@ def wait_for(what: str, predicate: Callable[[], T], timeout: float,
     :param timeout: seconds after which to give up.
     :param log: the file to read when it did not happen.
     :param interval: seconds between two calls.
+    :param remember: keep how long it took, to be told next time.
     :raises LabError: it did not happen in time.
     """
     begin = time.monotonic()
     progress = float(PROGRESS_SECONDS)
+    name = f'waiting: {what}'
     while True:
         result = predicate()
-        if result:
-            return result
         elapsed = time.monotonic() - begin
+        if result:
+            if remember and elapsed >= durations.LEAST:
+                durations.note(name, elapsed)
+            return result
         if elapsed >= timeout:
             raise LabError(f'waited {timeout:.0f} s in vain: {what}', log)
         if elapsed >= progress:
-            say(f'  waiting: {what}', elapsed)
+            say(f'  {name}{durations.hint(name)}', elapsed)
             progress += PROGRESS_SECONDS
         time.sleep(interval)
+
+
+def together(*actions: Callable[[], object]) -> None:
+    """Run actions side by side, and wait until all have ended.
+
+    :raises LabError: what the first that failed raised.
+    """
+    with futures.ThreadPoolExecutor(len(actions)) as pool:
+        parts = [pool.submit(action) for action in actions]
+        for one in futures.as_completed(parts):
+            one.result()
 
 
 # Processes
@@ -288,6 +312,18 @@ class Lock:
             return False
         return True
 
+    def holder(self) -> str:
+        """Who holds the lock, in words; empty if nobody does."""
+        try:
+            with open(self.path, encoding='utf-8') as file:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return file.read().strip() or 'somebody'
+        except FileNotFoundError:
+            pass
+        return ''
+
     def __enter__(self) -> Lock:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(self.path, 'a+', encoding='utf-8')
@@ -298,7 +334,7 @@ class Lock:
                 if not self.wait:
                     raise LabError(f'the lab is busy: {holder}')
                 wait_for(f'{self.path.name}, held by {holder}', self._take,
-                         self.wait)
+                         self.wait, remember=False)
             except LabError:
                 self._file.close()
                 raise

@@ -18,6 +18,7 @@ from typing import Any
 
 from labkit import config
 from labkit import network
+from labkit import release
 from labkit import util
 from labkit.cloud import content
 from labkit.cloud import database
@@ -370,7 +371,7 @@ class Cloud:
         }
         settings.write_private(
             settings.TEMPEST / 'etc/tempest.conf', settings.render_one(
-                settings.TEMPLATES / 'tempest.conf', known))
+                release.CURRENT.templates / 'tempest.conf', known))
         return settings.TEMPEST
 
     def tempest(self, argv: Sequence[str]) -> int:

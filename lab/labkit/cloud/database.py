@@ -15,6 +15,7 @@ import shutil
 
 from labkit import cache
 from labkit import config
+from labkit import release
 from labkit import util
 from labkit.cloud import install
 from labkit.cloud import settings
@@ -84,7 +85,7 @@ def restore(venv: pathlib.Path) -> None:
 def _saved(venv: pathlib.Path) -> pathlib.Path:
     """The cached data directory of this venv's schemas."""
     version = util.run(['mariadbd', '--version']).stdout
-    template = settings.TEMPLATES / 'controller/my.cnf'
+    template = release.CURRENT.templates / 'controller/my.cnf'
     key = cache.recipe(venv.name, version, template, pathlib.Path(__file__))
     return config.CACHE / f'schemas-{key}.tar'
 

@@ -9,21 +9,14 @@ import shutil
 
 from labkit import cache
 from labkit import config
+from labkit import release
 from labkit import util
-from labkit.cloud import settings
 
 DEBIAN_PACKAGES = (
     'conntrack', 'dnsmasq-base', 'dnsmasq-utils', 'gcc', 'haproxy',
     'iproute2', 'iptables', 'iputils-ping', 'libc6-dev', 'mariadb-server',
     'memcached', 'openssh-client', 'openvswitch-switch', 'procps',
     'python3-dev', 'python3-venv', 'rabbitmq-server', 'util-linux')
-#: uwsgi is the only one to be compiled here. A service to come (cinder)
-#: is a name more.
-PYTHON_PACKAGES = (
-    'keystone', 'openstack-placement', 'glance', 'neutron', 'nova',
-    'tempest', 'python-openstackclient', 'PyMySQL', 'pymemcache',
-    'python-memcached', 'uwsgi')
-
 
 def python_version() -> str:
     """Version of Debian's Python, for example '3.11.2'."""
@@ -32,8 +25,9 @@ def python_version() -> str:
 
 def venv_path() -> pathlib.Path:
     """Where the venv of this checkout's constraints is, or would be."""
-    key = cache.recipe(settings.CONSTRAINTS.read_text(), python_version(),
-                       *PYTHON_PACKAGES)
+    key = cache.recipe(release.CURRENT.constraints.read_text(),
+                       python_version(),
+                       *release.CURRENT.controller_packages)
     return config.CACHE / f'venv-{key}'
 
 
@@ -62,7 +56,8 @@ def _build(venv: pathlib.Path) -> None:
     util.run([config.PYTHON, '-m', 'venv', venv], log=log)
     # Compiled below, on all cores.
     util.run([venv / 'bin/pip', 'install', '--quiet', '--no-compile',
-              '-c', settings.CONSTRAINTS, *PYTHON_PACKAGES],
+              '-c', release.CURRENT.constraints,
+              *release.CURRENT.controller_packages],
              timeout=1200, log=log)
     python = venv / 'bin/python'
     # A few packages ship files that do not compile: not our concern.

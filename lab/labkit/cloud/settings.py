@@ -11,9 +11,7 @@ import secrets
 import string
 
 from labkit import config
-
-TEMPLATES = config.LAB / 'openstack' / 'templates'
-CONSTRAINTS = config.LAB / 'openstack' / 'constraints-2026.2.txt'
+from labkit import release
 
 ETC = config.STATE / 'etc'
 #: What the services keep: databases, images, their own state.
@@ -143,7 +141,7 @@ def render(tree: str, known: Mapping[str, str]) -> dict[str, str]:
     :returns: content by path relative to that directory.
     :raises KeyError: a template names something unknown.
     """
-    root = TEMPLATES / tree
+    root = release.CURRENT.templates / tree
     return {
         str(path.relative_to(root)): render_one(path, known)
         for path in sorted(root.rglob('*')) if path.is_file()

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counting results, and the tables made of them."""
+
+import pathlib
+import re
+
+from labkit import gate
+from tests.unit.labkit import base
+
+SUMMARY = """\
+Totals
+======
+Ran: 12 tests in 100.0000 sec.
+ - Passed: 9
+ - Skipped: 1
+ - Expected Fail: 0
+ - Unexpected Success: 1
+ - Failed: 1
+"""
+
+
+class ResultTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.patch(gate, 'REPORT', self.state / 'gate/report.tsv')
+        self.out = self.output()
+
+    def result(self, **values):
+        return gate.Result('guests', pathlib.Path('/log/guests'), **values)
+
+    def test_stestrs_summary(self):
+        result = self.result()
+        for line in SUMMARY.splitlines():
+            result.read(line)
+        self.assertEqual((9, 2, 1),
+                         (result.passed, result.failed, result.skipped))
+
+    def test_a_report(self):
+        status = gate.report([self.result(passed=9, seconds=61.4),
+                              self.result(passed=2, failed=1)])
+        self.assertEqual(1, status)
+        self.assertIn('\n11 passed, 1 failed\n', self.out.getvalue())
+        self.assertEqual(
+            ['guests\t61\tpassed\t9\t0\t/log/guests',
+             'guests\t0\tFAILED\t2\t1\t/log/guests'],
+            gate.REPORT.read_text().splitlines())
+
+    def test_status(self):
+        self.assertEqual(0, gate.report([self.result(passed=1)]))
+        self.assertEqual(1, gate.report([]))
+        self.assertEqual(1, gate.report([self.result(skipped=3)]))
+
+
+class TempestListTest(base.TestCase):
+
+    def expressions(self, name):
+        lines = (gate.TESTS / name).read_text().splitlines()
+        return [re.compile(line) for line in lines
+                if line and not line.startswith('#')]
+
+    def test_the_whole_has_all_of_the_first_tier(self):
+        whole = self.expressions(gate.FULL_TEMPEST)
+        for one in self.expressions(gate.TEMPEST):
+            name = one.pattern.lstrip('^').replace('\\.', '.')
+            self.assertTrue(any(other.search(name) for other in whole), name)

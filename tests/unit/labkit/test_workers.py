@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every test of the gate belongs to one worker: stestr runs no other."""
+
+import ast
+import pathlib
+import re
+
+from oslotest import base
+import yaml
+
+GATE = pathlib.Path(__file__).parents[2] / 'gate'
+
+
+def names(path):
+    """Return the ids of a module's tests, without importing it."""
+    classes = {node.name: node for node in ast.parse(path.read_text()).body
+               if isinstance(node, ast.ClassDef)}
+
+    def line(name):
+        """A class and those of the module that it is made of."""
+        bases = [base.id for base in classes[name].bases
+                 if isinstance(base, ast.Name) and base.id in classes]
+        return [classes[name], *(part for base in bases
+                                 for part in line(base))]
+
+    for name, node in classes.items():
+        # What is no test case of its own is a part of others.
+        if (name.endswith('Case') or not node.bases
+                or not any('Case' in ast.unparse(base)
+                           for part in line(name) for base in part.bases)):
+            continue
+        yield from {f'tests.gate.{path.stem}.{name}.{test.name}'
+                    for part in line(name) for test in part.body
+                    if isinstance(test, ast.FunctionDef)
+                    and test.name.startswith('test_')}
+
+
+class WorkersTest(base.BaseTestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.workers = [
+            one['worker'] for one in
+            yaml.safe_load((GATE / 'workers.yaml').read_text())]
+        self.tests = [name for path in sorted(GATE.glob('test_*.py'))
+                      for name in names(path)]
+
+    def test_two_workers(self):
+        self.assertEqual(2, len(self.workers))
+
+    def test_every_test_has_one(self):
+        self.assertIn('tests.gate.test_guests.PV.test_power_stop_and_start',
+                      self.tests)
+        self.assertGreater(len(self.tests), 50)
+        for name in self.tests:
+            runs = [worker for worker in self.workers
+                    if any(re.search(pattern, name) for pattern in worker)]
+            self.assertEqual(1, len(runs), name)
+
+    def test_every_pattern_has_a_test(self):
+        for pattern in (each for worker in self.workers for each in worker):
+            self.assertTrue([name for name in self.tests
+                             if re.search(pattern, name)], pattern)
