@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 import contextlib
+import hashlib
 import itertools
 import os
 import pathlib
@@ -21,9 +23,15 @@ from labkit import images
 from labkit import util
 from labkit.cloud.content import KEYPAIR
 from labkit.host import XenHost
+from labkit.host import hosts
 from tests.gate.guest import ACTIVE_TIMEOUT
 from tests.gate.guest import Guest
 from tests.gate.traces import Traces
+
+#: Directories in dom0: of an instance's directory, and of what the driver
+#: keeps of images.
+INSTANCES = '/var/lib/nova/instances'
+IMAGES = f'{INSTANCES}/_base'
 
 _number = itertools.count(1)
 
@@ -46,7 +54,7 @@ class GateCase(testtools.TestCase):
         cls.enterClassContext(contextlib.redirect_stdout(sys.stderr))
         cls.cloud = openstack.connect()
         cls.addClassCleanup(cls.cloud.close)
-        cls.host = XenHost(1)
+        cls.host = hosts()[0]
 
     def setUp(self) -> None:
         super().setUp()
@@ -85,21 +93,25 @@ class GateCase(testtools.TestCase):
     @classmethod
     def make_flavor(cls, undo: Any, *, guest_type: str | None = None,
                     ram: int = 192, disk: int = 1, swap: int = 0,
-                    ephemeral: int = 0) -> Any:
+                    ephemeral: int = 0,
+                    specs: Mapping[str, str] | None = None) -> Any:
         """Make a flavor.
 
         :param undo: ``addCleanup`` or ``addClassCleanup``.
         :param guest_type: value of ``xen44:guest_type``.
         :param ram: MiB; as ``swap``.
         :param disk: GiB; as ``ephemeral``.
+        :param specs: further extra specs.
         """
         flavor = cls.cloud.compute.create_flavor(
             name=cls._name('flavor'), ram=ram, vcpus=1, disk=disk,
             swap=swap, ephemeral=ephemeral)
         undo(cls.cloud.compute.delete_flavor, flavor.id)
+        wanted = dict(specs or {})
         if guest_type:
-            cls.cloud.compute.create_flavor_extra_specs(
-                flavor, {'xen44:guest_type': guest_type})
+            wanted['xen44:guest_type'] = guest_type
+        if wanted:
+            cls.cloud.compute.create_flavor_extra_specs(flavor, wanted)
         return flavor
 
     @classmethod
@@ -158,6 +170,15 @@ class GateCase(testtools.TestCase):
     def traces(self, guest: Guest) -> Traces:
         """Where to look for what a server leaves."""
         return Traces.of(self.cloud, self.host, guest.id)
+
+    def kept_files(self, image: Any) -> list[str]:
+        """Names of the files that dom0 keeps of an image, in any form."""
+        stem = hashlib.sha1(
+            image.id.encode(), usedforsecurity=False).hexdigest()
+        # The directory comes with the first image.
+        return self.host.ssh(
+            ['find', IMAGES, '-name', f'{stem}*', '-printf', r'%f\n'],
+            check=False).stdout.split()
 
     def assert_fault(self, guest: Guest, *fragments: str) -> str:
         """A server ended in ERROR, and says why.

@@ -27,6 +27,14 @@ SCREENS = config.LOGS / 'screens'
 #: (``sync_power_state_interval``); what is seen sooner came by an event.
 BY_EVENT_TIMEOUT = 120
 
+#: ``[xen44] console_log_max_bytes``, and seconds after which a longer log
+#: has been cut: nova-compute looks every ten.
+MAX_LOG_BYTES = 1024 * 1024
+CUT_TIMEOUT = 60
+#: Seconds for libxl to write a guest's memory to dom0's disk.
+SAVE_TIMEOUT = 180
+FLOOD_END = 'end-of-the-flood'
+
 
 class GuestCase(base.GateCase):
     """One guest for all tests of a class.
@@ -96,6 +104,15 @@ class Inside:
         self.assertEqual({'ephemeral': 1024, 'swap': 64}, sizes)
         root = guest.ssh('cat /sys/block/xvda/size')
         self.assertEqual(1024, int(root) // 2048)
+
+    def test_files_are_private(self: Any) -> None:
+        directory = f'{base.INSTANCES}/{self.running().id}'
+        found = [line.split(maxsplit=3) for line in self.dom0(
+            'find', directory, '-printf', r'%y %m %u %f\n').splitlines()]
+        wrong = [entry for entry in found if tuple(entry[:3]) not in
+                 {('d', '700', 'nova'), ('f', '600', 'nova')}]
+        self.assertEqual([], wrong)
+        self.assertGreater(len(found), 3)
 
     def test_inside_address(self: Any) -> None:
         guest = self.running()
@@ -206,16 +223,58 @@ class SoftReboot:
 
 
 class HardReboot:
-    """Nova's hard reboot: the domain is made anew."""
+    """Nova's hard reboot: the domain is made anew, its console log kept.
+
+    Before it, the guest writes more than a console log may have.
+
+    :cvar console_device: where it writes.
+    """
+
+    console_device: ClassVar[str] = '/dev/hvc0'
 
     def test_power_hard_reboot(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
         domid = self.dom0('xl', 'domid', guest.domain)
+        log = self.console_log(guest)
+        # In a guest of such a slow host, a serial port takes minutes for
+        # what a real one writes in seconds: dom0 helps.
+        self.dom0('sh', '-c', f'yes | head -c 2000000 >> {log}')
+        guest.ssh(f'timeout 15 yes > {self.console_device}; '
+                  f'echo; echo {FLOOD_END} > {self.console_device}',
+                  timeout=120)
+        util.wait_for(
+            f'the log of {guest.name} to be cut',
+            lambda: int(self.dom0('stat', '-c', '%s', log)) <= MAX_LOG_BYTES,
+            CUT_TIMEOUT, interval=5)
+        self.assertIn(FLOOD_END, guest.console())
         self.cloud.compute.reboot_server(guest.id, 'HARD')
         guest.wait_for_status('ACTIVE')
         guest.wait_for_reboot(before)
         self.assertNotEqual(domid, self.dom0('xl', 'domid', guest.domain))
+
+        # It has gone on being written right behind what is kept.
+        def written_since() -> str:
+            found = self.dom0('grep', '-a', '-A', '9999', FLOOD_END, log)
+            return found.partition(FLOOD_END)[2].strip()
+
+        util.wait_for(f'more in the log of {guest.name}', written_since,
+                      CUT_TIMEOUT, interval=5)
+        self.assertEqual(0, int(self.dom0(
+            'sh', '-c', f"tr -cd '\\000' < {log} | wc -c")))
+
+    def console_log(self, guest: guest_lib.Guest) -> str:
+        """Path in dom0 of what the guest writes to ``console_device``."""
+        return f'/var/log/xen/console/guest-{guest.domain}.log'
+
+
+class SerialHardReboot(HardReboot):
+    """The same with the serial port of an HVM guest."""
+
+    console_device = '/dev/ttyS0'
+
+    def console_log(self, guest: guest_lib.Guest) -> str:
+        return f'/var/lib/nova/instances/{guest.id}/console.log'
 
 
 class Pause:
@@ -260,20 +319,84 @@ class ShutsItselfDown:
                  time.monotonic() - begin)
 
 
-class PV(Inside, StopStart, SoftReboot, ShutsItselfDown, NoScreen, GuestCase):
+class Panics:
+    """A guest whose kernel panics is off for Nova too, by an event."""
+
+    # Behind the tests that need it running.
+    def test_stops_by_panic(self: Any) -> None:
+        guest = self.running()
+        guest.leave('echo c > /proc/sysrq-trigger')
+        begin = time.monotonic()
+        guest.wait_for_status('SHUTOFF', BY_EVENT_TIMEOUT)
+        util.say(f'  {guest.name}: panicked and SHUTOFF',
+                 time.monotonic() - begin)
+        self.assertIn('Kernel panic', guest.console())
+
+
+class Outside:
+    """What somebody in dom0 does behind Nova's back, and what heals it."""
+
+    def test_outside_paused(self: Any) -> None:
+        """Nova does not see it; a hard reboot heals it."""
+        guest = self.running()
+        before = guest.boot_id()
+        self.dom0('xl', 'pause', guest.domain)
+        state = self.dom0('xl', 'list', guest.domain).split()[-2]
+        self.assertIn('p', state)
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+
+    def test_outside_saved(self: Any) -> None:
+        """Memory that was saved is not resumed: the guest boots anew."""
+        guest = self.running()
+        before = guest.boot_id()
+        self.host.ssh(['virsh', 'managedsave', guest.domain],
+                      timeout=SAVE_TIMEOUT)
+        guest.wait_for_status('SHUTOFF', BY_EVENT_TIMEOUT)
+        self.assertEqual('yes', self.has_saved_memory(guest))
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        self.assertEqual('no', self.has_saved_memory(guest))
+        guest.wait_for_reboot(before)
+
+    def has_saved_memory(self: Any, guest: guest_lib.Guest) -> str:
+        """What libvirt says of it: ``yes`` or ``no``."""
+        said = dict(line.split(':', 1) for line in self.dom0(
+            'virsh', 'dominfo', guest.domain).splitlines() if ':' in line)
+        return said['Managed save'].strip()
+
+    def test_outside_undefined(self: Any) -> None:
+        """It is stopped all the same, and defined anew when it starts."""
+        guest = self.running()
+        self.dom0('virsh', 'undefine', guest.domain)
+        self.cloud.compute.stop_server(guest.id)
+        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
+        self.assertNotIn(guest.domain,
+                         self.dom0('virsh', 'list', '--all', '--name'))
+        self.cloud.compute.start_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        # That it boots is seen by the next test.
+        self.assertIn(guest.domain,
+                      self.dom0('virsh', 'list', '--persistent', '--name'))
+
+
+class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
+         GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
 
 
-class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, GuestCase):
+class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
+          GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
     config_drive = True
 
 
-class HVM(Inside, SoftReboot, Pause, Screen, GuestCase):
+class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen, GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'

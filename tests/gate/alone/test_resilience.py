@@ -4,12 +4,36 @@
 from __future__ import annotations
 
 import datetime
+import time
+from typing import Any
 
 from labkit import compute
 from labkit import util
 from labkit.cloud import Cloud
 from tests.gate import base
 from tests.gate import guest as guest_lib
+
+#: All of libvirtd: whoever connects to a socket would start it again.
+LIBVIRTD = ('libvirtd.socket', 'libvirtd-ro.socket', 'libvirtd-admin.socket',
+            'libvirtd.service')
+
+#: Seconds that libvirtd is away, that nova-compute has to notice it, and to
+#: notice that it is back.
+AWAY = 20
+NOTICED_TIMEOUT = 60
+BACK_TIMEOUT = 120
+
+#: Somebody else's domain, which is never started.
+FOREIGN = '''
+<domain type="xen">
+  <name>gate-foreign</name>
+  <memory unit="MiB">16</memory>
+  <os>
+    <type arch="x86_64" machine="xenpv">linux</type>
+    <kernel>/nowhere/kernel</kernel>
+  </os>
+</domain>
+'''
 
 
 class Resilience(base.GateCase):
@@ -25,6 +49,41 @@ class Resilience(base.GateCase):
         self.host.ssh(['systemctl', 'start', 'libvirtd',
                        compute.NOVA_COMPUTE])
         Cloud().wait_compute(self.host.name, compute.START_TIMEOUT)
+
+    def test_libvirtd_is_away(self) -> None:
+        """No new servers are sent to a host that cannot make them."""
+        self.assertEqual('enabled', self.service().status)
+        tracebacks = self.tracebacks()
+
+        self.host.ssh(['systemctl', 'stop', *LIBVIRTD], timeout=180)
+        begin = time.monotonic()
+        util.wait_for('the compute service to be disabled',
+                      lambda: self.service().status == 'disabled',
+                      NOTICED_TIMEOUT, interval=1)
+        self.assertRegex(self.service().disabled_reason, r'^AUTO: .')
+        time.sleep(max(0, AWAY - (time.monotonic() - begin)))
+        self.host.ssh(['systemctl', 'start', *LIBVIRTD], timeout=180)
+        util.wait_for('the compute service to be enabled again',
+                      lambda: self.service().status == 'enabled',
+                      BACK_TIMEOUT, interval=1)
+
+        self.assertIsNone(self.service().disabled_reason)
+        self.assertEqual('up', self.service().state)
+        self.assertEqual(tracebacks, self.tracebacks())
+
+    def service(self) -> Any:
+        """Nova's record of the host's nova-compute, fresh."""
+        service, = (
+            service for service
+            in self.cloud.compute.services(binary='nova-compute')
+            if service.host == self.host.name)
+        return service
+
+    def tracebacks(self) -> str:
+        """How many tracebacks nova-compute has logged."""
+        return self.host.ssh(
+            ['grep', '-c', 'Traceback', compute.NOVA_COMPUTE_LOG],
+            check=False).stdout.strip()
 
     def test_libvirtd_restarts(self) -> None:
         guest = self.make_server(
@@ -51,6 +110,9 @@ class Resilience(base.GateCase):
         self.assert_vanishes(guest)
 
     def test_nova_compute_dies_while_it_spawns(self) -> None:
+        # It starts beside a domain that is not Nova's, and leaves it alone.
+        self.host.ssh(['virsh', 'define', '/dev/stdin'], input=FOREIGN)
+        self.addCleanup(self.host.ssh, ['virsh', 'undefine', 'gate-foreign'])
         guest = self.make_server(
             self.addCleanup,
             flavor=self.make_flavor(self.addCleanup, guest_type='pv'))
@@ -78,6 +140,8 @@ class Resilience(base.GateCase):
         running = guest.domain in self.dom0('xl', 'list')
         self.assertEqual(status == 'ACTIVE', running)
         self.assert_vanishes(guest)
+        self.assertIn('gate-foreign', self.dom0(
+            'virsh', 'list', '--inactive', '--name').split())
 
     def compute_pid(self) -> str:
         """Process id of nova-compute."""
