@@ -32,6 +32,9 @@ RESULTS = config.STATE / 'gate'
 #: The tests that boot Debian's image, which takes minutes.
 DEBIAN = 'tests.gate.test_debian.'
 
+#: Ends the ids of tests that only ``--full`` runs (tests/gate/base.py).
+_SLOW = re.compile(r'\[(.*,)?slow(,.*)?\]$')
+
 #: Where a run's results are: a line for each part, of fields with tabs
 #: between them. tests/run shows them.
 REPORT = RESULTS / 'report.tsv'
@@ -160,15 +163,21 @@ def _names(cloud: Cloud, pattern: str) -> list[str]:
     return names
 
 
-def run_gate(cloud: Cloud, pattern: str = '.',
-             quick: bool = False) -> Iterator[Result]:
+def is_slow(name: str) -> bool:
+    """Whether a test, by its id, is left to ``--full``."""
+    return bool(_SLOW.search(name))
+
+
+def run_gate(cloud: Cloud, pattern: str | None = None,
+             full: bool = False) -> Iterator[Result]:
     """Run the gate's own tests, part by part.
 
-    :param pattern: regular expression of the tests to run.
-    :param quick: leave Debian's out.
+    :param pattern: regular expression of the tests to run, slow ones too; by
+        default all but those.
+    :param full: by default all.
     """
-    names = [name for name in _names(cloud, pattern)
-             if not (quick and name.startswith(DEBIAN))]
+    names = [name for name in _names(cloud, pattern or '.')
+             if pattern or full or not is_slow(name)]
     if any(name.startswith(DEBIAN) for name in names):
         # Built out here: where the tests run there are no downloads.
         guest.debian_guest()
@@ -251,7 +260,7 @@ def gate(args: argparse.Namespace) -> int:
         REPORT.unlink(missing_ok=True)
         ids = _prepared(cloud)
         try:
-            results = list(run_gate(cloud, args.pattern or '.', args.quick))
+            results = list(run_gate(cloud, args.pattern, args.full))
             if not args.quick and not args.pattern:
                 results.append(run_tempest(cloud, ids, full=args.full))
         finally:
@@ -281,12 +290,13 @@ def add_parsers(
     parser = add('gate', gate)
     extent = parser.add_mutually_exclusive_group()
     extent.add_argument('--quick', action='store_true',
-                        help='without Debian and without Tempest')
+                        help='without Tempest')
     extent.add_argument('--full', action='store_true',
-                        help='with all of Tempest that can pass, for hours')
+                        help='with the slow tests and all of Tempest that '
+                        'can pass, for hours')
     parser.add_argument('pattern', nargs='?',
-                        help="regular expression of the gate's tests to run; "
-                        'then without Tempest')
+                        help="regular expression of the gate's tests to run, "
+                        'slow ones too; then without Tempest')
     parser = add('tempest', tempest)
     parser.add_argument('--full', action='store_true',
                         help='all of it that can pass, for hours')

@@ -17,6 +17,7 @@ from typing import ClassVar
 import openstack
 import testtools
 from testtools import content
+from testtools import testcase
 
 from labkit import config
 from labkit import images
@@ -33,10 +34,14 @@ from tests.gate.traces import Traces
 INSTANCES = '/var/lib/nova/instances'
 IMAGES = f'{INSTANCES}/_base'
 
+#: Marks a test that only ``--full`` runs: one of many of its kind, or one
+#: that takes minutes. The test's id then ends with "[slow]".
+slow = testcase.attr('slow')
+
 _number = itertools.count(1)
 
 
-class GateCase(testtools.TestCase):
+class GateCase(testcase.WithAttributes, testtools.TestCase):
     """One connection to the cloud and one to dom0 for each class.
 
     What a test makes it registers to be undone; what its class makes (in

@@ -14,6 +14,7 @@ BOOT_RECORD = 'Booting from 0000:7c00'
 class Bios(base.GateCase):
     """From a disk on each of the buses that firmware can boot."""
 
+    @base.slow
     def test_scsi(self) -> None:
         image = self.make_image(
             self.addCleanup, guest_images.small_guest().disk_qcow2, 'qcow2',

@@ -14,6 +14,7 @@ BOOT_TIMEOUT = 900
 class Debian(base.GateCase):
     """Debian 13, booted by grub from its own disk; slow."""
 
+    @base.slow
     def test_cloud_init_finds_its_data(self) -> None:
         """It runs on a config drive that nobody has asked for.
 

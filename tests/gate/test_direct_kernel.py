@@ -12,6 +12,7 @@ from tests.gate import base
 class DirectKernel(base.GateCase):
     """PV and PVH guests; HVM ones boot so in :mod:`tests.gate.test_guests`."""
 
+    @base.slow
     def test_pv(self) -> None:
         guest = self.make_server(
             self.addCleanup, image=self.image(images.DIRECT),

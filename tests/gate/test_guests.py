@@ -336,6 +336,7 @@ class Panics:
 class Outside:
     """What somebody in dom0 does behind Nova's back, and what heals it."""
 
+    @base.slow
     def test_outside_paused(self: Any) -> None:
         """Nova does not see it; a hard reboot heals it."""
         guest = self.running()
@@ -347,6 +348,7 @@ class Outside:
         guest.wait_for_status('ACTIVE')
         guest.wait_for_reboot(before)
 
+    @base.slow
     def test_outside_saved(self: Any) -> None:
         """Memory that was saved is not resumed: the guest boots anew."""
         guest = self.running()
@@ -366,6 +368,7 @@ class Outside:
             'virsh', 'dominfo', guest.domain).splitlines() if ':' in line)
         return said['Managed save'].strip()
 
+    @base.slow
     def test_outside_undefined(self: Any) -> None:
         """It is stopped all the same, and defined anew when it starts."""
         guest = self.running()

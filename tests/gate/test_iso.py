@@ -94,6 +94,7 @@ class Iso(base.GateCase):
                       lambda: TEXT in guest.console(), BOOT_TIMEOUT,
                       interval=3)
 
+    @base.slow
     def test_is_refused_without_drive(self) -> None:
         for guest_type in ('pv', 'pvh'):
             guest = self.make_server(

@@ -63,12 +63,14 @@ class Refusals(base.GateCase):
         guest = self.make_server(self.addCleanup, flavor=self.flavor('pvx'))
         self.assert_refused(guest, "xen44:guest_type 'pvx'", 'pv, pvh, hvm')
 
+    @base.slow
     def test_image_and_flavor_disagree(self) -> None:
         image = self.upload(self.files.disk_qcow2, 'qcow2', hw_vm_mode='xen')
         guest = self.make_server(self.addCleanup, image=image,
                                  flavor=self.flavor('pvh'))
         self.assert_refused(guest, 'hw_vm_mode=xen', 'xen44:guest_type=pvh')
 
+    @base.slow
     def test_image_with_impossible_interface(self) -> None:
         image = self.upload(self.files.disk_qcow2, 'qcow2',
                             hw_vif_model='e1000')
@@ -76,6 +78,7 @@ class Refusals(base.GateCase):
                                  flavor=self.flavor('pv'))
         self.assert_refused(guest, "hw_vif_model 'e1000'", 'netfront')
 
+    @base.slow
     def test_image_with_foreign_vm_mode(self) -> None:
         # Nova's scheduler knows from supported_instances that no host has
         # it, and its API refuses what is no mode at all. What no host takes
@@ -92,6 +95,7 @@ class Refusals(base.GateCase):
 
     # What the host does not give
 
+    @base.slow
     def test_flavor_with_dedicated_cpus(self) -> None:
         guest = self.make_server(
             self.addCleanup, flavor=self.make_flavor(
@@ -99,11 +103,13 @@ class Refusals(base.GateCase):
         self.assert_refused(guest, 'aborted', "hw:cpu_policy 'dedicated'",
                             'shared')
 
+    @base.slow
     def test_flavor_with_too_little_memory(self) -> None:
         guest = self.make_server(
             self.addCleanup, flavor=self.make_flavor(self.addCleanup, ram=16))
         self.assert_refused(guest, 'aborted', '16 MiB', 'pv', '64 MiB')
 
+    @base.slow
     def test_image_with_secure_boot(self) -> None:
         # Nova's scheduler asks for a trait that no host has here; see
         # test_image_with_foreign_vm_mode.
@@ -114,6 +120,7 @@ class Refusals(base.GateCase):
 
     # Disks
 
+    @base.slow
     def test_image_larger_than_flavor(self) -> None:
         # A few hundred kilobytes, which would be 50 GiB as a raw disk.
         disk = self.directory / 'large.qcow2'
@@ -123,10 +130,12 @@ class Refusals(base.GateCase):
         self.assert_refused(guest, 'aborted', str(2**30), str(50 * 2**30))
         self.assertEqual([], self.kept_files(image))
 
+    @base.slow
     def test_image_in_disguise(self) -> None:
         image = self.upload(self.files.disk_qcow2, 'raw')
         self.assert_no_disk(image)
 
+    @base.slow
     def test_image_that_is_empty(self) -> None:
         empty = self.directory / 'empty'
         empty.touch()
@@ -139,6 +148,7 @@ class Refusals(base.GateCase):
         if self.cloud.image.get_image(image.id).status == 'active':
             self.assert_no_disk(image, 'unacceptable')
 
+    @base.slow
     def test_image_in_archive(self) -> None:
         """As the disks of XenServer were kept in Glance."""
         disk = self.directory / '0.vhd'
@@ -163,6 +173,7 @@ class Refusals(base.GateCase):
         image = self.upload(disk, 'raw', container_format='ovf')
         self.assert_no_disk(image, 'backing file')
 
+    @base.slow
     def test_image_with_data_file(self) -> None:
         disk = self.directory / 'thief.qcow2'
         util.run(['qemu-img', 'create', '-q', '-f', 'qcow2',
@@ -183,6 +194,7 @@ class Refusals(base.GateCase):
         # Nor does it become a disk.
         self.assert_no_disk(kernel, 'recorded as a kernel')
 
+    @base.slow
     def test_ramdisk_that_is_a_disk(self) -> None:
         """It may be any file; a disk is never made of that file."""
         ramdisk = self.upload(self.thief(), 'raw', container_format='ovf')
@@ -200,6 +212,7 @@ class Refusals(base.GateCase):
         self.assertEqual(sorted(kept), sorted(self.kept_files(ramdisk)))
         self.assertTrue(all('.file' in name for name in kept), kept)
 
+    @base.slow
     def test_kernel_that_grub_cannot_load(self) -> None:
         # grub's PV loader knows no zstd, which Debian packs kernels with:
         # dom0's is one. It runs in the guest: so the guest is made, and its

@@ -23,6 +23,7 @@ class BrokenDisks(base.GateCase):
             self.addCleanup, guest_images.small_guest().disk_qcow2, 'qcow2',
             os_shutdown_timeout='0')
 
+    @base.slow
     def test_disk_and_image(self) -> None:
         """Four starts of one PVH guest, of which none has to boot."""
         guest = self.make_server(

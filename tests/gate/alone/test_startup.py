@@ -65,6 +65,7 @@ class Startup(base.GateCase):
             if service.host in WRONG:
                 self.cloud.compute.delete_service(service)
 
+    @base.slow
     def test_wrong_configuration(self) -> None:
         values = {'names': ' '.join(WRONG), 'limit': str(TIMEOUT)}
         values |= {name.replace('-', '_'): text

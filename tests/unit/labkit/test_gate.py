@@ -52,6 +52,16 @@ class ResultTest(base.TestCase):
         self.assertEqual(1, gate.report([self.result(skipped=3)]))
 
 
+class TierTest(base.TestCase):
+
+    def test_slow(self):
+        self.assertTrue(gate.is_slow('tests.gate.test_debian.Debian.test_x'
+                                     '[slow]'))
+        self.assertTrue(gate.is_slow('a.B.test_x[abc,slow,xyz]'))
+        for name in ('a.B.test_slow', 'a.B.test_x[slower]', 'a.slow.test_x'):
+            self.assertFalse(gate.is_slow(name), name)
+
+
 class TempestListTest(base.TestCase):
 
     def expressions(self, name):
