@@ -13,6 +13,7 @@ import functools
 import glob
 import os
 import socket
+import subprocess
 
 from nova import conf
 from oslo_concurrency import processutils
@@ -28,8 +29,9 @@ LOGROTATE_FILES = '/etc/logrotate.d/*'
 LOGROTATE_CRON = '/etc/cron.daily/logrotate'
 BRIDGE_SETTINGS = '/proc/sys/net/bridge'
 
-#: Seconds that Open vSwitch has to answer.
+#: Seconds that Open vSwitch and systemd have to answer.
 OVSDB_TIMEOUT = 5
+SYSTEMCTL_TIMEOUT = 30
 
 #: systemd units that start and stop guests, and what they do to them.
 GUEST_UNITS = {
@@ -59,11 +61,12 @@ def warnings(node: compute_node.Node) -> Iterator[str]:
 
 
 def _enabled(unit: str) -> bool | None:
-    """Return whether systemd starts a unit; None if there is no systemd."""
+    """Return whether systemd starts a unit; None if systemd does not tell."""
     try:
         state, _ = processutils.execute(
-            'systemctl', 'is-enabled', unit, check_exit_code=False)
-    except OSError:
+            'systemctl', 'is-enabled', unit, check_exit_code=False,
+            timeout=SYSTEMCTL_TIMEOUT)
+    except (OSError, subprocess.TimeoutExpired):
         return None
     return bool(state.startswith('enabled'))
 

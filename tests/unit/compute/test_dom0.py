@@ -22,10 +22,11 @@ class Dom0TestCase(base.TestCase):
         self.useFixture(fixtures.MockPatch(
             'oslo_concurrency.processutils.execute', self._execute))
 
-    def _execute(self, *command, check_exit_code):
+    def _execute(self, *command, check_exit_code, timeout):
         """Systemd, or none (``units`` is None)."""
         self.assertEqual(('systemctl', 'is-enabled'), command[:2])
         self.assertIs(False, check_exit_code)
+        self.assertGreater(timeout, 0)
         if self.units is None:
             raise FileNotFoundError(2, 'No such file', 'systemctl')
         return f'{self.units.get(command[2], "disabled")}\n', ''
