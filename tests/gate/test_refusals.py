@@ -183,6 +183,7 @@ class Refusals(base.GateCase):
 
     # Kernels and ramdisks, which nobody inspects as disks
 
+    @base.slow
     def test_kernel_that_is_none(self) -> None:
         kernel = self.upload(self.thief(), 'aki', container_format='aki')
         image = self.upload(self.files.disk_qcow2, 'qcow2',
