@@ -28,6 +28,7 @@ from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
 from xen44_driver.compute import faults
+from xen44_driver.compute import interfaces
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
 from xen44_driver.compute import node as compute_node
@@ -52,11 +53,14 @@ class Xen44Driver(driver.ComputeDriver):
     capabilities: ClassVar[dict[str, bool]] = {
         **driver.ComputeDriver.capabilities,
         'has_imagecache': True,
+        'supports_attach_interface': True,
+        'supports_device_tagging': True,
         'supports_image_type_aki': True,
         'supports_image_type_ami': True,
         'supports_image_type_ari': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
+        'supports_tagged_attach_interface': True,
     }
 
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
@@ -252,6 +256,19 @@ class Xen44Driver(driver.ComputeDriver):
         self, instance: objects.Instance, network_info: model.NetworkInfo,
     ) -> None:
         ports.unplug(instance, network_info)
+
+    def attach_interface(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+        vif: model.VIF,
+    ) -> None:
+        interfaces.attach(self._node, context, instance, vif)
+
+    def detach_interface(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, vif: model.VIF,
+    ) -> None:
+        interfaces.detach(self._node, instance, vif)
 
     def default_root_device_name(
         self, instance: objects.Instance, image_meta: objects.ImageMeta,

@@ -187,9 +187,9 @@ def backends_are_open(
 
 @sys_admin_pctxt.entrypoint
 def read_backends(domid: int, kind: str = xenstore.BackendKind.QDISK) -> str:
-    """Read all xenstore entries of a domain's block devices.
+    """Read all xenstore entries of a domain's devices of one kind.
 
-    Costs two xenstore requests for each entry, and each disk has a dozen
+    Costs two xenstore requests for each entry, and each device has a dozen
     entries: seconds on a busy dom0.
 
     :param domid: Xen's number of the domain.
@@ -260,6 +260,20 @@ def running_domains() -> dict[str, str]:
     lines = _run('xl', 'vm-list').splitlines()[1:]
     fields = [line.split(maxsplit=2) for line in lines if line.strip()]
     return {uuid: ''.join(name).strip() for uuid, _, *name in fields}
+
+
+@sys_admin_pctxt.entrypoint
+def detach_interface(domid: int, devid: int) -> None:
+    """Detach a network interface of which libvirt does not know.
+
+    libxl leaves one behind if it could not attach it. xl waits up to ten
+    seconds for the guest, then takes it away.
+
+    :param domid: Xen's number of the domain.
+    :param devid: Xen's number of the interface.
+    :raises OSError: xl failed.
+    """
+    _run('xl', 'network-detach', str(int(domid)), str(int(devid)))
 
 
 @sys_admin_pctxt.entrypoint

@@ -83,11 +83,19 @@ def error(code: int, message: str) -> libvirt.libvirtError:
 
 
 class Domain:
-    """One domain; what the binding calls ``virDomain``."""
+    """One domain; what the binding calls ``virDomain``.
+
+    :ivar xml: its definition
+    :ivar live: its XML while it runs
+    :ivar vifs: number and MAC address of each interface that it has while it
+        runs; libxl's view, not libvirt's
+    """
 
     def __init__(self, host: 'XenHost', xml: str) -> None:
         self._host = host
         self.xml = xml
+        self.live = xml
+        self.vifs: dict[int, str] = {}
         tree = etree.fromstring(xml)
         self._name = tree.findtext('name')
         self._uuid = tree.findtext('uuid')
@@ -125,9 +133,11 @@ class Domain:
 
     def XMLDesc(self, flags=0):
         self._host.check(self)
-        tree = etree.fromstring(self.xml)
+        inactive = flags & libvirt.VIR_DOMAIN_XML_INACTIVE
+        live = self.isActive() and not inactive
+        tree = etree.fromstring(self.live if live else self.xml)
         vnc = tree.find("devices/graphics[@type='vnc']")
-        if self.isActive():
+        if live:
             tree.set('id', str(self.id))
             if vnc is not None:
                 vnc.set('port', str(5900 + self.id))
@@ -160,6 +170,7 @@ class Domain:
         paused = flags & libvirt.VIR_DOMAIN_START_PAUSED
         self.running = (libvirt.VIR_DOMAIN_PAUSED if paused
                         else libvirt.VIR_DOMAIN_RUNNING)
+        self._begin()
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
         return 0
 
@@ -186,6 +197,7 @@ class Domain:
     def reboot(self, flags=0):
         self._need_running()
         self.id = next(self._host.ids)
+        self._begin()
         # libxl's order, and no event called REBOOT.
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
@@ -202,6 +214,69 @@ class Domain:
         self.running = libvirt.VIR_DOMAIN_RUNNING
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_RESUMED)
         return 0
+
+    def attachDeviceFlags(self, xml, flags=0):
+        self._host.check(self)
+        device = etree.fromstring(xml)
+        if flags & libvirt.VIR_DOMAIN_AFFECT_LIVE:
+            self._need_running()
+            self.live = self._with(self.live, device)
+            try:
+                self._host.fail('attach')
+                self.vifs[max(self.vifs, default=-1) + 1] = _mac(device)
+            except libvirt.libvirtError:
+                self.live = self._without(self.live, device)
+                raise
+        else:
+            self.xml = self._with(self.xml, device)
+        return 0
+
+    def detachDeviceFlags(self, xml, flags=0):
+        self._host.check(self)
+        device = etree.fromstring(xml)
+        if flags & libvirt.VIR_DOMAIN_AFFECT_LIVE:
+            self._need_running()
+            live = self._without(self.live, device)
+            self._host.fail('detach')
+            self.live = live
+            if self._host.guests_obey:
+                self.drop_vif(_mac(device))
+        else:
+            self.xml = self._without(self.xml, device)
+        return 0
+
+    def drop_vif(self, mac):
+        """libxl takes an interface away."""
+        self.vifs = {number: other for number, other in self.vifs.items()
+                     if other != mac}
+
+    def _begin(self):
+        """What a start makes of the definition."""
+        self.live = self.xml
+        self.vifs = dict(enumerate(map(_mac, etree.fromstring(
+            self.xml).iterfind('devices/interface'))))
+
+    @staticmethod
+    def _with(xml, device):
+        tree = etree.fromstring(xml)
+        devices = tree.find('devices')
+        if _mac(device) in map(_mac, devices.iterfind('interface')):
+            raise error(libvirt.VIR_ERR_INVALID_ARG, 'network device with '
+                        f'mac {_mac(device)} already exists')
+        devices.append(device)
+        return etree.tostring(tree, encoding='unicode')
+
+    @staticmethod
+    def _without(xml, device):
+        tree = etree.fromstring(xml)
+        found = [other for other in tree.iterfind('devices/interface')
+                 if _mac(other) == _mac(device)]
+        if len(found) != 1:
+            raise error(libvirt.VIR_ERR_OPERATION_FAILED,
+                        'no (or several) devices matching MAC address '
+                        f'{_mac(device)} found')
+        found[0].getparent().remove(found[0])
+        return etree.tostring(tree, encoding='unicode')
 
     def undefine(self):
         return self.undefineFlags(0)
@@ -224,11 +299,16 @@ class Domain:
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
 
 
+def _mac(interface):
+    return interface.find('mac').get('address')
+
+
 class XenHost:
     """A Xen host, and the ``virConnect`` to it.
 
     :ivar machines: libvirt machines it offers
-    :ivar guests_obey: whether guests shut down when asked
+    :ivar guests_obey: whether guests shut down when asked, and let devices
+        go
     :ivar failures: operation -> message it fails with from now on
     """
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A double of xenstore and of QEMU, for the disks of fakelibvirt's domains.
+"""A double of xenstore and of backends, for fakelibvirt's domains.
 
 QEMU opens a disk if its file is there and, for a qcow2, the file it is based
 on; a qcow2 that is none is not opened. It says what the real one says.
@@ -22,6 +22,7 @@ class FakeXenstoreFixture(fixtures.Fixture):
     :param host: the :class:`fakelibvirt.XenHost` whose domains it knows
     :ivar deaf: whether QEMU does nothing and says nothing
     :ivar libxl_log: what libxl logged, of whatever domain
+    :ivar vif: entries of network interfaces, beside ``mac``
     """
 
     def __init__(self, host) -> None:
@@ -29,13 +30,23 @@ class FakeXenstoreFixture(fixtures.Fixture):
         self._host = host
         self.deaf = False
         self.libxl_log = ''
+        self.vif = {'state': '4', 'hotplug-status': 'connected'}
 
     def _setUp(self):
         for name in ('backends_are_open', 'read_backends', 'read_log_end'):
             self.useFixture(fixtures.MonkeyPatch(
                 f'xen44_driver.privsep.{name}', getattr(self, f'_{name}')))
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.privsep.detach_interface', self._xl_detach))
+
+    def _xl_detach(self, domid, devid):
+        for domain in self._host.domains.values():
+            if domain.id == domid and self._host.guests_obey:
+                domain.vifs.pop(devid)
 
     def _read_backends(self, domid, kind='qdisk'):
+        if kind == 'vif':
+            return self._read_vifs(domid)
         lines = []
         for domain in self._host.domains.values():
             for disk in self._disks(domain) if domain.id == domid else ():
@@ -47,6 +58,13 @@ class FakeXenstoreFixture(fixtures.Fixture):
                           f'{xenstore.disk_number(target)}/{key} = "{value}"'
                           for key, value in values.items()]
         return '\n'.join(lines)
+
+    def _read_vifs(self, domid):
+        return '\n'.join(
+            f'/local/domain/0/backend/vif/{domid}/{number}/{key} = "{value}"'
+            for domain in self._host.domains.values() if domain.id == domid
+            for number, mac in domain.vifs.items()
+            for key, value in {'mac': mac, **self.vif}.items())
 
     def _backends_are_open(self, domid, numbers, kind='qdisk'):
         found = xenstore.backends(self._read_backends(domid, kind))

@@ -44,6 +44,7 @@ class Guest:
         self.id = server_id
         self.user = user
         self.name: str = self.server().name
+        self._port: str | None = None
 
     # Through Nova and Neutron
 
@@ -66,9 +67,11 @@ class Guest:
         return name
 
     def port(self) -> Any:
-        """Neutron's record of its one port, fresh."""
-        port, = self.cloud.network.ports(device_id=self.id)
-        return port
+        """Neutron's record of the port that it was made with, fresh."""
+        if self._port is None:
+            port, = self.cloud.network.ports(device_id=self.id)
+            self._port = port.id
+        return self.cloud.network.get_port(self._port)
 
     @property
     def address(self) -> str:

@@ -122,7 +122,7 @@ def wait_until_open(
     if not expected or domid is None:
         return
     began = time.monotonic()
-    for looks, _ in enumerate(_pauses(CONF.xen44.disk_open_timeout), 1):
+    for looks, _ in enumerate(pauses(CONF.xen44.disk_open_timeout), 1):
         if privsep.backends_are_open(domid, list(expected)):
             LOG.debug('QEMU of %(name)s opened its %(disks)s disks within '
                       '%(seconds).3f s, seen at look %(looks)s',
@@ -152,8 +152,11 @@ def _domid(
         return None
 
 
-def _pauses(timeout: float) -> Iterator[None]:
-    """Yield at once, after ever longer pauses, and when the time is over."""
+def pauses(timeout: float) -> Iterator[None]:
+    """Yield at once, after ever longer pauses, and when the time is over.
+
+    :param timeout: the time, in seconds.
+    """
     end = time.monotonic() + timeout
     pause = _FIRST_PAUSE
     yield

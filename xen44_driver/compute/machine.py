@@ -246,6 +246,9 @@ def decide(
     properties.check_memory(instance.flavor, chosen,
                             direct_kernel=bool(instance.kernel_id))
     _check_vcpus(instance, chosen, options)
+    properties.check_outbound_limit(
+        instance.flavor, chosen, profile=options.arch.profile(chosen),
+        vif_model=image.properties.get('hw_vif_model'))
     for mapping in driver.block_device_info_get_mapping(block_device_info):
         devices.check_local('volume', mapping.get('volume_id'))
     _check_kernel(instance, options)

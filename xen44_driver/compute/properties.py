@@ -21,6 +21,7 @@ from nova import objects
 from oslo_utils import strutils
 
 from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.guesttype import GuestType
 
 #: Namespaces of extra specs that are requests to the compute host. An extra
@@ -52,6 +53,9 @@ MIN_MEMORY_MIB: Mapping[tuple[GuestType, bool], int] = {
     (GuestType.HVM, True): 64,
     (GuestType.HVM, False): 64,
 }
+
+#: The extra spec that limits what a guest sends.
+OUTBOUND_LIMIT = 'quota:vif_outbound_average'
 
 # Nova stores 255 characters of a fault and uses about 90 of them itself.
 _LONGEST_VALUE = 40
@@ -282,6 +286,45 @@ def check_memory(
                    f'{least} MiB')
 
 
+def check_outbound_limit(
+    flavor: objects.Flavor, guest_type: GuestType, *,
+    profile: arch_lib.Profile, vif_model: str | None,
+) -> None:
+    """Refuse a limit of what a guest sends that could not be enforced.
+
+    :param flavor: the instance's flavor.
+    :param guest_type: the instance's guest type.
+    :param profile: what guests of this type can have.
+    :param vif_model: the image's ``hw_vif_model``, or None.
+    :raises nova.exception.InvalidInput: the limit is not possible, or the
+        guest would also have an emulated card, which has no limit.
+    """
+    if (outbound_limit(flavor) is not None and profile.emulated_vifs
+            and vif_model != 'netfront'):
+        raise exception.InvalidInput(
+            reason=f'the flavor asks for {OUTBOUND_LIMIT}, which does not '
+                   f'limit the emulated network cards of a {guest_type} '
+                   'guest; allowed: images with hw_vif_model=netfront')
+
+
+def outbound_limit(flavor: objects.Flavor) -> int | None:
+    """Return how much a guest may send through each network interface.
+
+    :param flavor: the instance's flavor.
+    :returns: KiB per second on average; None for no limit.
+    :raises nova.exception.InvalidInput: the flavor's value is not possible.
+    """
+    specs = flavor.extra_specs if 'extra_specs' in flavor else None
+    text = (specs or {}).get(OUTBOUND_LIMIT, '0')
+    limit = int(text) if text.isascii() and text.isdigit() else -1
+    if not 0 <= limit <= interface_lib.MAX_OUTBOUND_KIB:
+        raise exception.InvalidInput(
+            reason=f'the flavor asks for {OUTBOUND_LIMIT} '
+                   f'{_shortened(text)!r}; allowed: 0 (no limit) to '
+                   f'{interface_lib.MAX_OUTBOUND_KIB}, in KiB per second')
+    return limit or None
+
+
 def table() -> tuple[Property, ...]:
     """Return the rows for all image properties and extra specs."""
     return _TABLE
@@ -397,6 +440,7 @@ _REALTIME = 'it means nothing without realtime, which is refused'
 _XENAPI = 'only the former XenAPI driver read it'
 _VMWARE = "only VMware's driver reads it"
 _LIMIT = 'limits and shares are not enforced yet'
+_AVERAGE = 'Xen limits only the average of what a guest sends'
 _NO_QEMU_AGENT = 'guests have no channel to a QEMU guest agent yet'
 _SCHEDULER = "Nova's scheduler"
 _NOVA = 'Nova itself'
@@ -583,6 +627,10 @@ _FLAVORS = (
     _honoured(None, 'group_policy', _SCHEDULER),
     _honoured(None, 'resources*:*', _SCHEDULER),
     _honoured(None, 'trait*:*', _SCHEDULER),
+    _honoured(None, OUTBOUND_LIMIT,
+              'the network interfaces, each: KiB per second that the guest '
+              'may send. HVM guests need hw_vif_model=netfront, as an '
+              'emulated card has no limit'),
 
     _harmless(None, 'hw:tpm_secret_security',
               'it means nothing without a TPM, which is refused'),
@@ -616,7 +664,9 @@ _FLAVORS = (
     _refuse(None, 'quota:cpu_quota', _LIMIT, Values(('-1',))),
     _refuse(None, 'quota:cpu_shares', _LIMIT),
     _refuse(None, 'quota:disk_*_sec', _LIMIT, Values(('0',))),
-    _refuse(None, 'quota:vif_*bound_*', _LIMIT),
+    _refuse(None, 'quota:vif_inbound_*', _AVERAGE, Values(('0',))),
+    _refuse(None, 'quota:vif_outbound_burst', _AVERAGE, Values(('0',))),
+    _refuse(None, 'quota:vif_outbound_peak', _AVERAGE, Values(('0',))),
 )
 
 _TABLE = (*_IMAGES, *_IMAGES_AND_FLAVORS, *_FLAVORS)

@@ -25,6 +25,7 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
+from xen44_driver.compute import tags
 from xen44_driver.compute import undo as undo_lib
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.xen import errors as xen_errors
@@ -75,6 +76,8 @@ def spawn(
             steps.done('network')
             undo.add(files.delete)
             files.create()
+            # The config drive shows them.
+            tags.record(context, instance, machine)
             disks.create(
                 node, context, instance, machine, undo,
                 network_info=network_info, injected_files=injected_files,

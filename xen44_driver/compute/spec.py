@@ -10,6 +10,7 @@ from nova import objects
 from nova.network import model
 
 from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import properties
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
@@ -58,7 +59,9 @@ def build(
         boot=_boot(machine, files),
         disks=tuple(kinds.load(record, files.directory).spec()
                     for record in machine.disks),
-        interfaces=tuple(_interface(vif, machine.vif_model) for vif in vifs),
+        interfaces=tuple(
+            interface(vif, machine.vif_model, instance.flavor)
+            for vif in vifs),
         vnc=(domain.Vnc(listen=options.vnc_listen, tablet=machine.tablet)
              if machine.screen else None),
         serial_log=files.serial_log if profile.serial_port else None,
@@ -92,9 +95,19 @@ def _boot(
     return domain.FirmwareBoot(devices=('hd', 'cdrom') if cdrom else ('hd',))
 
 
-def _interface(vif: model.VIF, vif_model: str | None) -> domain.Interface:
+def interface(
+    vif: model.VIF, vif_model: str | None, flavor: objects.Flavor,
+) -> domain.Interface:
+    """Describe the network interface for a port.
+
+    :param vif: the port.
+    :param vif_model: the machine's model of interfaces.
+    :param flavor: the instance's flavor, which may limit the interface.
+    :raises xen44_driver.xen.errors.SpecError: a value is not possible.
+    """
     return domain.Interface(
         mac=vif['address'].lower(),
         bridge=vif_lib.bridge(vif),
         model=vif_model,
-        mtu=vif['network'].get_meta('mtu'))
+        mtu=vif['network'].get_meta('mtu'),
+        outbound_kib=properties.outbound_limit(flavor))

@@ -75,8 +75,14 @@ def convert(vif: model.VIF) -> os_vif_objects.VIFBridge:
 
 
 def bridge(vif: model.VIF) -> str:
-    """Return the name of the Linux bridge for a guest's interface."""
-    name: str = convert(vif).bridge_name
+    """Return the name of the Linux bridge for a guest's interface.
+
+    It depends on the port's id alone: the port may be unbound since the guest
+    got its interface.
+    """
+    plugged = copy.deepcopy(vif)
+    plugged['type'] = model.VIF_TYPE_OVS
+    name: str = convert(plugged).bridge_name
     return name
 
 

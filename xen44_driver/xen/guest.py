@@ -14,6 +14,7 @@ import libvirt
 from oslo_log import log as logging
 
 from xen44_driver.xen import errors
+from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.events import DomainRecord
@@ -157,6 +158,42 @@ class Guest:
         port = int(graphics.get('port', '-1'))
         return port if port >= 0 else None
 
+    def interfaces(self, *, live: bool) -> tuple[interface_lib.Interface, ...]:
+        """Return the network interfaces that libvirt lists for the domain.
+
+        :param live: of the running domain; otherwise of its definition. They
+            are the same if the domain is off.
+        """
+        flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
+        domain = xml.parse(str(self._ask(
+            'domainGetXMLDesc', lambda domain: domain.XMLDesc(flags))))
+        return tuple(filter(None, map(
+            interface_lib.from_xml, domain.iterfind('devices/interface'))))
+
+    def attach_device(self, device: str, *, live: bool) -> None:
+        """Attach a device.
+
+        :param device: the device's XML.
+        :param live: to the running domain; otherwise to its definition, which
+            applies from the next start on.
+        """
+        self._change('domainAttachDeviceFlags',
+                     lambda domain: domain.attachDeviceFlags(
+                         device, _affected(live)))
+
+    def detach_device(self, device: str, *, live: bool) -> None:
+        """Detach a device.
+
+        libxl gives a running guest ten seconds to let it go, and as long again
+        after it has taken the device away.
+
+        :param device: XML that identifies the device.
+        :param live: from the running domain; otherwise from its definition.
+        """
+        self._change('domainDetachDeviceFlags',
+                     lambda domain: domain.detachDeviceFlags(
+                         device, _affected(live)))
+
     def wait_for(self, states: Collection[DomainState],
                  timeout: float) -> bool:
         """Wait until the domain is in one of several states.
@@ -210,3 +247,8 @@ class Guest:
             id_ = None
         self._watch.learn(self.uuid, DomainRecord(
             uuid=self.uuid, name=self.name, state=state, id=id_), ticket)
+
+
+def _affected(live: bool) -> int:
+    return int(libvirt.VIR_DOMAIN_AFFECT_LIVE if live
+               else libvirt.VIR_DOMAIN_AFFECT_CONFIG)

@@ -136,6 +136,8 @@ CASES = {
     'pvh_x86_64_grub_limits': Case(
         extra_specs=_PVH, flavor={'vcpus': 3}, cpus=frozenset({2, 3, 7}),
         options={'max_event_channels': 4096, 'max_grant_frames': 256}),
+    'pvh_x86_64_grub_outbound': Case(
+        extra_specs={**_PVH, 'quota:vif_outbound_average': '2048'}),
     'pvh_x86_64_kernel': Case(
         extra_specs=_PVH, instance=_KERNEL, options=_ALLOWED,
         properties={'os_command_line': 'root=LABEL="a & b" ro quiet'}),

@@ -234,6 +234,12 @@ END""")
         self.assertEqual({base.UUID: 'k\ufffdse', base.IMAGE: ''},
                          privsep.running_domains())
 
+    def test_detach_interface(self):
+        self.program('xl', 'echo "$*" >&2; [ "$2" = 7 ]')
+        privsep.detach_interface(7, 1)
+        self.assertRaisesRegex(
+            OSError, 'network-detach 8 1', privsep.detach_interface, 8, 1)
+
     def test_a_command_fails(self):
         self.program('xl', 'echo not today >&2; exit 1')
         self.assertRaisesRegex(

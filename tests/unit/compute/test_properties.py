@@ -105,6 +105,45 @@ class TableTest(PropertiesCase):
                 self.assertIn(suffix, entry.flavor)
 
 
+class OutboundTest(PropertiesCase):
+    """A limit of what guests send."""
+
+    def limit(self, value):
+        return properties.outbound_limit(objects.Flavor(
+            extra_specs={'quota:vif_outbound_average': value}))
+
+    def test_values(self):
+        self.assertIsNone(properties.outbound_limit(objects.Flavor()))
+        self.assertIsNone(self.limit('0'))
+        self.assertEqual(1, self.limit('1'))
+        self.assertEqual(2 ** 30, self.limit(str(2 ** 30)))
+        for value in ('', '-1', '1.5', 'x' * 100, '²', str(2 ** 30 + 1)):
+            raised = self.assertRaises(
+                exception.InvalidInput, self.limit, value)
+            self.assertIn('0 (no limit) to 1073741824', str(raised))
+            self.assertIn(value[:40], str(raised))
+
+    def outbound(self, kind, model, value='10'):
+        guest_type = GuestType(kind)
+        properties.check_outbound_limit(
+            objects.Flavor(extra_specs={'quota:vif_outbound_average': value}),
+            guest_type, profile=PROFILES[guest_type], vif_model=model)
+
+    def test_emulated_cards_have_no_limit(self):
+        for kind, model in (('pv', None), ('pvh', 'netfront'),
+                            ('hvm', 'netfront')):
+            self.outbound(kind, model)
+        self.outbound('hvm', None, '0')
+        for model in (None, 'e1000', 'rtl8139'):
+            raised = self.assertRaises(
+                exception.InvalidInput, self.outbound, 'hvm', model)
+            fault = exception.BuildAbortException(
+                instance_uuid=base.PORT, reason=str(raised))
+            self.assertLess(len(str(fault)), 255)
+            self.assertIn('hvm guest; allowed: images with '
+                          'hw_vif_model=netfront', str(raised))
+
+
 class CheckTest(PropertiesCase):
     """What is refused, and what is not."""
 
@@ -168,6 +207,8 @@ class CheckTest(PropertiesCase):
             ('quota:disk_total_iops_sec', '100'),
             ('quota:disk_io_limit', '100'),
             ('quota:vif_inbound_average', '100'),
+            ('quota:vif_outbound_burst', '100'),
+            ('quota:vif_outbound_peak', '100'),
             ('quota:cpu_shares_level', 'high'),
         ):
             with self.subTest(name=name):
@@ -200,6 +241,8 @@ class CheckTest(PropertiesCase):
             ('hw:boot_menu', 'False'), ('os:secure_boot', 'disabled'),
             ('quota:cpu_quota', '-1'), ('quota:memory_limit', '0'),
             ('quota:disk_read_bytes_sec', '0'), ('hw_rng:allowed', 'true'),
+            ('quota:vif_inbound_peak', '0'),
+            ('quota:vif_outbound_average', '2048'),
             ('quota:vif_shares_share', '10'), ('vmware:hw_version', '13'),
             ('xen44:guest_type', 'pvh'), ('capabilities:vcpus', '>= 2'),
             ('trait:CUSTOM_XEN44_GUEST_PVH', 'required'),

@@ -129,8 +129,9 @@ class SpawnTest(base.TestCase):
         for where, name in (
                 (spawn.resources, 'check_memory'), (ports, 'unplug'),
                 (vif_lib, 'plug'), (spawn.disks, 'fetch'),
-                (spawn.disks, 'create'), (spawn.backends, 'boot'),
-                (destroy, 'remove_domain'), (privsep, 'remove_console_log')):
+                (spawn.tags, 'record'), (spawn.disks, 'create'),
+                (spawn.backends, 'boot'), (destroy, 'remove_domain'),
+                (privsep, 'remove_console_log')):
             patcher = mock.patch.object(where, name)
             self.steps.attach_mock(patcher.start(), name)
             self.addCleanup(patcher.stop)
@@ -156,7 +157,7 @@ class SpawnTest(base.TestCase):
     def test_success(self):
         self.spawn()
         self.assertEqual(
-            ['check_memory', 'fetch', 'plug', 'create', 'define',
+            ['check_memory', 'fetch', 'plug', 'record', 'create', 'define',
              'remove_console_log', 'boot'], self.done())
         self.assertTrue(self.files.exist())
         self.assertEqual('pvh', machine.recall(self.instance).guest_type)

@@ -29,6 +29,12 @@ class VifTest(base.TestCase):
             # Nova's own is left as it was.
             self.assertEqual(details or {}, port['details'])
 
+    def test_bridge_of_a_port_that_is_unbound_since(self):
+        for kind in ('ovs', 'unbound', 'binding_failed'):
+            port = base.vif(type=kind, details=None)
+            self.assertEqual('qbr51a9642b-14', vif.bridge(port))
+            self.assertEqual(kind, port['type'])
+
     def test_no_tap_whatever_neutron_says(self):
         # os-vif would make a tap for QEMU to use, and a Xen guest has none.
         for details in ({}, {'ovs_create_tap': False},

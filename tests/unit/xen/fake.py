@@ -39,6 +39,7 @@ class State:
     :ivar ours: whether it has our metadata.
     :ivar job: whether an operation on it goes on in the daemon.
     :ivar saved: whether there is an image of its memory.
+    :ivar devices: what was attached, and by which flags.
     """
 
     uuid: str
@@ -50,6 +51,7 @@ class State:
     id: int = -1
     state: int = libvirt.VIR_DOMAIN_SHUTOFF
     reason: int = libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
+    devices: list[tuple[str, int]] = dataclasses.field(default_factory=list)
 
 
 class Libvirt:
@@ -284,6 +286,14 @@ class Domain:
 
     def XMLDesc(self, flags: int) -> str:
         return self._called('XMLDesc').xml
+
+    def attachDeviceFlags(self, xml: str, flags: int) -> int:
+        self._called('attachDeviceFlags').devices.append((xml, flags))
+        return 0
+
+    def detachDeviceFlags(self, xml: str, flags: int) -> int:
+        self._called('detachDeviceFlags').devices.remove((xml, flags))
+        return 0
 
     def metadata(self, kind: int, uri: str, flags: int) -> str:
         assert kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT

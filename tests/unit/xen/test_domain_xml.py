@@ -72,7 +72,8 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
             mac=st.sampled_from(['00:16:3e:00:00:01', 'fa:16:3e:ff:0a:10']),
             bridge=_word,
             model=st.sampled_from([None, 'netfront'] + ['e1000'] * hvm),
-            mtu=st.none() | st.integers(68, 65535)), max_size=3))),
+            mtu=st.none() | st.integers(68, 65535),
+            outbound_kib=st.none() | st.integers(1, 2 ** 30)), max_size=3))),
         vnc=draw(st.none() | st.builds(
             domain.Vnc, listen=st.sampled_from(['127.0.0.1', '::1', 'dom0']),
             tablet=st.booleans() if hvm else st.just(False)))

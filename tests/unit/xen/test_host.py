@@ -16,6 +16,7 @@ from xen44_driver.xen import facts as facts_lib
 from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen import host as host_lib
 from xen44_driver.xen import watch as watch_lib
+from xen44_driver.xen.domain import interface
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.events import OFF
 from xen44_driver.xen.guesttype import GuestType
@@ -681,6 +682,24 @@ class GuestTest(HostTestCase):
         # The last two are settle()'s.
         self.assertEqual(['defineXML', 'hasManagedSaveImage', 'create',
                           'lookupByUUIDString', 'state'], self.libvirt.calls)
+
+    def test_devices(self):
+        devices = self.libvirt.domains[self.guest.uuid].devices
+        for live, flag in ((True, libvirt.VIR_DOMAIN_AFFECT_LIVE),
+                           (False, libvirt.VIR_DOMAIN_AFFECT_CONFIG)):
+            self.guest.attach_device('<device/>', live=live)
+            self.assertEqual([('<device/>', flag)], devices)
+            self.guest.detach_device('<device/>', live=live)
+            self.assertEqual([], devices)
+
+    def test_interfaces(self):
+        made = interface.Interface(mac='00:16:3e:00:00:01', bridge='br0',
+                                   model='netfront', outbound_kib=10)
+        self.libvirt.domains[self.guest.uuid].xml = (
+            f'<domain><devices>{interface.device_xml(made)}'
+            "<interface type='user'/></devices></domain>")
+        for live in (True, False):
+            self.assertEqual((made,), self.guest.interfaces(live=live))
 
     def test_its_events_are_told_all_the_same(self):
         self.settle()

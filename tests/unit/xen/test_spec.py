@@ -92,6 +92,8 @@ class SpecTest(base.BaseTestCase):
             self.refused('interface.bridge', NIC, bridge=bridge)
         self.refused('interface.model', NIC, model='')
         self.refused('interface.mtu', NIC, mtu=67)
+        for limit in (0, 2 ** 30 + 1):
+            self.refused('interface.outbound_kib', NIC, outbound_kib=limit)
 
     def test_interfaces_of_a_domain(self):
         emulated = dataclasses.replace(NIC, model='e1000')

@@ -97,3 +97,55 @@ class BackendsTest(base.BaseTestCase):
         self.assertEqual((), xenstore.backends(AFTER.replace('qdisk', '9p')))
         backend = self.one(f'{ROOT}/dev = "xvda"\n{ROOT}/sectors = "-1"\n')
         self.assertIsNone(backend.sectors)
+
+
+VIF = '/local/domain/0/backend/vif/7/1'
+WIRED = f"""\
+{VIF} = ""
+{VIF}/frontend = "/local/domain/7/device/vif/1"
+{VIF}/mac = "FA:16:3e:00:00:01"
+{VIF}/bridge = "qbr51a9642b-14"
+{VIF}/handle = "1"
+{VIF}/state = "2"
+{VIF}/hotplug-status = "connected"
+"""
+
+
+class VifsTest(base.BaseTestCase):
+
+    def one(self, text):
+        vif, = xenstore.vifs(text)
+        return vif
+
+    def test_wired(self):
+        self.assertEqual(
+            xenstore.Vif(devid=1, mac='fa:16:3e:00:00:01',
+                         state=xenstore.BackendState.INIT_WAIT,
+                         hotplug='connected'), self.one(WIRED))
+
+    def test_states(self):
+        for state, hotplug, plugged, connected, failed in (
+                ('1', '', False, False, False),
+                ('2', '', False, False, False),
+                ('2', 'connected', True, False, False),
+                ('4', 'connected', True, True, False),
+                ('4', '', True, True, False),
+                ('2', 'error', False, False, True),
+                ('5', 'connected', False, False, True),
+                ('6', '', False, False, True),
+                ('x', '', False, False, False),
+                ('99', '', False, False, False)):
+            vif = self.one(WIRED.replace('"2"', f'"{state}"').replace(
+                '"connected"', f'"{hotplug}"'))
+            self.assertEqual(
+                (plugged, connected, failed),
+                (vif.is_plugged, vif.is_connected, vif.has_failed), vif)
+
+    def test_error(self):
+        vif = self.one(WIRED + f'{VIF}/hotplug-error = "no bridge"\n')
+        self.assertEqual(('no bridge', True), (vif.error, vif.has_failed))
+
+    def test_others(self):
+        self.assertEqual((), xenstore.vifs(AFTER))
+        self.assertEqual((), xenstore.vifs(f'{VIF}/state = "1"'))
+        self.assertEqual((), xenstore.backends(WIRED))

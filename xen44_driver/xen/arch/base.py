@@ -66,6 +66,11 @@ class Profile:
     serial_port: bool = False
 
     @property
+    def emulated_vifs(self) -> bool:
+        """Whether interfaces can have an emulated card beside the PV one."""
+        return any(model != 'netfront' for model in self.vif_models)
+
+    @property
     def screen(self) -> bool:
         """Whether guests can have a screen, shown by VNC."""
         return 'none' not in self.video_models

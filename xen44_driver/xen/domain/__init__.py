@@ -19,11 +19,12 @@ from xen44_driver.xen.domain.domain import from_xml
 from xen44_driver.xen.domain.domain import to_xml
 from xen44_driver.xen.domain.graphics import Vnc
 from xen44_driver.xen.domain.interface import Interface
+from xen44_driver.xen.domain.interface import device_xml
 from xen44_driver.xen.domain.metadata import InstanceMetadata
 from xen44_driver.xen.guesttype import GuestType
 
 __all__ = [
     'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
     'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Vnc',
-    'from_xml', 'to_xml',
+    'device_xml', 'from_xml', 'to_xml',
 ]

@@ -13,6 +13,10 @@ from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
 
+#: The highest limit of what a guest sends, in KiB per second: 1 TiB. libvirt
+#: multiplies it by 1024 and by 50,000, in 64 bits.
+MAX_OUTBOUND_KIB = 2 ** 30
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
@@ -23,16 +27,21 @@ class Interface:
     :ivar mac: the guest's MAC address, such as ``00:16:3e:00:00:01``.
     :ivar bridge: name of the Linux bridge.
     :ivar model: ``netfront`` for a PV interface only, or an emulated card that
-        an HVM guest also gets (``e1000``, ``rtl8139``); None to let libvirt
-        choose.
+        an HVM guest also gets (``e1000``, ``rtl8139``); None for libvirt's
+        default: at a start, HVM guests also get an emulated ``rtl8139``. There
+        is no emulated card without a PV interface.
     :ivar mtu: MTU in bytes. libvirt's libxl driver (11.3) keeps it in the XML
         but does not pass it to Xen; the hotplug script sets the MTU.
+    :ivar outbound_kib: the most that the guest may send through the PV
+        interface, in KiB per second on average; None for no limit. An emulated
+        card has no limit. libvirt's libxl driver knows no other limits.
     """
 
     mac: str
     bridge: str
     model: str | None = None
     mtu: int | None = None
+    outbound_kib: int | None = None
 
     def __post_init__(self) -> None:
         # libvirt refuses multicast addresses: the lowest bit of the first
@@ -48,6 +57,9 @@ class Interface:
                         'netfront, e1000, rtl8139 or another of QEMU\'s')
         if self.mtu is not None:
             check.within('interface.mtu', self.mtu, 68, 65535)
+        if self.outbound_kib is not None:
+            check.within('interface.outbound_kib', self.outbound_kib, 1,
+                         MAX_OUTBOUND_KIB)
 
 
 def check_guest_type(interfaces: Iterable[Interface],
@@ -73,6 +85,16 @@ def to_xml(devices: etree._Element, interface: Interface) -> None:
         xml.add(element, 'model', type=interface.model)
     if interface.mtu is not None:
         xml.add(element, 'mtu', size=str(interface.mtu))
+    if interface.outbound_kib is not None:
+        xml.add(xml.add(element, 'bandwidth'), 'outbound',
+                average=str(interface.outbound_kib))
+
+
+def device_xml(interface: Interface) -> str:
+    """Return an interface alone, to attach it to a domain or detach it."""
+    devices = etree.Element('devices')
+    to_xml(devices, interface)
+    return etree.tostring(devices[0], encoding='unicode')
 
 
 def from_xml(element: etree._Element) -> Interface | None:
@@ -83,7 +105,9 @@ def from_xml(element: etree._Element) -> Interface | None:
     if element.get('type') != 'bridge':
         return None
     mtu = xml.get(element, 'mtu', 'size')
+    outbound = xml.get(element, 'bandwidth/outbound', 'average')
     return Interface(mac=xml.need(element, 'mac', 'address'),
                      bridge=xml.need(element, 'source', 'bridge'),
                      model=xml.get(element, 'model', 'type'),
-                     mtu=None if mtu is None else int(mtu))
+                     mtu=None if mtu is None else int(mtu),
+                     outbound_kib=None if outbound is None else int(outbound))
