@@ -69,7 +69,9 @@ class Xen44Driver(driver.ComputeDriver):
     def _new_host(self) -> xen_host.Host:
         return xen_host.Host(
             CONF.xen44.connection_uri,
-            event_callback=lifecycle.forwarder(self.emit_event),
+            event_callback=lifecycle.forwarder(
+                self.emit_event,
+                lambda uuid: lifecycle.restarted(self._node, uuid)),
             connection_callback=self._availability.changed)
 
     # The host

@@ -135,7 +135,8 @@ def power_on(
     # Neutron's events are not waited for: most ports are still wired, and
     # Nova's copy of their state may be outdated.
     ports.plug(instance, vifs)
-    backends.boot(node, start.define(node, described), described.disks)
+    backends.boot(node, start.define(node, described), described.disks,
+                  machine.limits)
 
 
 def _machine(
@@ -234,7 +235,8 @@ def _soft_reboot(
     disks.ensure_bases(node, context, machine)
     directory = node.files(instance).directory
     backends.boot(node, guest, [kinds.load(record, directory).spec()
-                                for record in machine.disks])
+                                for record in machine.disks],
+                  machine.limits)
     return True
 
 

@@ -581,6 +581,10 @@ _FLAVORS = (
     _honoured(None, 'aggregate_instance_extra_specs:*', _SCHEDULER),
     _honoured(None, 'capabilities:*', _SCHEDULER),
     _honoured(None, 'group_policy', _SCHEDULER),
+    _honoured(None, 'quota:cpu_period', 'as quota:cpu_quota'),
+    _honoured(None, 'quota:cpu_quota',
+              "Xen's scheduler, as a cap on all vCPUs together"),
+    _honoured(None, 'quota:cpu_shares', "Xen's scheduler, as a weight"),
     _honoured(None, 'resources*:*', _SCHEDULER),
     _honoured(None, 'trait*:*', _SCHEDULER),
 
@@ -612,9 +616,6 @@ _FLAVORS = (
     _refuse(None, 'quota:*_limit', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_reservation', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_shares_level', _LIMIT, Values(('normal',))),
-    _refuse(None, 'quota:cpu_period', _LIMIT, Values(('0',))),
-    _refuse(None, 'quota:cpu_quota', _LIMIT, Values(('-1',))),
-    _refuse(None, 'quota:cpu_shares', _LIMIT),
     _refuse(None, 'quota:disk_*_sec', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:vif_*bound_*', _LIMIT),
 )
