@@ -18,6 +18,7 @@ from nova import objects
 from nova.compute import provider_tree as nova_provider_tree
 from nova.console import type as console_type
 from nova.network import model
+from nova.objects import diagnostics as nova_diagnostics
 from nova.virt import driver
 from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
@@ -25,9 +26,12 @@ import os_vif
 
 from xen44_driver import conf as our_conf
 from xen44_driver.compute import consoles
+from xen44_driver.compute import crashdump
 from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
+from xen44_driver.compute import diagnostics
 from xen44_driver.compute import faults
+from xen44_driver.compute import hostboot
 from xen44_driver.compute import interfaces
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
@@ -38,6 +42,7 @@ from xen44_driver.compute import resources
 from xen44_driver.compute import service
 from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
+from xen44_driver.compute import suspend
 from xen44_driver.compute import uptime
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import host as xen_host
@@ -73,7 +78,9 @@ class Xen44Driver(driver.ComputeDriver):
     def _new_host(self) -> xen_host.Host:
         return xen_host.Host(
             CONF.xen44.connection_uri,
-            event_callback=lifecycle.forwarder(self.emit_event),
+            event_callback=lifecycle.forwarder(
+                self.emit_event,
+                lambda uuid: lifecycle.restarted(self._node, uuid)),
             connection_callback=self._availability.changed)
 
     # The host
@@ -84,6 +91,7 @@ class Xen44Driver(driver.ComputeDriver):
         # libvirt was back.
         self._availability.changed(True)
         self._console_logs.start()
+        suspend.start_mending(self._node)
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()
@@ -222,14 +230,43 @@ class Xen44Driver(driver.ComputeDriver):
     def unpause(self, instance: objects.Instance) -> None:
         power.unpause(self._node, instance)
 
+    def suspend(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> None:
+        suspend.suspend(self._node, context, instance)
+
+    def resume(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        share_info: Any = None,
+    ) -> None:
+        suspend.resume(
+            self._node, context, instance, network_info=network_info,
+            block_device_info=block_device_info)
+
     def resume_state_on_host_boot(
         self, context: nova_context.RequestContext,
         instance: objects.Instance, network_info: model.NetworkInfo | None,
         share_info: Any, block_device_info: dict[str, Any] | None = None,
     ) -> None:
-        power.resume_on_host_boot(
+        hostboot.resume_on_host_boot(
             self._node, context, instance, network_info=network_info,
             block_device_info=block_device_info)
+
+    def trigger_crash_dump(self, instance: objects.Instance) -> None:
+        crashdump.trigger(self._node, instance)
+
+    # What an instance has used
+
+    def get_instance_diagnostics(
+        self, instance: objects.Instance,
+    ) -> nova_diagnostics.Diagnostics:
+        return diagnostics.instance_diagnostics(self._node, instance)
+
+    def get_diagnostics(self, instance: objects.Instance) -> dict[str, Any]:
+        return diagnostics.old_diagnostics(self._node, instance)
 
     # Consoles
 

@@ -3,7 +3,8 @@
 
 nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
-logs and xenstore, and to ask Xen and iptables for their state. The functions
+logs and xenstore, to ask Xen and iptables for their state, and to look after
+the memory of guests that is on disk. The functions
 that handle files take a domain's name, not a path, and read the directory from
 the daemon's own configuration, so that a caller cannot name another file.
 """
@@ -11,9 +12,11 @@ the daemon's own configuration, so that a caller cannot name another file.
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import enum
 import os
 import subprocess
+import uuid
 
 from oslo_concurrency import processutils
 from oslo_config import cfg
@@ -22,6 +25,7 @@ from oslo_privsep import priv_context
 
 from xen44_driver import conf
 from xen44_driver import logfile
+from xen44_driver.xen import guest
 from xen44_driver.xen import xenstore
 
 CONF = cfg.CONF
@@ -285,3 +289,105 @@ def forward_policy(ipv6: bool) -> str:
     program = 'ip6tables' if ipv6 else 'iptables'
     # The first line of the output is such as "-P FORWARD DROP".
     return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
+
+
+# Memory of guests on disk: suspended guests and crash dumps
+
+def _room(directory: str) -> tuple[int, int]:
+    found = os.stat(directory)
+    room = os.statvfs(directory)
+    return found.st_dev, room.f_bavail * room.f_frsize
+
+
+@sys_admin_pctxt.entrypoint
+def saved_memory_room() -> tuple[int, int]:
+    """Return the room for memory that libvirt saves.
+
+    :returns: number of the file system, and free bytes in it.
+    :raises OSError: the directory cannot be read.
+    """
+    return _room(guest.SAVE_DIR)
+
+
+@sys_admin_pctxt.entrypoint
+def wake_domain(domid: int) -> bool:
+    """Let a domain run on that hangs in Xen after a failed save.
+
+    :param domid: Xen's number of the domain.
+    :returns: whether it hung.
+    :raises OSError: xl failed.
+    """
+    # A header, then: name, number, memory, vCPUs, state, time. A domain that
+    # runs, is paused or dies is not touched.
+    state = _run('xl', 'list', str(int(domid))).splitlines()[1].split()[-2]
+    if 's' not in state:
+        return False
+    _run('xl', 'resume', str(int(domid)))
+    return True
+
+
+def crash_dump_path(instance: str, number: int, *, whole: bool) -> str:
+    """Return the path of a crash dump.
+
+    :param instance: the instance's UUID.
+    :param number: number of the dump; later ones have higher numbers.
+    :param whole: False while it is being written.
+    :returns: an absolute path directly inside ``[xen44]
+        crash_dump_directory``.
+    :raises ValueError: this is not a UUID.
+    """
+    name = f'{uuid.UUID(instance)}-{int(number):014}'
+    return os.path.join(CONF.xen44.crash_dump_directory,
+                        f'{name}.core' if whole else f'{name}.part')
+
+
+@sys_admin_pctxt.entrypoint
+def crash_dump_room() -> tuple[int, int]:
+    """Make the directory of crash dumps, and return the room in it.
+
+    :returns: number of the file system, and free bytes in it.
+    :raises OSError: the directory cannot be made.
+    """
+    os.makedirs(CONF.xen44.crash_dump_directory, mode=0o700, exist_ok=True)
+    return _room(CONF.xen44.crash_dump_directory)
+
+
+@sys_admin_pctxt.entrypoint
+def finish_crash_dump(instance: str, number: int) -> int:
+    """Close a crash dump that was written to all but root, and name it.
+
+    :param instance: the instance's UUID.
+    :param number: number of the dump.
+    :returns: its size, in bytes.
+    :raises OSError: there is no such file.
+    """
+    part = crash_dump_path(instance, number, whole=False)
+    os.chmod(part, 0o600, follow_symlinks=False)
+    size = os.stat(part).st_size
+    os.rename(part, crash_dump_path(instance, number, whole=True))
+    return size
+
+
+@sys_admin_pctxt.entrypoint
+def remove_crash_dumps(instance: str, keep: int) -> int:
+    """Remove an instance's crash dumps, except the latest whole ones.
+
+    :param instance: the instance's UUID.
+    :param keep: how many to keep.
+    :returns: how many files were removed.
+    """
+    prefix = f'{uuid.UUID(instance)}-'
+    directory = CONF.xen44.crash_dump_directory
+    try:
+        names = sorted(name for name in os.listdir(directory)
+                       if name.startswith(prefix))
+    except FileNotFoundError:
+        return 0
+    whole = [name for name in names if name.endswith('.core')]
+    kept = whole[len(whole) - keep:] if keep else []
+    doomed = [name for name in names
+              if name not in kept and name.endswith(('.core', '.part'))]
+    for name in doomed:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(directory, name))
+    return len(doomed)

@@ -34,12 +34,17 @@ class DriverFixture(fixtures.Fixture):
     :ivar xenstore: its :class:`fakexenstore.FakeXenstoreFixture`
     :ivar plugged: ids of the ports that are plugged
     :ivar console_logs: where xenconsoled would write
+    :ivar crash_dumps: where crash dumps go
+    :ivar memory_room: MiB that are free for saved memory
+    :ivar hanging: whether Xen has a domain whose save failed
     """
 
     def __init__(self, test) -> None:
         super().__init__()
         self._test = test
         self.plugged: list[str] = []
+        self.memory_room = 4096
+        self.hanging = False
 
     def _setUp(self):
         # A .pth does it where the package is installed.
@@ -49,6 +54,7 @@ class DriverFixture(fixtures.Fixture):
             fakexenstore.FakeXenstoreFixture(self.host))
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.console_logs = self.useFixture(fixtures.TempDir()).path
+        self.crash_dumps = self.useFixture(fixtures.TempDir()).path
         boot = self.useFixture(fixtures.TempDir()).path
         for name in ('pv', 'pvh'):
             with open(os.path.join(boot, name), 'wb') as file:
@@ -56,6 +62,7 @@ class DriverFixture(fixtures.Fixture):
         flags = self._test.flags
         flags(instances_path=self.instances)
         flags(console_log_dir=self.console_logs, allow_image_kernels=True,
+              crash_dump_directory=self.crash_dumps,
               default_config_drive=False, group='xen44')
         flags(pv_loader=os.path.join(boot, 'pv'),
               pvh_loader=os.path.join(boot, 'pvh'), group='xen44_x86_64')
@@ -63,6 +70,12 @@ class DriverFixture(fixtures.Fixture):
         for context in (privsep.sys_admin_pctxt, vif_plug_ovs.vif_plug):
             self.useFixture(fixtures.MockPatchObject(
                 context, 'client_mode', False))
+        for name, double in (
+                ('saved_memory_room',
+                 lambda: (1, self.memory_room * 1024 ** 2)),
+                ('wake_domain', self._wake)):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'xen44_driver.privsep.{name}', double))
         os_vif.initialize()
         self.useFixture(fixtures.MonkeyPatch('os_vif.plug', self._plug))
         self.useFixture(fixtures.MonkeyPatch('os_vif.unplug', self._unplug))
@@ -78,6 +91,10 @@ class DriverFixture(fixtures.Fixture):
                          'find "$tree" -type f > "$out"\n')
         os.chmod(path, 0o700)
         return path
+
+    def _wake(self, domid):
+        hung, self.hanging = self.hanging, False
+        return hung
 
     def _plug(self, vif, instance):
         if vif.id not in self.plugged:
@@ -107,6 +124,8 @@ class DriverFixture(fixtures.Fixture):
         self._test.assertEqual([], self.files())
         self._test.assertEqual([], self.plugged)
         self._test.assertEqual([], os.listdir(self.console_logs))
+        self._test.assertEqual([], os.listdir(self.crash_dumps))
+        self._test.assertEqual(set(), self.host.saved)
 
 
 def tolerate_noload():

@@ -9,6 +9,7 @@ domain XML; tests/unit/xen asks libvirt's own schema for that.
 
 import contextlib
 import itertools
+import os
 import queue
 import threading
 import uuid
@@ -104,6 +105,7 @@ class Domain:
         self.id = -1
         self.running = libvirt.VIR_DOMAIN_SHUTOFF
         self.reason = 0
+        self.scheduler = {'weight': 256, 'cap': 0}
 
     def name(self):
         return self._name
@@ -155,7 +157,57 @@ class Domain:
 
     def hasManagedSaveImage(self, flags=0):
         self._host.check(self)
+        return int(self._uuid in self._host.saved)
+
+    def managedSave(self, flags=0):
+        self._host.check(self)
+        self._host.fail('save')
+        self._need_running()
+        self._host.saved.add(self._uuid)
+        self._off(libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
         return 0
+
+    def managedSaveRemove(self, flags=0):
+        self._host.check(self)
+        self._host.saved.remove(self._uuid)
+        return 0
+
+    def pMWakeup(self, flags=0):
+        self.running = libvirt.VIR_DOMAIN_RUNNING
+        return 0
+
+    def coreDump(self, to, flags=0):
+        self._host.check(self)
+        self._need_running()
+        with open(to, 'w') as file:
+            file.write('core')
+        self._host.fail('dump')
+        return 0
+
+    def schedulerParameters(self):
+        self._host.check(self)
+        self._need_running()
+        return self.scheduler
+
+    def setSchedulerParameters(self, values):
+        self._host.check(self)
+        self._host.fail('schedule')
+        self._need_running()
+        self.scheduler = dict(values)
+        return 0
+
+    def getCPUStats(self, total, flags=0):
+        self._need_running()
+        return [{'cpu_time': 6 * 10 ** 9}] * self._vcpus
+
+    def interfaceStats(self, device):
+        self._need_running()
+        return (2080, 18, 0, 1, 1596, 12, 0, 0)
+
+    def blockStats(self, device):
+        self._need_running()
+        raise error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+                    'unsupported disk driver qemu')
 
     def create(self):
         return self.createWithFlags(0)
@@ -166,13 +218,20 @@ class Domain:
         if self.isActive():
             raise error(libvirt.VIR_ERR_OPERATION_INVALID,
                         'domain is already running')
+        if self._uuid in self._host.saved:
+            self._host.saved.remove(self._uuid)
+            self._host.restored.append(self._uuid)
+        self.on(paused=flags & libvirt.VIR_DOMAIN_START_PAUSED)
+        return 0
+
+    def on(self, *, paused=False):
+        """Start, without saying how."""
         self.id = next(self._host.ids)
-        paused = flags & libvirt.VIR_DOMAIN_START_PAUSED
+        self.scheduler = {'weight': 256, 'cap': 0}
         self.running = (libvirt.VIR_DOMAIN_PAUSED if paused
                         else libvirt.VIR_DOMAIN_RUNNING)
         self._begin()
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
-        return 0
 
     def destroy(self):
         return self.destroyFlags(0)
@@ -198,6 +257,7 @@ class Domain:
         self._need_running()
         self.id = next(self._host.ids)
         self._begin()
+        self.scheduler = {'weight': 256, 'cap': 0}
         # libxl's order, and no event called REBOOT.
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STARTED)
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
@@ -284,6 +344,8 @@ class Domain:
     def undefineFlags(self, flags=0):
         self._host.check(self)
         self._host.domains.pop(self._uuid)
+        if flags & libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE:
+            self._host.saved.discard(self._uuid)
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_UNDEFINED)
         return 0
 
@@ -310,6 +372,8 @@ class XenHost:
     :ivar guests_obey: whether guests shut down when asked, and let devices
         go
     :ivar failures: operation -> message it fails with from now on
+    :ivar saved: UUIDs of domains whose memory is saved
+    :ivar restored: UUIDs of domains that started with saved memory
     """
 
     def __init__(self):
@@ -318,6 +382,8 @@ class XenHost:
         self.machines = list(MACHINES)
         self.guests_obey = True
         self.failures = {}
+        self.saved = set()
+        self.restored = []
         self.xen_version = 4020000
         self.libvirt_version = 11003000
         self.up = True
@@ -399,6 +465,17 @@ class XenHost:
     def listAllDomains(self, flags=0):
         return [self._dom0(), *self.domains.values()]
 
+    def restoreFlags(self, path, dxml=None, flags=0):
+        self.fail('restore')
+        domain = self.lookupByName(
+            os.path.basename(path).removesuffix('.save'))
+        if domain.UUIDString() not in self.saved:
+            raise error(libvirt.VIR_ERR_OPERATION_FAILED,
+                        'cannot read domain image')
+        self.restored.append(domain.UUIDString())
+        domain.on(paused=flags & libvirt.VIR_DOMAIN_SAVE_PAUSED)
+        return 0
+
     def _dom0(self):
         dom0 = Domain(self, '<domain><name>Domain-0</name>'
                       '<uuid>00000000-0000-0000-0000-000000000000</uuid>'
@@ -421,6 +498,9 @@ class XenHost:
     def lookupByName(self, wanted):
         if wanted == 'Domain-0':
             return self._dom0()
+        for domain in self.domains.values():
+            if domain.name() == wanted:
+                return domain
         raise error(libvirt.VIR_ERR_NO_DOMAIN, f'no domain {wanted}')
 
     def defineXML(self, xml):

@@ -79,6 +79,8 @@ class GuestCase(base.GateCase):
                 self.cloud.compute.start_server(guest.id)
             case 'PAUSED':
                 self.cloud.compute.unpause_server(guest.id)
+            case 'SUSPENDED':
+                self.cloud.compute.resume_server(guest.id)
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         return guest

@@ -50,6 +50,7 @@ def instance(*, root_gb=1, extra_specs=None, **values):
         'image_ref': IMAGE, 'kernel_id': None, 'ramdisk_id': None,
         'os_type': None, 'project_id': 'project', 'user_id': 'user',
         'config_drive': '', 'launched_at': None, 'system_metadata': {},
+        'vm_state': 'active', 'task_state': None,
         'root_device_name': None, 'key_name': None, 'trusted_certs': None}
     return objects.Instance(None, **{**defaults, **values})
 

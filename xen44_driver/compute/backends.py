@@ -18,6 +18,7 @@ from oslo_config import cfg
 from oslo_log import log as logging
 
 from xen44_driver import privsep
+from xen44_driver.compute import cpulimits
 from xen44_driver.compute import evidence
 from xen44_driver.compute import node as compute_node
 from xen44_driver.xen import domain
@@ -57,6 +58,8 @@ _LATE = 'device model did not start: -9'
 def boot(
     node: compute_node.Node, guest: xen_guest.Guest,
     disks: Iterable[domain.Disk],
+    limits: cpulimits.Limits = cpulimits.NONE, *,
+    saved: bool = False,
 ) -> None:
     """Start a guest and check that its QEMU has opened its disks.
 
@@ -64,6 +67,9 @@ def boot(
 
     :param guest: a guest that is off.
     :param disks: the disks that it was defined with.
+    :param limits: limits on its CPUs.
+    :param saved: restore its saved memory and leave it paused, instead of
+        starting it from its disk. The saved memory is kept.
     :raises DiskNotOpened: its QEMU cannot open a disk; the guest is off
         again.
     :raises xen44_driver.xen.errors.XenError: the guest cannot be started; the
@@ -71,7 +77,7 @@ def boot(
     :raises OSError: xenstore cannot be read; the guest is off again.
     """
     try:
-        _start(node, guest)
+        _start(node, guest, saved)
     except errors.OperationFailed as error:
         if _LATE not in error.message:
             raise
@@ -79,8 +85,9 @@ def boot(
         # moment does not keep, and leaves nothing behind when it gives up.
         LOG.warning('%(name)s is started once more: %(error)s',
                     {'name': guest.name, 'error': error.message})
-        _start(node, guest)
+        _start(node, guest, saved)
     try:
+        cpulimits.apply(guest, limits)
         wait_until_open(node, guest, disks)
     except Exception:
         try:
@@ -92,10 +99,12 @@ def boot(
         raise
 
 
-def _start(node: compute_node.Node, guest: xen_guest.Guest) -> None:
+def _start(
+    node: compute_node.Node, guest: xen_guest.Guest, saved: bool,
+) -> None:
     """Start a guest; a failure quotes the logs of libxl and QEMU."""
     with evidence.explained(guest.name):
-        node.start(guest)
+        node.start(guest, saved=saved)
 
 
 def wait_until_open(

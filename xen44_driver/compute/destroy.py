@@ -12,6 +12,7 @@ from nova.network import model
 from oslo_log import log as logging
 
 from xen44_driver import privsep
+from xen44_driver.compute import crashdump
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import undo
@@ -56,8 +57,8 @@ def cleanup(
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    If unplugging ports or removing the console log fails, the error is logged
-    and the other steps are still taken.
+    If unplugging ports or removing the console log or crash dumps fails, the
+    error is logged and the other steps are still taken.
 
     :param vifs: its ports.
     :param destroy_disks: whether to remove its files.
@@ -71,6 +72,8 @@ def cleanup(
         # its part of a port anyway when Nova unbinds it.
         undo.attempt(instance, ports.unplug, instance, vifs)
     undo.attempt(instance, privsep.remove_console_log, instance.name)
+    if destroy_disks:
+        undo.attempt(instance, crashdump.forget, instance)
     if destroy_disks and node.files(instance).delete():
         # Otherwise Nova tries again later.
         instance.cleaned = True

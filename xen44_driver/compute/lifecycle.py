@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report lifecycle events of domains to Nova."""
+"""Report lifecycle events of domains to Nova, and act on some."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from collections.abc import Callable
 from nova.virt import event as virtevent
 from oslo_log import log as logging
 
+from xen44_driver.compute import cpulimits
+from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import node as compute_node
+from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events as xen_events
 
 LOG = logging.getLogger(__name__)
@@ -25,10 +29,12 @@ TRANSITIONS = {
 
 def forwarder(
     emit: Callable[[virtevent.Event], None],
+    started: Callable[[str], None],
 ) -> Callable[[xen_events.DomainEvent], None]:
     """Return a callback for the Xen host that reports events to Nova.
 
     :param emit: ``ComputeDriver.emit_event``.
+    :param started: called with the UUID of each domain that has started.
     """
     def forward(event: xen_events.DomainEvent) -> None:
         transition = TRANSITIONS.get(event.kind)
@@ -36,5 +42,26 @@ def forwarder(
             LOG.debug('Nothing to tell Nova of %s', event)
             return
         emit(virtevent.LifecycleEvent(event.uuid, transition))
+        if event.kind is xen_events.EventKind.STARTED:
+            started(event.uuid)
 
     return forward
+
+
+def restarted(node: compute_node.Node, uuid: str) -> None:
+    """Set the limits of a guest that may have rebooted itself.
+
+    Failures are logged. Costs one libvirt call for a guest without limits.
+
+    :param uuid: UUID of its domain.
+    """
+    try:
+        guest = node.host.guest(uuid)
+        found = guest.metadata()
+        if found is None or found.machine is None:
+            return
+        cpulimits.apply(
+            guest, machine_lib.Machine.from_json(found.machine).limits)
+    except (machine_lib.MachineUnreadable, xen_errors.XenError) as error:
+        LOG.warning('The CPU limits of domain %(uuid)s, which has started, '
+                    'are not set: %(error)s', {'uuid': uuid, 'error': error})

@@ -29,6 +29,7 @@ from nova.virt import driver
 from oslo_serialization import jsonutils
 from oslo_utils import units
 
+from xen44_driver.compute import cpulimits
 from xen44_driver.compute import devices
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import properties
@@ -109,6 +110,8 @@ class Machine:
     :ivar clock: ``utc`` or ``localtime``.
     :ivar max_event_channels: None for libxl's default.
     :ivar max_grant_frames: None for the hypervisor's default.
+    :ivar cpu_weight: see :class:`cpulimits.Limits`.
+    :ivar cpu_cap: see :class:`cpulimits.Limits`.
     """
 
     guest_type: GuestType
@@ -123,6 +126,13 @@ class Machine:
     clock: Literal['utc', 'localtime'] = 'utc'
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
+    cpu_weight: int | None = None
+    cpu_cap: int | None = None
+
+    @property
+    def limits(self) -> cpulimits.Limits:
+        """Return the limits on its CPUs."""
+        return cpulimits.Limits(weight=self.cpu_weight, cap=self.cpu_cap)
 
     @property
     def root(self) -> kinds.DiskRecord:
@@ -272,6 +282,7 @@ def _make(
     profile = options.arch.profile(chosen)
     asked = image.properties.get
     kernel = instance.kernel_id or None
+    limits = cpulimits.of_flavor(instance.flavor)
     return Machine(
         guest_type=chosen,
         kernel_id=kernel,
@@ -289,7 +300,9 @@ def _make(
         # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
         clock='localtime' if asked('os_type') == 'windows' else 'utc',
         max_event_channels=options.max_event_channels,
-        max_grant_frames=options.max_grant_frames)
+        max_grant_frames=options.max_grant_frames,
+        cpu_weight=limits.weight,
+        cpu_cap=limits.cap)
 
 
 def _check_vcpus(

@@ -68,10 +68,11 @@ class Node:
         """The guest type if neither image nor flavor asks for one."""
         return GuestType(self.options.default_guest_type)
 
-    def start(self, guest: xen_guest.Guest) -> None:
+    def start(self, guest: xen_guest.Guest, *, saved: bool = False) -> None:
         """Start a guest; wait while ``max_concurrent_starts`` others start.
 
         :param guest: a guest that is off.
+        :param saved: restore its saved memory and leave it paused.
         :raises TimeoutError: the other guests took too long.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
@@ -82,7 +83,10 @@ class Node:
                 f'{CONF.xen44.max_concurrent_starts} start at once) have '
                 f'not started within {START_TURN_TIMEOUT} s')
         try:
-            guest.start()
+            if saved:
+                guest.restore_memory()
+            else:
+                guest.start()
         finally:
             turns.release()
 

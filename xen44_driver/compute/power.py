@@ -12,6 +12,7 @@ from nova import conf
 from nova import context as nova_context
 from nova import objects
 from nova.compute import power_state
+from nova.compute import vm_states
 from nova.network import model
 from nova.virt import hardware
 from oslo_log import log as logging
@@ -78,6 +79,10 @@ def power_off(
             LOG.warning('The guest did not shut down within %s s; stopping '
                         'it', timeout, instance=instance)
         guest.destroy()
+        if instance.vm_state == vm_states.SUSPENDED:
+            # It is being shelved. Memory that an operator saved by hand stays
+            # until the next start.
+            guest.forget_memory()
     except xen_errors.DomainNotFound:
         # An operator undefined the domain; the instance is off.
         LOG.warning('There is no domain to stop', instance=instance)
@@ -125,7 +130,7 @@ def power_on(
         existing domain is still defined.
     """
     vifs = tuple(network_info or ())
-    machine = _machine(node, context, instance, block_device_info)
+    machine = machine_of(node, context, instance, block_device_info)
     machine_lib.check_loader(machine, node.arch.name)
     described = start.describe(node, instance, machine, vifs)
     disks.ensure_bases(node, context, machine)
@@ -135,10 +140,11 @@ def power_on(
     # Neutron's events are not waited for: most ports are still wired, and
     # Nova's copy of their state may be outdated.
     ports.plug(instance, vifs)
-    backends.boot(node, start.define(node, described), described.disks)
+    backends.boot(node, start.define(node, described), described.disks,
+                  machine.limits)
 
 
-def _machine(
+def machine_of(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance,
     block_device_info: Mapping[str, Any] | None,
@@ -230,11 +236,12 @@ def _soft_reboot(
         LOG.warning('The guest did not shut down within %s s: rebooting '
                     'it hard', timeout, instance=instance)
         return False
-    machine = _machine(node, context, instance, block_device_info)
+    machine = machine_of(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
     directory = node.files(instance).directory
     backends.boot(node, guest, [kinds.load(record, directory).spec()
-                                for record in machine.disks])
+                                for record in machine.disks],
+                  machine.limits)
     return True
 
 
@@ -248,22 +255,3 @@ def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
     guest = node.host.guest(instance.uuid)
     if guest.state() is DomainState.PAUSED:
         guest.resume()
-
-
-def resume_on_host_boot(
-    node: compute_node.Node, context: nova_context.RequestContext,
-    instance: objects.Instance, *,
-    network_info: model.NetworkInfo | None,
-    block_device_info: Mapping[str, Any] | None,
-) -> None:
-    """Start an instance that ran before this host went down.
-
-    The parameters are those of :func:`power_on`.
-    """
-    try:
-        state = info(node, instance, cached=False).state
-    except xen_errors.DomainNotFound:
-        state = power_state.SHUTDOWN
-    if state in (power_state.SHUTDOWN, power_state.CRASHED):
-        power_on(node, context, instance, network_info=network_info,
-                 block_device_info=block_device_info)

@@ -94,7 +94,7 @@ def spawn(
         undo.add(privsep.remove_console_log, instance.name)
         consoles.forget(instance)
         if power_on:
-            backends.boot(node, guest, described.disks)
+            backends.boot(node, guest, described.disks, machine.limits)
         steps.done('domain')
     LOG.info('Spawned in %s', steps, instance=instance)
 

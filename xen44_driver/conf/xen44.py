@@ -123,4 +123,18 @@ Seconds that a guest's QEMU has to open the guest's disks after the start.
 libxl does not wait for this, and a guest without its disk never boots. If a
 disk is not open in time, or QEMU reports that it cannot open one, the guest is
 stopped and the start fails with QEMU's error message."""),
+    cfg.StrOpt(
+        'crash_dump_directory',
+        default='/var/lib/xen/dump/nova',
+        help="""
+Directory for crash dumps, which users request with ``openstack server dump
+create``. A dump has the size of the guest's memory. It is not made if it does
+not fit. Only root can read it. If this is empty, crash dumps are refused."""),
+    cfg.IntOpt(
+        'crash_dumps_kept',
+        default=1,
+        min=1,
+        help="""
+The most crash dumps that are kept of an instance; a new one replaces the
+oldest. When an instance is deleted, its crash dumps are deleted too."""),
 ]

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Mapping
 import contextlib
+import os
 import time
 from typing import Any
 from typing import TypeVar
@@ -14,6 +16,7 @@ import libvirt
 from oslo_log import log as logging
 
 from xen44_driver.xen import errors
+from xen44_driver.xen import statistics
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.domain import xml
@@ -28,6 +31,10 @@ T = TypeVar('T')
 # questions to libvirt, in case an event was lost.
 _LOOK_INTERVAL = 0.1
 _ASK_INTERVAL = 5.0
+
+#: Directory of libvirt's libxl driver for saved memory, a file ``NAME.save``
+#: for each domain. It cannot be configured.
+SAVE_DIR = '/var/lib/libvirt/libxl/save'
 
 
 class Guest:
@@ -65,21 +72,116 @@ class Guest:
         resume its memory, in spite of a newer definition.
         """
         with self._watch.operation(self.uuid) as ticket:
-            self._forget_memory()
+            # libvirt's libxl driver does not support
+            # VIR_DOMAIN_START_FORCE_BOOT.
+            self.forget_memory()
             domain = self._change(
                 'domainCreate', lambda domain: domain.createWithFlags(0))
             # The answer contains the new id, so ID() needs no call.
             self._now(DomainState.RUNNING, domain.ID(), ticket)
 
-    def _forget_memory(self) -> None:
-        # libvirt's libxl driver does not support VIR_DOMAIN_START_FORCE_BOOT,
-        # and removing an image that does not exist fails without a message.
-        if self._ask('domainHasManagedSaveImage',
-                     lambda domain: domain.hasManagedSaveImage()):
-            LOG.warning('Removing saved memory of domain %s (%s)', self.uuid,
-                        self.name)
+    def save_memory(self) -> None:
+        """Save the domain's memory in :data:`SAVE_DIR` and stop the domain.
+
+        :raises OperationFailed: the memory could not be saved. libvirt does
+            not clean up: the domain may run or hang, suspended in Xen, and
+            there may be a part of the file.
+        """
+        with self._watch.operation(self.uuid) as ticket:
+            self._change('domainManagedSave',
+                         lambda domain: domain.managedSave(0))
+            self._now(DomainState.SHUTDOWN, None, ticket)
+
+    def restore_memory(self) -> None:
+        """Start the domain with its saved memory; leave it paused.
+
+        The saved memory is kept. Remove it (:meth:`forget_memory`) before the
+        domain runs: the next start of the domain, such as a reboot by the
+        guest, would restore it again, on disks that have changed.
+
+        libvirt's own start of a domain with saved memory removes the file
+        before it tries to restore it, so a failure would lose the memory.
+        """
+        path = os.path.join(SAVE_DIR, f'{self.name}.save')
+        with self._watch.operation(self.uuid) as ticket:
+            session = self._watch.connection.session()
+            session.call('domainRestore', session.raw.restoreFlags, path,
+                         None, libvirt.VIR_DOMAIN_SAVE_PAUSED,
+                         domain=self.uuid)
+            self._now(DomainState.PAUSED, session.lookup(self.uuid).ID(),
+                      ticket)
+
+    def has_saved_memory(self) -> bool:
+        """Return whether libvirt knows of saved memory of the domain."""
+        return bool(self._ask('domainHasManagedSaveImage',
+                              lambda domain: domain.hasManagedSaveImage()))
+
+    def forget_memory(self) -> bool:
+        """Remove saved memory of the domain.
+
+        :returns: whether there was any.
+        """
+        if not self.has_saved_memory():
+            # Removing it all the same would fail without a message.
+            return False
+        LOG.warning('Removing saved memory of domain %s (%s)', self.uuid,
+                    self.name)
+        try:
             self._change('domainManagedSaveRemove',
                          lambda domain: domain.managedSaveRemove())
+        except errors.OperationFailed:
+            # Somebody else removed the file; now libvirt knows that, too.
+            if self.has_saved_memory():
+                raise
+        return True
+
+    def wake(self) -> None:
+        """Wake the domain if libvirt calls it suspended (to RAM)."""
+        self._change('domainPMWakeup', lambda domain: domain.pMWakeup(0))
+        self.state()
+
+    def is_busy(self) -> bool:
+        """Return whether libvirt is carrying out an operation on it."""
+        job = self._ask('domainGetJobInfo', lambda domain: domain.jobInfo())
+        return bool(job[0] != libvirt.VIR_DOMAIN_JOB_NONE)
+
+    def dump_core(self, path: str) -> None:
+        """Write the domain's memory to a file for a debugger.
+
+        A running domain is paused until the file is written, and then runs
+        on. libvirt sends no events about that.
+
+        :param path: an absolute path; root in dom0 writes this file.
+        """
+        try:
+            self._change('domainCoreDump',
+                         lambda domain: domain.coreDump(path, 0))
+        finally:
+            # Somebody may have asked meanwhile and been told "paused".
+            self.state()
+
+    def cpu_limits(self) -> Mapping[str, int]:
+        """Return ``weight`` and ``cap`` of the running domain.
+
+        The weight is the domain's share of busy CPUs; Xen's default is 256.
+        The cap limits all its vCPUs together, in percent of one CPU of the
+        host; 0 is no limit.
+        """
+        found: Mapping[str, int] = self._ask(
+            'domainGetSchedulerParameters',
+            lambda domain: domain.schedulerParameters())
+        return found
+
+    def limit_cpus(self, *, weight: int, cap: int) -> None:
+        """Change what :meth:`cpu_limits` returns, until the next start."""
+        self._change(
+            'domainSetSchedulerParameters',
+            lambda domain: domain.setSchedulerParameters(
+                {'weight': weight, 'cap': cap}))
+
+    def statistics(self) -> statistics.Statistics:
+        """Return what the running domain has used."""
+        return statistics.gather(self._ask)
 
     def resume(self) -> None:
         """Resume the domain after :meth:`suspend`."""

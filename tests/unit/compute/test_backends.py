@@ -173,7 +173,7 @@ class BootTest(StartedTestCase):
     def test_boot(self):
         self.look.return_value = True
         self.boot()
-        self.node.start.assert_called_once_with(self.guest)
+        self.node.start.assert_called_once_with(self.guest, saved=False)
         self.guest.destroy.assert_not_called()
 
     def test_off_again(self):

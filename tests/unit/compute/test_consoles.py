@@ -105,7 +105,8 @@ class EventsTest(base.TestCase):
 
     def test_what_nova_is_told(self):
         emit = mock.Mock()
-        forward = lifecycle.forwarder(emit)
+        started = mock.Mock()
+        forward = lifecycle.forwarder(emit, started)
         for kind in xen_events.EventKind:
             forward(xen_events.DomainEvent(
                 uuid=base.UUID, name='x', kind=kind,
@@ -115,6 +116,7 @@ class EventsTest(base.TestCase):
             [call.args[0].get_name() for call in emit.call_args_list])
         self.assertEqual(
             base.UUID, emit.call_args.args[0].get_instance_uuid())
+        started.assert_called_once_with(base.UUID)
 
 
 class PrivsepTest(base.TestCase):

@@ -5,8 +5,10 @@ from unittest import mock
 
 from nova import exception
 from nova.compute import power_state
+from nova.compute import vm_states
 
 from tests.unit import base
+from xen44_driver.compute import cpulimits
 from xen44_driver.compute import faults
 from xen44_driver.compute import machine
 from xen44_driver.compute import ports
@@ -39,6 +41,13 @@ class PowerTest(base.TestCase):
         self.power_off(timeout=0)
         self.guest.shutdown.assert_not_called()
         self.guest.destroy.assert_called_once_with()
+        self.guest.forget_memory.assert_not_called()
+
+    def test_suspended(self):
+        # It is shelved.
+        self.instance.vm_state = vm_states.SUSPENDED
+        self.power_off()
+        self.guest.forget_memory.assert_called_once_with()
 
     def test_guest_obeys(self):
         self.guest.wait_for.return_value = True
@@ -82,7 +91,8 @@ class PowerTest(base.TestCase):
     def test_soft_reboot(self):
         self.guest.wait_for.return_value = True
         self.assertFalse(self.reboot(soft=True))
-        _node, guest, (disk,) = self.boot.call_args.args
+        _node, guest, (disk,), limits = self.boot.call_args.args
+        self.assertEqual(cpulimits.NONE, limits)
         self.assertIs(self.guest, guest)
         self.assertEqual('xvda', disk.target)
         self.guest.destroy.assert_not_called()
@@ -120,18 +130,6 @@ class PowerTest(base.TestCase):
         power.unpause(self.node, self.instance)
         self.guest.resume.assert_called_once_with()
 
-    def test_host_boot(self):
-        for state, starts in ((DomainState.RUNNING, False),
-                              (DomainState.PAUSED, False),
-                              (DomainState.CRASHED, True),
-                              (DomainState.SHUTDOWN, True)):
-            self.guest.state.return_value = state
-            with mock.patch.object(power, 'power_on') as power_on:
-                power.resume_on_host_boot(
-                    self.node, None, self.instance, network_info=None,
-                    block_device_info=None)
-            self.assertEqual(starts, power_on.called, state)
-
 
 class PowerOnTest(base.TestCase):
     """Each step is seen: what is done, and in which order."""
@@ -168,7 +166,7 @@ class PowerOnTest(base.TestCase):
                           'host.define', 'boot'], self.done())
         (xml,) = self.host.define.call_args.args
         self.assertIn(f'{base.UUID}/disk.raw', xml)
-        _node, guest, disks = self.steps.boot.call_args.args
+        _node, guest, disks, _limits = self.steps.boot.call_args.args
         self.assertIs(self.host.define.return_value, guest)
         self.assertEqual(['xvda'], [disk.target for disk in disks])
 

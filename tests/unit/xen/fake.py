@@ -48,6 +48,8 @@ class State:
     ours: bool = True
     job: bool = False
     saved: bool = False
+    scheduler: dict[str, int] = dataclasses.field(
+        default_factory=lambda: {'weight': 256, 'cap': 0})
     id: int = -1
     state: int = libvirt.VIR_DOMAIN_SHUTOFF
     reason: int = libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN
@@ -73,6 +75,8 @@ class Libvirt:
         self.fail: dict[str, libvirt.libvirtError] = {}
         #: Domains that a start woke from saved memory.
         self.woken: list[str] = []
+        #: UUIDs and paths of core dumps.
+        self.dumped: list[tuple[str, str]] = []
         #: Run, once, in the middle of the call of that name.
         self.during: dict[str, Callable[[], object]] = {}
         self._next_id = 1
@@ -217,6 +221,19 @@ class Connection:
         self.called('getDomainCapabilities')
         return (CAPS / f'domcapabilities-{machine}.xml').read_text()
 
+    def restoreFlags(self, path: str, xml: str | None, flags: int) -> int:
+        self.called('restore')
+        assert flags == libvirt.VIR_DOMAIN_SAVE_PAUSED
+        assert xml is None
+        state = next(state for state in self._daemon.domains.values()
+                     if path.endswith(f'/{state.name}.save'))
+        assert state.saved
+        self._daemon.woken.append(state.uuid)
+        self._daemon.run(state)
+        state.state = libvirt.VIR_DOMAIN_PAUSED
+        self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_STARTED)
+        return 0
+
     def listAllDomains(self, flags: int) -> list['Domain']:
         self.called('listAllDomains')
         return [Domain(self._daemon, state)
@@ -308,6 +325,49 @@ class Domain:
 
     def hasManagedSaveImage(self, flags: int = 0) -> int:
         return int(self._called('hasManagedSaveImage').saved)
+
+    def managedSave(self, flags: int) -> int:
+        state = self._called('managedSave', running=True)
+        self._daemon.stop(state, libvirt.VIR_DOMAIN_SHUTOFF_SAVED)
+        state.saved = True
+        self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_STOPPED,
+                          libvirt.VIR_DOMAIN_EVENT_STOPPED_SAVED)
+        return 0
+
+    def pMWakeup(self, flags: int) -> int:
+        state = self._called('pMWakeup', running=True)
+        assert state.state == libvirt.VIR_DOMAIN_PMSUSPENDED
+        state.state = libvirt.VIR_DOMAIN_RUNNING
+        return 0
+
+    def coreDump(self, path: str, flags: int) -> int:
+        state = self._called('coreDump', running=True)
+        self._daemon.dumped.append((state.uuid, path))
+        return 0
+
+    def schedulerParameters(self) -> dict[str, int]:
+        return self._called('schedulerParameters', running=True).scheduler
+
+    def setSchedulerParameters(self, values: dict[str, int]) -> int:
+        self._called('setSchedulerParameters',
+                     running=True).scheduler = values
+        return 0
+
+    def getCPUStats(self, total: bool) -> list[dict[str, int]]:
+        assert not total
+        self._called('getCPUStats', running=True)
+        return [{'cpu_time': 31108293123}, {'cpu_time': 7322155515}]
+
+    def interfaceStats(self, device: str) -> tuple[int, ...]:
+        self._called('interfaceStats', running=True)
+        return 2080, 18, 0, 1, 1596, 12, 0, 0
+
+    def blockStats(self, device: str) -> tuple[int, ...]:
+        self._called('blockStats', running=True)
+        if device != 'xvdd':
+            raise error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
+                        'unsupported disk driver qemu')
+        return 3, 12288, 1, 512, 0
 
     def managedSaveRemove(self, flags: int = 0) -> int:
         self._called('managedSaveRemove').saved = False

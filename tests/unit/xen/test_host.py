@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 import logging
+import pathlib
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from xen44_driver.xen import errors
 from xen44_driver.xen import facts as facts_lib
 from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen import host as host_lib
+from xen44_driver.xen import statistics
 from xen44_driver.xen import watch as watch_lib
 from xen44_driver.xen.domain import interface
 from xen44_driver.xen.domain import metadata
@@ -23,6 +25,11 @@ from xen44_driver.xen.guesttype import GuestType
 from xen44_driver.xen.host import DomainState
 from xen44_driver.xen.host import EventKind
 
+DEVICES = ('<domain id="3"><devices>'
+           '<interface><mac address="00:16:3e:00:00:01"/>'
+           '<target dev="vif3.0"/></interface>'
+           '<disk><target dev="xvda"/></disk>'
+           '<disk><target dev="xvdd"/></disk></devices></domain>')
 RUNNING, SHUTDOWN = DomainState.RUNNING, DomainState.SHUTDOWN
 SCREEN = ('<domain id="3"><devices><graphics type="vnc" port="5901"/>'
           '</devices></domain>')
@@ -733,6 +740,127 @@ class GuestTest(HostTestCase):
         self.guest.start()
         self.assertEqual([], self.libvirt.woken)
         self.assertEqual(1, self.libvirt.calls.count('managedSaveRemove'))
+
+    def test_saved_memory_whose_file_is_gone(self):
+        # libvirt fails to remove it, and knows then.
+        def remove(domain, flags=0):
+            self.libvirt.domains[self.guest.uuid].saved = False
+            raise fake.error(libvirt.VIR_ERR_INTERNAL_ERROR)
+
+        self.libvirt.domains[self.guest.uuid].saved = True
+        with mock.patch.object(fake.Domain, 'managedSaveRemove', remove):
+            self.assertTrue(self.guest.forget_memory())
+        self.assertFalse(self.guest.forget_memory())
+
+    def test_saved_memory_that_cannot_be_removed(self):
+        self.libvirt.domains[self.guest.uuid].saved = True
+        self.libvirt.fail['managedSaveRemove'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR)
+        self.assertRaises(errors.OperationFailed, self.guest.start)
+        self.assertIs(SHUTDOWN, self.state)
+
+    def test_memory_is_saved_and_restored(self):
+        self.guest.start()
+        before = self.guest.id
+        self.guest.save_memory()
+        self.assertIs(SHUTDOWN, self.state)
+        self.assertIsNone(self.guest.id)
+        self.assertTrue(self.guest.has_saved_memory())
+        self.settle()
+        self.guest.restore_memory()
+        self.assertIs(DomainState.PAUSED, self.state)
+        self.assertGreater(self.guest.id, before)
+        # Until its owner is sure that it was restored.
+        self.assertTrue(self.guest.has_saved_memory())
+        self.assertEqual([self.guest.uuid], self.libvirt.woken)
+        self.guest.resume()
+        self.assertIn((self.guest.uuid, EventKind.STARTED, RUNNING),
+                      self.settle())
+
+    def test_a_save_that_fails(self):
+        self.guest.start()
+        self.libvirt.fail['managedSave'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, 'Failed to save domain')
+        self.assertRaises(errors.OperationFailed, self.guest.save_memory)
+        self.assertIs(RUNNING, self.state)
+
+    def test_wake(self):
+        self.guest.start()
+        state = self.libvirt.domains[self.guest.uuid]
+        state.state = libvirt.VIR_DOMAIN_PMSUSPENDED
+        self.assertIs(DomainState.SUSPENDED, self.guest.state())
+        self.guest.wake()
+        self.assertIs(RUNNING, self.state)
+
+    def test_is_busy(self):
+        self.assertFalse(self.guest.is_busy())
+        self.libvirt.domains[self.guest.uuid].job = True
+        self.assertTrue(self.guest.is_busy())
+
+    def test_core_is_dumped(self):
+        self.guest.start()
+        state = self.libvirt.domains[self.guest.uuid]
+
+        def asked():
+            # libvirt pauses it meanwhile, and tells who asks.
+            state.state = libvirt.VIR_DOMAIN_PAUSED
+            self.assertIs(DomainState.PAUSED, self.guest.state())
+            state.state = libvirt.VIR_DOMAIN_RUNNING
+
+        self.libvirt.during['coreDump'] = asked
+        self.guest.dump_core('/dumps/core')
+        self.assertEqual([(self.guest.uuid, '/dumps/core')],
+                         self.libvirt.dumped)
+        self.assertIs(RUNNING, self.state)
+
+    def test_cpu_limits(self):
+        self.guest.start()
+        self.assertEqual({'weight': 256, 'cap': 0}, self.guest.cpu_limits())
+        self.guest.limit_cpus(weight=512, cap=50)
+        self.assertEqual({'weight': 512, 'cap': 50}, self.guest.cpu_limits())
+
+    def test_statistics(self):
+        self.guest.start()
+        self.libvirt.domains[self.guest.uuid].xml = DEVICES
+        found = self.guest.statistics()
+        self.assertEqual((256, 192), (found.max_memory_mib,
+                                      found.memory_mib))
+        self.assertEqual((31108293123, 7322155515), found.cpu_times)
+        received = statistics.Direction(
+            octets=2080, packets=18, errors=0, drop=1)
+        sent = statistics.Direction(
+            octets=1596, packets=12, errors=0, drop=0)
+        self.assertEqual((statistics.Interface(
+            mac='00:16:3e:00:00:01', received=received, sent=sent),),
+            found.interfaces)
+        self.assertEqual((
+            statistics.Disk(target='xvda'),
+            statistics.Disk(target='xvdd', read_bytes=12288,
+                            read_requests=3, write_bytes=512,
+                            write_requests=1)), found.disks)
+
+    def test_statistics_of_an_emulated_interface(self):
+        # Its PV half is another device of dom0, whose view is the opposite.
+        self.guest.start()
+        sysfs = self.useFixture(fixtures.TempDir()).path
+        self._patch(statistics, 'SYSFS_NET', sysfs)
+        directory = pathlib.Path(sysfs) / 'vif3.0' / 'statistics'
+        directory.mkdir(parents=True)
+        for way, octets in (('rx', 100), ('tx', 7)):
+            for name in ('packets', 'errors', 'dropped'):
+                (directory / f'{way}_{name}').write_text('0\n')
+            (directory / f'{way}_bytes').write_text(f'{octets}\n')
+        self.libvirt.domains[self.guest.uuid].xml = DEVICES.replace(
+            'vif3.0', 'vif3.0-emu')
+        (found,) = self.guest.statistics().interfaces
+        self.assertEqual((2087, 1696),
+                         (found.received.octets, found.sent.octets))
+        # The guest unplugged the emulated half.
+        self.libvirt.fail['interfaceStats'] = fake.error(
+            libvirt.VIR_ERR_INTERNAL_ERROR, 'Interface not found')
+        (found,) = self.guest.statistics().interfaces
+        self.assertEqual((7, 100),
+                         (found.received.octets, found.sent.octets))
 
     def test_id(self):
         self.assertIsNone(self.guest.id)

@@ -22,7 +22,10 @@ class Aarch64(base.Architecture):
         GuestType.PVH: base.Profile(
             # libvirt's schema (11.3) does not allow arch='aarch64' for Xen
             # guests.
-            os_type=base.OsType('linux', 'xenpv', None)),
+            os_type=base.OsType('linux', 'xenpv', None),
+            # libxl has no code for it on ARM
+            # (LIBXL_HAVE_NO_SUSPEND_RESUME).
+            saves_memory=False),
     }
 
     def default_cmdline(self, root_device: str) -> str:

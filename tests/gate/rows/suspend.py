@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Memory on disk: suspended guests and crash dumps; limits, diagnostics."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from labkit import compute
+from labkit import util
+from tests.gate import guest as guest_lib
+
+#: Seconds to write or read a guest's memory on dom0's disk.
+SAVE_TIMEOUT = 300
+
+SAVED = '/var/lib/libvirt/libxl/save'
+#: ``[xen44] crash_dump_directory``.
+DUMPS = '/var/lib/xen/dump/nova'
+
+#: What a guest keeps in its memory alone.
+NOTE = '/run/xen44-note'
+
+
+class Suspend:
+    """Nova's suspend and resume: the guest goes on where it was."""
+
+    def test_power_suspend_and_resume(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        guest.ssh(f'echo remembered > {NOTE}')
+        file = f'{SAVED}/{guest.domain}.save'
+        begin = time.monotonic()
+        self.cloud.compute.suspend_server(guest.id)
+        guest.wait_for_status('SUSPENDED', SAVE_TIMEOUT)
+        util.say(f'  {guest.name}: suspended', time.monotonic() - begin)
+        self.assertNotIn(guest.domain, self.dom0('xl', 'list'))
+        self.assertEqual('600 root', self.dom0(
+            'stat', '-c', '%a %U', file).strip())
+        self.while_suspended()
+
+        begin = time.monotonic()
+        self.cloud.compute.resume_server(guest.id)
+        guest.wait_for_status('ACTIVE', SAVE_TIMEOUT)
+        util.say(f'  {guest.name}: resumed', time.monotonic() - begin)
+        guest.wait_for_ssh()
+        self.assertEqual(before, guest.boot_id())
+        self.assertEqual('remembered', guest.ssh(f'cat {NOTE}'))
+        # A reboot must not restore it again.
+        self.assertEqual('', self.dom0('find', SAVED, '-name',
+                                       f'{guest.domain}.save'))
+        # Its disk is the one it knew.
+        guest.ssh('echo resumed > /root/resumed && sync')
+
+    def while_suspended(self) -> None:
+        """Do something to dom0; nothing here."""
+
+
+class SuspendOverRestarts(Suspend):
+    """The same while libvirtd and nova-compute restart; to run alone."""
+
+    def while_suspended(self: Any) -> None:
+        self.host.ssh(['systemctl', 'restart', 'libvirtd'], timeout=180)
+        self.host.ssh(['systemctl', 'restart', compute.NOVA_COMPUTE],
+                      timeout=compute.START_TIMEOUT)
+        # Nova's first look at power states comes with the start.
+        self.assertEqual('SUSPENDED', self.present().server().status)
+
+
+class SuspendThenHardReboot:
+    """A suspended guest can be started anew; its memory is given up."""
+
+    def test_power_suspended_hard_reboot(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        self.cloud.compute.suspend_server(guest.id)
+        guest.wait_for_status('SUSPENDED', SAVE_TIMEOUT)
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+        self.assertEqual('', self.dom0('find', SAVED, '-name',
+                                       f'{guest.domain}.save'))
+
+
+class CrashDump:
+    """A crash dump appears for the operator, and the guest runs on."""
+
+    def test_crash_dump(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        self.cloud.compute.trigger_server_crash_dump(guest.id)
+
+        def written() -> str:
+            # The directory comes with the first dump.
+            return self.host.ssh(
+                ['find', DUMPS, '-name', f'{guest.id}-*.core', '-printf',
+                 r'%m %u %s\n'], check=False).stdout.strip()
+
+        mode, user, size = util.wait_for(
+            f'a crash dump of {guest.name}', written, SAVE_TIMEOUT,
+            interval=2).split()
+        self.assertEqual(('600', 'root'), (mode, user))
+        self.assertGreater(int(size), guest.server().flavor.ram * 1024 ** 2)
+        guest.wait_for_ssh()
+        self.assertEqual(before, guest.boot_id())
+        self.assertEqual('ACTIVE', guest.server().status)
+
+
+class Diagnostics:
+    """Nova's diagnostics know what the guest has used."""
+
+    def test_diagnostics(self: Any) -> None:
+        guest = self.running()
+        found = self.cloud.compute.get(
+            f'/servers/{guest.id}/diagnostics', microversion='2.48').json()
+        self.assertEqual(('running', 'xen', 1, 1), tuple(
+            found[name] for name in (
+                'state', 'hypervisor', 'num_cpus', 'num_nics')))
+        self.assertGreater(found['cpu_details'][0]['time'], 10 ** 9)
+        self.assertEqual(guest.server().flavor.ram,
+                         found['memory_details']['maximum'])
+        nic, = found['nic_details']
+        self.assertEqual(guest.port().mac_address, nic['mac_address'])
+        # It has talked, by ssh at least.
+        self.assertGreater(nic['rx_octets'], 1000)
+        self.assertGreater(nic['tx_octets'], 1000)
+
+
+class CpuLimits:
+    """Extra specs ``quota:cpu_*``, also after the guest rebooted itself.
+
+    The class's flavor must have :data:`CPU_SPECS`.
+    """
+
+    def test_cpu_limits(self: Any) -> None:
+        guest = self.running()
+        self.assertEqual(CPU_LIMITS, self.scheduled(guest))
+        before = guest.boot_id()
+        guest.leave('reboot')
+        guest.wait_for_reboot(before)
+        util.wait_for(f'limits of {guest.name} after its reboot',
+                      lambda: self.scheduled(guest) == CPU_LIMITS, 60)
+
+    def scheduled(self: Any, guest: guest_lib.Guest) -> tuple[str, ...]:
+        """Weight and cap, as Xen has them."""
+        # A header of two lines, then name, number, weight, cap.
+        line = self.dom0('xl', 'sched-credit2', '-d',
+                         guest.domain).splitlines()[-1]
+        return tuple(line.split()[-2:])
+
+
+#: Half the weight of others, and three quarters of a CPU.
+CPU_SPECS = {'quota:cpu_shares': '512', 'quota:cpu_period': '100000',
+             'quota:cpu_quota': '75000'}
+CPU_LIMITS = ('128', '75')

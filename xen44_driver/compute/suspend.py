@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Suspend instances to disk and resume them.
+
+The memory of a suspended instance is in a file that libvirt knows of ("managed
+save"); the domain is off. The file is removed when the memory has been
+restored, and in every other way in which the instance starts, stops or is
+deleted. So it never meets disks that have changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from collections.abc import Mapping
+import contextlib
+import time
+from typing import Any
+
+from nova import conf
+from nova import context as nova_context
+from nova import exception
+from nova import objects
+from nova.compute import power_state
+from nova.compute import task_states
+from nova.compute import vm_states
+from nova.network import model
+from oslo_log import log as logging
+
+from xen44_driver import privsep
+from xen44_driver.compute import backends
+from xen44_driver.compute import consoles
+from xen44_driver.compute import disks
+from xen44_driver.compute import evidence
+from xen44_driver.compute import faults
+from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import ports
+from xen44_driver.compute import power
+from xen44_driver.compute import resources
+from xen44_driver.compute import room
+from xen44_driver.compute import undo as undo_lib
+from xen44_driver.storage import kinds
+from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import guest as xen_guest
+from xen44_driver.xen import threads
+from xen44_driver.xen.events import DomainState
+
+CONF = conf.CONF
+LOG = logging.getLogger(__name__)
+
+#: Seconds that libvirt has to end an interrupted operation, or to be back.
+SETTLE_TIMEOUT = 600
+# Seconds between two questions.
+_PAUSE = 1.0
+
+#: What an instance is doing whose suspend or resume was interrupted.
+INTERRUPTED = (task_states.SUSPENDING, task_states.RESUMING)
+
+
+@contextlib.contextmanager
+def _unchanged(operation: str, instance: objects.Instance) -> Iterator[None]:
+    """Tell Nova that a failure of the block leaves the instance as it was.
+
+    Otherwise Nova would put it into ERROR.
+
+    :param operation: name of the operation, for messages.
+    :raises nova.exception.InstanceFaultRollback: the block failed. Nova raises
+        the error inside it.
+    """
+    try:
+        with faults.translated(operation, instance):
+            yield
+    except exception.NovaException as error:
+        raise exception.InstanceFaultRollback(error) from error
+
+
+def suspend(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> None:
+    """Save an instance's memory to disk and stop it.
+
+    :raises nova.exception.InstanceFaultRollback: that is not possible, or it
+        failed; the instance is as it was before.
+    :raises xen44_driver.xen.errors.XenError: it failed, and the state of the
+        instance is unknown.
+    """
+    with contextlib.ExitStack() as stack:
+        with _unchanged('suspend', instance):
+            machine = power.machine_of(node, context, instance, None)
+            if not node.arch.profile(machine.guest_type).saves_memory:
+                raise exception.InstanceSuspendFailure(
+                    reason=f'Xen cannot save the memory of '
+                           f'{machine.guest_type} guests on '
+                           f'{node.arch.name}; allowed: pause, stop')
+            guest = node.host.guest(instance.uuid)
+            stack.enter_context(room.promised(
+                privsep.saved_memory_room,
+                room.of_memory(instance.flavor.memory_mb),
+                "the instance's memory"))
+        _save(guest, instance)
+
+
+def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
+    try:
+        with evidence.explained(guest.name):
+            guest.save_memory()
+        saved = settle(guest)
+    except xen_errors.XenError as error:
+        LOG.warning('Saving the memory failed: %s', error, instance=instance)
+        saved = settle(guest)
+        if not saved:
+            with _unchanged('suspend', instance):
+                raise
+    if not saved:
+        with _unchanged('suspend', instance):
+            raise exception.InstanceSuspendFailure(
+                reason='libvirt says that it saved the memory, and then that '
+                       'there is none')
+
+
+def resume(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, *,
+    network_info: model.NetworkInfo | None,
+    block_device_info: Mapping[str, Any] | None,
+) -> None:
+    """Restore the memory of a suspended instance and let it run on.
+
+    :param network_info: the ports.
+    :param block_device_info: the disks besides the root disk.
+    :raises nova.exception.InstanceFaultRollback: that failed; the instance is
+        still suspended. Where there is saved memory, it is kept.
+    :raises xen44_driver.xen.errors.XenError: it failed when the instance was
+        about to run.
+    """
+    with _unchanged('resume', instance):
+        guest = node.host.guest(instance.uuid)
+        # By hand, or by an operation that was interrupted.
+        started = not guest.state().is_off
+        if not started:
+            _start(node, context, instance, guest, network_info,
+                   block_device_info)
+    if started:
+        settle(guest)
+    else:
+        guest.resume()
+    state = guest.state()
+    if state is not DomainState.RUNNING:
+        raise exception.InstanceResumeFailure(
+            reason=f'the guest is {state.value} after its memory was '
+                   'restored')
+
+
+def _start(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, guest: xen_guest.Guest,
+    network_info: model.NetworkInfo | None,
+    block_device_info: Mapping[str, Any] | None,
+) -> None:
+    """Start a guest with its saved memory, remove that, leave it paused."""
+    if not guest.has_saved_memory():
+        raise exception.InstanceResumeFailure(
+            reason='its saved memory is not there any more. A hard reboot '
+                   'starts the instance from its disk')
+    machine = power.machine_of(node, context, instance, block_device_info)
+    resources.check_memory(
+        node, machine.guest_type, memory_mib=instance.flavor.memory_mb,
+        vcpus=instance.flavor.vcpus)
+    disks.ensure_bases(node, context, machine)
+    files = node.files(instance)
+    if node.arch.profile(machine.guest_type).serial_port:
+        consoles.prepare(files.serial_log)
+    # This host may have been rebooted since.
+    ports.plug(instance, network_info or ())
+    with undo_lib.Undo(instance) as undo:
+        undo.add(guest.destroy)
+        backends.boot(
+            node, guest, [kinds.load(record, files.directory).spec()
+                          for record in machine.disks],
+            machine.limits, saved=True)
+        guest.forget_memory()
+
+
+def settle(guest: xen_guest.Guest) -> bool:
+    """Bring an interrupted suspend or resume of a domain to an end.
+
+    If the domain is not off, it runs afterwards, without saved memory: that is
+    incomplete, or has been restored.
+
+    :returns: whether the domain is off and its memory saved.
+    :raises TimeoutError: libvirt does not answer, or is still at it.
+    """
+    _wait_until_idle(guest)
+    state = guest.state()
+    if state.is_off:
+        return guest.has_saved_memory()
+    if state is DomainState.SUSPENDED:
+        # libvirtd was restarted in between, and saw that it hangs.
+        guest.wake()
+    elif guest.id is not None and privsep.wake_domain(guest.id):
+        LOG.warning('%s hung in Xen after its memory could not be saved, and '
+                    'runs on. libvirt does not notice when it ends, until '
+                    'libvirtd is restarted or the instance rebooted hard',
+                    guest.name)
+    guest.forget_memory()
+    if guest.state() is DomainState.PAUSED:
+        guest.resume()
+    return False
+
+
+def _wait_until_idle(guest: xen_guest.Guest) -> None:
+    end = time.monotonic() + SETTLE_TIMEOUT
+    while True:
+        try:
+            if not guest.is_busy():
+                return
+        except xen_errors.ConnectionFailed as error:
+            LOG.debug('Waiting for libvirt: %s', error)
+        if time.monotonic() >= end:
+            raise TimeoutError(
+                f'libvirt has not finished with {guest.name} within '
+                f'{SETTLE_TIMEOUT} s')
+        time.sleep(_PAUSE)
+
+
+def start_mending(node: compute_node.Node) -> None:
+    """Mend instances whose suspend or resume a crash interrupted.
+
+    Nova leaves them "suspending" or "resuming" for ever. libvirt may still be
+    at it, which is waited for in the background. Call this before Nova can
+    begin new operations.
+    """
+    try:
+        instances = list(objects.InstanceList.get_by_filters(
+            nova_context.get_admin_context(),
+            {'host': CONF.host, 'task_state': list(INTERRUPTED),
+             'deleted': False},
+            expected_attrs=['system_metadata']))
+    except Exception as error:  # whatever the conductor raises
+        LOG.warning('Cannot look for instances whose suspend or resume was '
+                    'interrupted: %s', error)
+        return
+
+    def mend_all() -> None:
+        for instance in instances:
+            undo_lib.attempt(instance, mend, node, instance)
+
+    if instances:
+        threads.start(mend_all, 'xen44-mend')
+
+
+def mend(node: compute_node.Node, instance: objects.Instance) -> None:
+    """Bring an interrupted suspend or resume to an end, and tell Nova."""
+    try:
+        saved = settle(node.host.guest(instance.uuid))
+        state = power.info(node, instance, cached=False).state
+    except xen_errors.DomainNotFound:
+        saved, state = False, power_state.NOSTATE
+    before = instance.task_state
+    if saved or (state != power_state.RUNNING
+                 and instance.vm_state == vm_states.SUSPENDED):
+        # Without saved memory, a resume says what can be done.
+        instance.vm_state = vm_states.SUSPENDED
+    else:
+        # If it is off, Nova notices that and stops it.
+        instance.vm_state = vm_states.ACTIVE
+        instance.system_metadata.pop('old_vm_state', None)
+    instance.power_state = state
+    instance.task_state = None
+    instance.save(expected_task_state=before)
+    LOG.warning('Its %(task)s was interrupted; it is %(state)s now',
+                {'task': before, 'state': instance.vm_state},
+                instance=instance)
