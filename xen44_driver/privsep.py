@@ -3,18 +3,24 @@
 
 nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
-logs and xenstore, and to ask Xen and iptables for their state. The functions
-that handle files take a domain's name, not a path, and read the directory from
-the daemon's own configuration, so that a caller cannot name another file.
+logs and xenstore, to use the monitors of the guests' QEMU processes, and to
+ask Xen and iptables for their state. The functions that handle files take a
+domain's name or UUID, not a path, and read the directory from the daemon's own
+configuration, so that a caller cannot name another file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+import contextlib
 import enum
 import os
+import stat
 import subprocess
+from typing import Any
+import uuid as uuid_lib
 
+from oslo_concurrency import lockutils
 from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_privsep import capabilities
@@ -22,7 +28,9 @@ from oslo_privsep import priv_context
 
 from xen44_driver import conf
 from xen44_driver import logfile
+from xen44_driver.xen import qmp
 from xen44_driver.xen import xenstore
+from xen44_driver.xen.domain import monitorsocket
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
@@ -271,3 +279,101 @@ def forward_policy(ipv6: bool) -> str:
     program = 'ip6tables' if ipv6 else 'iptables'
     # The first line of the output is such as "-P FORWARD DROP".
     return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
+
+
+# The monitors of the guests' QEMU processes
+
+#: Directory of the monitors' sockets.
+MONITOR_DIR = monitorsocket.DIRECTORY
+
+#: Directory of the sockets that libxl has for statistics.
+LIBXL_MONITOR_DIR = '/var/run/xen'
+
+#: The commands that a caller may execute. QMP has others that run programs
+#: or read any file.
+MONITOR_COMMANDS = frozenset({
+    'blockdev-add', 'blockdev-del', 'job-cancel', 'job-dismiss',
+    'query-block', 'query-blockstats', 'query-jobs',
+    'query-named-block-nodes', 'transaction',
+})
+
+
+def monitor_path(uuid: str) -> str:
+    """Return the path of the socket of a domain's monitor.
+
+    :param uuid: the domain's UUID.
+    :raises ValueError: it is not a UUID as Nova writes it.
+    """
+    if str(uuid_lib.UUID(uuid)) != uuid:
+        raise ValueError(f'not the UUID of a domain: {uuid!r}')
+    return os.path.join(
+        MONITOR_DIR, os.path.basename(monitorsocket.path(uuid)))
+
+
+@sys_admin_pctxt.entrypoint
+def prepare_monitors() -> None:
+    """Make the directory of the monitors' sockets; safe to repeat.
+
+    A QEMU that cannot make its socket there does not start.
+
+    :raises OSError: it cannot be made, or something else has its name.
+    """
+    try:
+        os.mkdir(MONITOR_DIR, mode=0o700)
+    except FileExistsError:
+        found = os.lstat(MONITOR_DIR)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
+    os.chmod(MONITOR_DIR, 0o700)
+
+
+@sys_admin_pctxt.entrypoint
+def monitor_is_there(uuid: str) -> bool:
+    """Return whether the QEMU of a domain has its monitor open.
+
+    See :func:`xen44_driver.xen.qmp.is_there`.
+
+    :param uuid: the domain's UUID.
+    """
+    return qmp.is_there(monitor_path(uuid))
+
+
+@sys_admin_pctxt.entrypoint
+def remove_monitor(uuid: str) -> None:
+    """Remove the socket that a killed QEMU left; safe to repeat.
+
+    :param uuid: the UUID of a domain that does not exist any more.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(monitor_path(uuid))
+
+
+@sys_admin_pctxt.entrypoint
+def execute_monitor(
+    uuid: str, commands: Sequence[qmp.Command], timeout: float,
+    domid: int | None = None,
+) -> list[Any]:
+    """Execute commands in a monitor of a domain's QEMU.
+
+    :param uuid: the domain's UUID.
+    :param commands: names and arguments, of :data:`MONITOR_COMMANDS`.
+    :param timeout: seconds for all of it.
+    :param domid: Xen's number of the domain. If it has no monitor of the
+        driver, as an older version started it, libxl's monitor for statistics
+        is used.
+    :returns: QEMU's answer to each command.
+    :raises ValueError: a command is not allowed.
+    :raises xen44_driver.xen.qmp.MonitorUnavailable: see
+        :func:`xen44_driver.xen.qmp.execute`.
+    :raises xen44_driver.xen.qmp.CommandFailed: QEMU refused a command.
+    """
+    refused = {name for name, _ in commands} - MONITOR_COMMANDS
+    if refused:
+        raise ValueError(f'not to be executed in a monitor: {refused}')
+    path = monitor_path(uuid)
+    if domid is not None and not os.path.exists(path):
+        path = os.path.join(
+            LIBXL_MONITOR_DIR, f'qmp-libxenstat-{int(domid)}')
+    # A monitor serves one client at a time.
+    with lockutils.lock(f'monitor-{uuid}'):
+        return qmp.execute(path, commands, timeout)
