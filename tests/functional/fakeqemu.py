@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A double of the QEMU processes that serve the disks of fakelibvirt's domains.
+"""A double of the QEMU processes behind the disks of fakelibvirt's domains.
 
 Each running domain has one, known by the domain's number, so that it is
 another one after a reboot. It answers what the driver asks its monitor, and

@@ -32,7 +32,7 @@ class MonitorTest(base.BaseTestCase):
             privsep.prepare_monitors()
             self.assertEqual(
                 0o700, os.stat(self.directory).st_mode & 0o777)
-            os.chmod(self.directory, 0o755)
+            os.chmod(self.directory, 0o500)
 
     def test_directory_of_somebody_else(self):
         os.symlink('/tmp', self.directory)  # noqa: S108
