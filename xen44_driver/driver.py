@@ -8,6 +8,7 @@ here raises ``NotImplementedError`` in the base class.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
@@ -40,6 +41,7 @@ from xen44_driver.compute import ports
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import service
+from xen44_driver.compute import snapshot
 from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
 from xen44_driver.compute import suspend
@@ -267,6 +269,16 @@ class Xen44Driver(driver.ComputeDriver):
 
     def get_diagnostics(self, instance: objects.Instance) -> dict[str, Any]:
         return diagnostics.old_diagnostics(self._node, instance)
+
+    # Images of instances
+
+    def snapshot(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_id: str,
+        update_task_state: Callable[..., None],
+    ) -> None:
+        snapshot.snapshot(
+            self._node, context, instance, image_id, update_task_state)
 
     # Consoles
 

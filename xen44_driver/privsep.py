@@ -3,10 +3,11 @@
 
 nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
-logs and xenstore, to ask Xen and iptables for their state, and to look after
-the memory of guests that is on disk. The functions
-that handle files take a domain's name, not a path, and read the directory from
-the daemon's own configuration, so that a caller cannot name another file.
+logs and xenstore, to use the monitors of the guests' QEMU processes, to ask
+Xen and iptables for their state, and to look after the memory of guests that
+is on disk. The functions that handle files take a domain's name or UUID, not a
+path, and read the directory from the daemon's own configuration, so that a
+caller cannot name another file.
 """
 
 from __future__ import annotations
@@ -15,9 +16,12 @@ from collections.abc import Sequence
 import contextlib
 import enum
 import os
+import stat
 import subprocess
-import uuid
+from typing import Any
+import uuid as uuid_lib
 
+from oslo_concurrency import lockutils
 from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_privsep import capabilities
@@ -26,7 +30,9 @@ from oslo_privsep import priv_context
 from xen44_driver import conf
 from xen44_driver import logfile
 from xen44_driver.xen import guest
+from xen44_driver.xen import qmp
 from xen44_driver.xen import xenstore
+from xen44_driver.xen.domain import monitorsocket
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
@@ -336,7 +342,7 @@ def crash_dump_path(instance: str, number: int, *, whole: bool) -> str:
         crash_dump_directory``.
     :raises ValueError: this is not a UUID.
     """
-    name = f'{uuid.UUID(instance)}-{int(number):014}'
+    name = f'{uuid_lib.UUID(instance)}-{int(number):014}'
     return os.path.join(CONF.xen44.crash_dump_directory,
                         f'{name}.core' if whole else f'{name}.part')
 
@@ -376,7 +382,7 @@ def remove_crash_dumps(instance: str, keep: int) -> int:
     :param keep: how many to keep.
     :returns: how many files were removed.
     """
-    prefix = f'{uuid.UUID(instance)}-'
+    prefix = f'{uuid_lib.UUID(instance)}-'
     directory = CONF.xen44.crash_dump_directory
     try:
         names = sorted(name for name in os.listdir(directory)
@@ -391,3 +397,99 @@ def remove_crash_dumps(instance: str, keep: int) -> int:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(directory, name))
     return len(doomed)
+# The monitors of the guests' QEMU processes
+
+#: Directory of the monitors' sockets.
+MONITOR_DIR = monitorsocket.DIRECTORY
+
+#: Directory of the sockets that libxl has for statistics.
+LIBXL_MONITOR_DIR = '/var/run/xen'
+
+#: The commands that a caller may execute. QMP has others that run programs
+#: or read any file.
+MONITOR_COMMANDS = frozenset({
+    'blockdev-add', 'blockdev-del', 'job-cancel', 'job-dismiss',
+    'query-block', 'query-blockstats', 'query-jobs',
+    'query-named-block-nodes', 'transaction',
+})
+
+
+def monitor_path(uuid: str) -> str:
+    """Return the path of the socket of a domain's monitor.
+
+    :param uuid: the domain's UUID.
+    :raises ValueError: it is not a UUID as Nova writes it.
+    """
+    if str(uuid_lib.UUID(uuid)) != uuid:
+        raise ValueError(f'not the UUID of a domain: {uuid!r}')
+    return os.path.join(
+        MONITOR_DIR, os.path.basename(monitorsocket.path(uuid)))
+
+
+@sys_admin_pctxt.entrypoint
+def prepare_monitors() -> None:
+    """Make the directory of the monitors' sockets; safe to repeat.
+
+    A QEMU that cannot make its socket there does not start.
+
+    :raises OSError: it cannot be made, or something else has its name.
+    """
+    try:
+        os.mkdir(MONITOR_DIR, mode=0o700)
+    except FileExistsError:
+        found = os.lstat(MONITOR_DIR)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise
+    os.chmod(MONITOR_DIR, 0o700)
+
+
+@sys_admin_pctxt.entrypoint
+def monitor_is_there(uuid: str) -> bool:
+    """Return whether the QEMU of a domain has its monitor open.
+
+    See :func:`xen44_driver.xen.qmp.is_there`.
+
+    :param uuid: the domain's UUID.
+    """
+    return qmp.is_there(monitor_path(uuid))
+
+
+@sys_admin_pctxt.entrypoint
+def remove_monitor(uuid: str) -> None:
+    """Remove the socket that a killed QEMU left; safe to repeat.
+
+    :param uuid: the UUID of a domain that does not exist any more.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(monitor_path(uuid))
+
+
+@sys_admin_pctxt.entrypoint
+def execute_monitor(
+    uuid: str, commands: Sequence[qmp.Command], timeout: float,
+    domid: int | None = None,
+) -> list[Any]:
+    """Execute commands in a monitor of a domain's QEMU.
+
+    :param uuid: the domain's UUID.
+    :param commands: names and arguments, of :data:`MONITOR_COMMANDS`.
+    :param timeout: seconds for all of it.
+    :param domid: Xen's number of the domain. If it has no monitor of the
+        driver, as an older version started it, libxl's monitor for statistics
+        is used.
+    :returns: QEMU's answer to each command.
+    :raises ValueError: a command is not allowed.
+    :raises xen44_driver.xen.qmp.MonitorUnavailable: see
+        :func:`xen44_driver.xen.qmp.execute`.
+    :raises xen44_driver.xen.qmp.CommandFailed: QEMU refused a command.
+    """
+    refused = {name for name, _ in commands} - MONITOR_COMMANDS
+    if refused:
+        raise ValueError(f'not to be executed in a monitor: {refused}')
+    path = monitor_path(uuid)
+    if domid is not None and not os.path.exists(path):
+        path = os.path.join(
+            LIBXL_MONITOR_DIR, f'qmp-libxenstat-{int(domid)}')
+    # A monitor serves one client at a time.
+    with lockutils.lock(f'monitor-{uuid}'):
+        return qmp.execute(path, commands, timeout)

@@ -12,6 +12,7 @@ import os_vif
 from vif_plug_ovs import privsep as vif_plug_ovs
 
 from tests.functional import fakelibvirt
+from tests.functional import fakeqemu
 from tests.functional import fakexenstore
 from xen44_driver import loader
 from xen44_driver import privsep
@@ -32,6 +33,7 @@ class DriverFixture(fixtures.Fixture):
     :param test: a nova test case
     :ivar host: the Xen host (:class:`fakelibvirt.XenHost`)
     :ivar xenstore: its :class:`fakexenstore.FakeXenstoreFixture`
+    :ivar qemu: the guests' :class:`fakeqemu.FakeQemuFixture`
     :ivar plugged: ids of the ports that are plugged
     :ivar console_logs: where xenconsoled would write
     :ivar crash_dumps: where crash dumps go
@@ -52,6 +54,7 @@ class DriverFixture(fixtures.Fixture):
         self.host = self.useFixture(fakelibvirt.FakeLibvirtFixture()).host
         self.xenstore = self.useFixture(
             fakexenstore.FakeXenstoreFixture(self.host))
+        self.qemu = self.useFixture(fakeqemu.FakeQemuFixture(self.host))
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.console_logs = self.useFixture(fixtures.TempDir()).path
         self.crash_dumps = self.useFixture(fixtures.TempDir()).path

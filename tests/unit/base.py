@@ -13,6 +13,7 @@ from oslo_config import fixture as config_fixture
 from oslotest import base
 
 from xen44_driver import conf
+from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
 from xen44_driver.xen import capabilities
 from xen44_driver.xen.guesttype import GuestType
@@ -27,7 +28,10 @@ conf.register_opts(nova_conf.CONF)
 
 
 class TestCase(base.BaseTestCase):
-    """A test with Nova's configuration, and an empty instances_path."""
+    """A test with Nova's configuration, and an empty instances_path.
+
+    No domain's QEMU has a monitor.
+    """
 
     def setUp(self):
         super().setUp()
@@ -37,6 +41,10 @@ class TestCase(base.BaseTestCase):
         self.flags = fixture.config
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.flags(instances_path=self.instances)
+        for name in ('prepare_monitors', 'remove_monitor'):
+            self.useFixture(fixtures.MockPatchObject(privsep, name))
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'monitor_is_there', return_value=False))
 
 
 def instance(*, root_gb=1, extra_specs=None, **values):

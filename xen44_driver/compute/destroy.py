@@ -49,6 +49,7 @@ def remove_domain(
         guest.undefine()
     except xen_errors.DomainNotFound:
         LOG.debug('There is no domain to remove', instance=instance)
+    undo.attempt(instance, privsep.remove_monitor, instance.uuid)
 
 
 def cleanup(

@@ -144,6 +144,31 @@ class ImageCache(imagecache.ImageCacheManager):
         return self.store.usage()
 
 
+def upload(
+    context: nova_context.RequestContext, image_id: str, path: str,
+    metadata: dict[str, Any],
+) -> None:
+    """Send a file to Glance as the content of an image.
+
+    :param image_id: an image that has no content yet.
+    :param path: path of the file.
+    :param metadata: further metadata of the image; its other properties are
+        kept.
+    :raises nova.exception.ImageNotFound: the image was deleted meanwhile.
+    """
+    with open(path, 'rb') as file:
+        glance.API().update(context, image_id, metadata, file,
+                            purge_props=False)
+
+
+def min_disk(context: nova_context.RequestContext, image_id: str) -> int:
+    """Return the size of a disk that an image needs, in GiB.
+
+    :raises nova.exception.ImageNotFound: there is no such image.
+    """
+    return int(glance.API().get(context, image_id).get('min_disk') or 0)
+
+
 def convert_to_raw(
     image_id: str, source: str, target: str, format: str,
 ) -> None:

@@ -13,8 +13,10 @@ from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 
+from xen44_driver import privsep
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import monitor
 from xen44_driver.compute import spec
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
@@ -73,7 +75,8 @@ class Node:
 
         :param guest: a guest that is off.
         :param saved: restore its saved memory and leave it paused.
-        :raises TimeoutError: the other guests took too long.
+        :raises TimeoutError: the other guests took too long, or the guest's
+            last QEMU has not ended.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
         turns = self._turns()
@@ -83,6 +86,10 @@ class Node:
                 f'{CONF.xen44.max_concurrent_starts} start at once) have '
                 f'not started within {START_TURN_TIMEOUT} s')
         try:
+            privsep.prepare_monitors()
+            # It would write to the disks of the new one, and remove the new
+            # one's monitor.
+            monitor.wait_until_closed(guest.uuid)
             if saved:
                 guest.restore_memory()
             else:

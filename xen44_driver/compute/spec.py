@@ -48,6 +48,8 @@ def build(
         as a newline in the kernel's command line.
     """
     profile = arch.profile(machine.guest_type)
+    disks = tuple(kinds.load(record, files.directory).spec()
+                  for record in machine.disks)
     return domain.DomainSpec(
         uuid=instance.uuid,
         name=instance.name,
@@ -57,14 +59,15 @@ def build(
         vcpus=instance.flavor.vcpus,
         cpus=options.cpus,
         boot=_boot(machine, files),
-        disks=tuple(kinds.load(record, files.directory).spec()
-                    for record in machine.disks),
+        disks=disks,
         interfaces=tuple(
             interface(vif, machine.vif_model, instance.flavor)
             for vif in vifs),
         vnc=(domain.Vnc(listen=options.vnc_listen, tablet=machine.tablet)
              if machine.screen else None),
         serial_log=files.serial_log if profile.serial_port else None,
+        # Without a disk that QEMU serves, there may be no QEMU.
+        monitor=any(disk.type == 'file' for disk in disks),
         clock=machine.clock,
         max_event_channels=machine.max_event_channels,
         max_grant_frames=machine.max_grant_frames,

@@ -23,10 +23,12 @@ from nova import exception
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver import privsep
 from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
 from xen44_driver.compute import resources
+from xen44_driver.compute import snapshot
 from xen44_driver.conf import opts
 from xen44_driver.xen import errors
 
@@ -73,6 +75,9 @@ def start(node: compute_node.Node) -> None:
         {'xen': _dotted(versions.xen), 'libvirt': _dotted(versions.libvirt),
          'arch': arch.name,
          'guests': ', '.join(node.capabilities.guest_types)})
+    # /run is empty after a start of the host.
+    privsep.prepare_monitors()
+    snapshot.mend(node)
     _report_leftovers(node)
 
 

@@ -28,6 +28,16 @@ consoles."""),
         ],
         help="""
 Format of the guests' root disks. A change applies to new guests only."""),
+    cfg.StrOpt(
+        'snapshot_image_format',
+        default='qcow2',
+        choices=[
+            ('qcow2', 'compressed: small to store and to send'),
+            ('raw', 'quickly made; takes the disk\'s whole size in Glance'),
+        ],
+        help="""
+Format of the images that snapshots, backups and shelving make of a root disk.
+It does not depend on ``disk_format``."""),
     cfg.BoolOpt(
         'allow_image_kernels',
         default=False,

@@ -79,6 +79,7 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
             tablet=st.booleans() if hvm else st.just(False)))
         if architecture.vnc(guest_type) else None,
         serial_log=draw(st.none() | _path) if hvm else None,
+        monitor=draw(st.booleans()),
         max_event_channels=draw(st.none() | st.integers(1, 2 ** 17)),
         max_grant_frames=draw(st.none() | st.integers(1, 4096)),
         metadata=draw(st.none() | st.builds(

@@ -25,6 +25,7 @@ from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import graphics
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata as metadata_lib
+from xen44_driver.xen.domain import monitorsocket
 from xen44_driver.xen.domain import xenbus
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
@@ -51,6 +52,7 @@ class DomainSpec:
     :ivar vnc: its screen, or None.
     :ivar serial_log: path of the file to which QEMU appends the output of the
         first serial port; HVM only. The console of PV and PVH guests is Xen's.
+    :ivar monitor: whether its QEMU has a monitor for the driver.
     :ivar max_event_channels: None for Xen's default (1023).
     :ivar max_grant_frames: None for Xen's default.
     :ivar metadata: Nova's metadata of the instance.
@@ -70,6 +72,7 @@ class DomainSpec:
     interfaces: tuple[interface_lib.Interface, ...] = ()
     vnc: graphics.Vnc | None = None
     serial_log: str | None = None
+    monitor: bool = False
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
     metadata: metadata_lib.InstanceMetadata | None = None
@@ -158,7 +161,9 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
     console.to_xml(devices, spec.guest_type)
     if spec.vnc is not None:
         graphics.to_xml(devices, spec.vnc, spec.guest_type)
-    commandline.to_xml(domain, console.arguments(spec.serial_log))
+    commandline.to_xml(domain, (
+        *console.arguments(spec.serial_log),
+        *monitorsocket.arguments(spec.uuid, wanted=spec.monitor)))
     etree.indent(domain)
     return etree.tostring(domain, encoding='unicode') + '\n'
 
@@ -188,6 +193,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
     guest_type = arch.guest_type(xml.need(os, 'type'),
                                  xml.get(os, 'type', 'machine'))
     events, grants = xenbus.from_xml(devices)
+    qemu = commandline.from_xml(domain)
     return DomainSpec(
         uuid=xml.need(domain, 'uuid'),
         name=xml.need(domain, 'name'),
@@ -204,7 +210,8 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         interfaces=tuple(filter(None, map(
             interface_lib.from_xml, devices.iterfind('interface')))),
         vnc=graphics.from_xml(devices),
-        serial_log=console.from_xml(devices, commandline.from_xml(domain)),
+        serial_log=console.from_xml(devices, qemu),
+        monitor=monitorsocket.from_xml(qemu),
         max_event_channels=events,
         max_grant_frames=grants,
         metadata=metadata_lib.from_xml(domain),

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Images of guests that go on meanwhile."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from labkit import util
+from tests.gate import base
+from tests.gate import guest as guest_lib
+
+#: Seconds to copy the disk and send it; emulation compresses slowly.
+IMAGE_TIMEOUT = 600
+
+#: Seconds that the guest's own writing may pause. On a host of its own it is
+#: a fraction of one; here other guests and dom0 share two emulated CPUs.
+MAX_HOLD = 20.0
+
+#: Writes numbered records, each on the disk before the next, with the time
+#: since boot in seconds.
+WRITER = r'''
+rm -f /root/records
+n=0
+while :; do
+    n=$((n + 1))
+    read -r up rest < /proc/uptime
+    echo "$n $up" >> /root/records
+    sync
+done
+'''
+
+
+class Snapshot:
+    """``openstack server image create`` of a running guest."""
+
+    def test_snapshot_live(self: Any) -> None:
+        self.take_and_look(self.running())
+
+    def take_and_look(self: Any, guest: guest_lib.Guest) -> tuple[Any, int]:
+        """Make an image while the guest writes.
+
+        :returns: the image, and the number of the last record before it.
+        """
+        boot = guest.boot_id()
+        domid = self.dom0('xl', 'domid', guest.domain)
+        guest.ssh(f"cat > /root/writer <<'END'\n{WRITER}END\n"
+                  'sh /root/writer >/dev/null 2>&1 & echo $! > /root/pid')
+        util.wait_for(f'records of {guest.name}',
+                      lambda: guest.ssh('cat /root/records', check=False),
+                      60, interval=1)
+        before = self.records(guest)[-1][0]
+        image = self.cloud.compute.create_server_image(
+            guest.id, self._name('image'))
+        self.addCleanup(self.cloud.image.delete_image, image.id)
+        util.wait_for(
+            f'the image of {guest.name}',
+            lambda: self.cloud.image.get_image(image.id).status == 'active',
+            IMAGE_TIMEOUT, interval=2)
+        guest.wait_for_status('ACTIVE')
+        guest.ssh('kill $(cat /root/pid)')
+
+        records = self.records(guest)
+        hold = max(later - earlier for (_, earlier), (_, later)
+                   in itertools.pairwise(records))
+        util.say(f'  {guest.name}: {len(records)} records during a '
+                 'snapshot, longest pause', hold)
+        self.assertLess(hold, MAX_HOLD)
+        self.assertEqual((boot, domid), (
+            guest.boot_id(), self.dom0('xl', 'domid', guest.domain)))
+        image = self.cloud.image.get_image(image.id)
+        self.assertEqual(('qcow2', 'bare', 1), (
+            image.disk_format, image.container_format, image.min_disk))
+        self.assertEqual('', self.dom0(
+            'find', f'{base.INSTANCES}/snapshots', '-type', 'f'))
+        return image, before
+
+    def records(self: Any,
+                guest: guest_lib.Guest) -> list[tuple[int, float]]:
+        """What the writer has written: numbers and times, without gaps."""
+        lines = guest.ssh('cat /root/records').splitlines()
+        found = [(int(number), float(when)) for number, when in
+                 (line.split() for line in lines)]
+        self.assertEqual(list(range(1, len(found) + 1)),
+                         [number for number, _ in found])
+        return found
+
+
+class SnapshotBoots(Snapshot):
+    """The same, and a guest made of the image has what was written."""
+
+    def test_snapshot_live(self: Any) -> None:
+        image, before = self.take_and_look(self.running())
+        copy = self.make_server(
+            self.addCleanup, flavor=self._flavor, image=image,
+            config_drive=self.config_drive)
+        copy.wait_for_status('ACTIVE')
+        copy.wait_for_ssh()
+        self.assertEqual(self.guest_type.upper(), copy.ssh(
+            'cat /sys/hypervisor/guest_type'))
+        self.assertGreaterEqual(len(self.records(copy)), before)

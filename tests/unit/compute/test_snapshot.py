@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a snapshot needs, and what is left of an interrupted one.
+
+The rest is in tests/functional/test_snapshot.py.
+"""
+
+import os
+from unittest import mock
+
+import fixtures
+
+from tests.unit import base
+from xen44_driver import privsep
+from xen44_driver.compute import blockjobs
+from xen44_driver.compute import snapshot
+from xen44_driver.storage import kinds
+from xen44_driver.storage import scratch
+from xen44_driver.xen import errors
+from xen44_driver.xen import qmp
+from xen44_driver.xen.events import DomainRecord
+from xen44_driver.xen.events import DomainState
+
+MiB = 1024 ** 2
+
+
+class MendTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.flags(host='xen1')
+        self.node = base.node()
+        self.scratch = scratch.Scratch(self.instances, 'xen1', base.UUID)
+        self.scratch.create(0, 0)
+        self.clear = self.useFixture(fixtures.MockPatchObject(
+            blockjobs, 'clear')).mock
+
+    def mend(self, state=DomainState.RUNNING):
+        self.node.host.records.return_value = {} if state is None else {
+            base.UUID: DomainRecord(
+                uuid=base.UUID, name='x', state=state, id=7)}
+        snapshot.mend(self.node)
+        self.assertFalse(os.path.exists(self.scratch.path))
+
+    def test_running(self):
+        self.mend()
+        self.clear.assert_called_once_with(
+            base.UUID, snapshot.JOB, [snapshot.TARGET], domid=7)
+
+    def test_off_or_gone(self):
+        for state in (DomainState.SHUTDOWN, None):
+            self.scratch.create(0, 0)
+            self.mend(state)
+        self.clear.assert_not_called()
+
+    def test_no_answer(self):
+        self.clear.side_effect = qmp.MonitorUnavailable('busy')
+        with mock.patch.object(snapshot.LOG, 'warning') as warning:
+            self.mend()
+        self.assertEqual(2, warning.call_count)
+
+    def test_file_stays(self):
+        self.useFixture(fixtures.MockPatchObject(
+            scratch.Scratch, 'remove', side_effect=OSError('read-only')))
+        self.node.host.records.return_value = {}
+        with mock.patch.object(snapshot.LOG, 'warning') as warning:
+            snapshot.mend(self.node)
+        self.assertIn('left', warning.call_args.args[0])
+
+
+class NeedTest(base.TestCase):
+    """How much room a copy may take."""
+
+    def most(self, kind, *, file, base_file=0, base_format='raw'):
+        node = base.node()
+        directory = node.images.store.directory
+        os.makedirs(directory, exist_ok=True)
+        image = kinds.Base(id=base.IMAGE, format=base_format,
+                           virtual_size=3 * MiB, size=0)
+        for path, size in (
+                (node.images.store.path(base.IMAGE), base_file),
+                (f'{self.instances}/disk', file)):
+            with open(path, 'wb') as out:
+                out.write(os.urandom(size))
+                out.truncate(max(size, 8 * MiB))
+        return snapshot._most(node, kinds.load(kinds.DiskRecord(
+            kind=kind, name='/dev/xvda', target='xvda', file='disk',
+            base=image), self.instances)) / MiB
+
+    def test_data_not_size(self):
+        self.assertEqual(2, self.most('clone', file=2 * MiB))
+
+    def test_with_the_image(self):
+        self.assertEqual(
+            3, self.most('overlay', file=2 * MiB, base_file=MiB))
+
+    def test_image_that_may_be_compressed(self):
+        self.assertEqual(5, self.most(
+            'overlay', file=2 * MiB, base_file=MiB, base_format='qcow2'))
+
+    def test_never_more_than_the_disk(self):
+        self.assertEqual(8, self.most(
+            'overlay', file=7 * MiB, base_file=7 * MiB))
+
+
+class RefusalTest(base.TestCase):
+
+    def test_no_record(self):
+        update = mock.Mock()
+        self.assertRaisesRegex(
+            errors.OperationFailed, 'reboot it hard once', snapshot.snapshot,
+            base.node(), mock.Mock(), base.instance(), base.IMAGE, update)
+        update.assert_not_called()
+
+
+class AbandonTest(base.TestCase):
+    """Cancelling where there may be no QEMU any more."""
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'execute_monitor',
+            side_effect=qmp.MonitorUnavailable('refused')))
+
+    def test_another_or_no_guest(self):
+        gone = errors.DomainNotFound(base.UUID)
+        for same in (mock.Mock(return_value=False),
+                     mock.Mock(side_effect=gone)):
+            snapshot._abandon(base.UUID, 7, same)
+
+    def test_same_guest(self):
+        self.assertRaises(
+            qmp.MonitorUnavailable, snapshot._abandon, base.UUID, 7,
+            mock.Mock(return_value=True))
+
+
+class MetadataTest(base.TestCase):
+
+    def test_kernel_and_system(self):
+        found = snapshot._metadata(base.instance(
+            kernel_id='k', ramdisk_id='', os_type='windows'), 2)
+        self.assertEqual(2, found['min_disk'])
+        self.assertEqual(
+            {'image_location': 'snapshot', 'image_state': 'available',
+             'owner_id': 'project', 'kernel_id': 'k', 'os_type': 'windows'},
+            found['properties'])

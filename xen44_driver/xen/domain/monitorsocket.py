@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket of a monitor of a domain's QEMU, written as QEMU arguments.
+
+libxl gives each QEMU two monitors: one for itself and one for statistics
+(xentop). A monitor serves one client at a time, so the driver has a third one
+of its own. It is part of the domain's definition, so it is also there after
+the guest's own reboots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+import itertools
+
+#: Directory of the sockets. Only root may enter it: whoever can connect to
+#: such a socket can make QEMU, which runs as root, open any file.
+DIRECTORY = '/run/xen44'
+
+# libxl's own ids are libxl-cmd and libxenstat-cmd.
+_ID = 'xen44-monitor'
+_MONITOR = ('-mon', f'chardev={_ID},mode=control')
+
+
+def path(uuid: str) -> str:
+    """Return the path of the socket of a domain.
+
+    :param uuid: the domain's UUID.
+    """
+    return f'{DIRECTORY}/{uuid}.qmp'
+
+
+def arguments(uuid: str, *, wanted: bool) -> tuple[str, ...]:
+    """Return QEMU's arguments for the monitor.
+
+    QEMU removes an old socket of that path, and does not wait for a client.
+
+    :param uuid: the domain's UUID.
+    :param wanted: whether the domain has this monitor.
+    """
+    if not wanted:
+        return ()
+    return ('-chardev',
+            f'socket,id={_ID},path={path(uuid)},server=on,wait=off',
+            *_MONITOR)
+
+
+def from_xml(qemu: Sequence[str]) -> bool:
+    """Return whether a domain has this monitor.
+
+    :param qemu: all arguments for QEMU.
+    """
+    return _MONITOR in itertools.pairwise(qemu)
