@@ -177,9 +177,10 @@ def _lacking(
     rule: Rows, matrix: configparser.ConfigParser, column: str,
 ) -> Iterator[str]:
     """What an option lacks, as sentences."""
+    guests = f'{matrix[f"driver.{column}"]["title"]} guests'
     if rule.columns and column not in rule.columns:
-        yield f'Not for {matrix[f"driver.{column}"]["title"]} guests.'
+        yield f'Not for {guests}.'
     for name in rule.names:
         cell = matrix[name][f'driver.{column}']
         if cell not in rule.enough:
-            yield f'"{matrix[name]["title"]}" is {cell}.'
+            yield f'"{matrix[name]["title"]}" is {cell} for {guests}.'

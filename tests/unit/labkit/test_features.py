@@ -116,8 +116,8 @@ class SkippedTest(base.TestCase):
     def test_reasons(self):
         why = features.skipped(matrix(rescue='partial'))
         self.assertEqual(
-            'Not for x86 PV guests. "operation.rescue" is partial. '
-            'Only HVM guests have IDE disks.', why['ide_bus'])
+            'Not for x86 PV guests. "operation.rescue" is partial for x86 PV '
+            'guests. Only HVM guests have IDE disks.', why['ide_bus'])
         self.assertEqual('The cloud has one version of nova-compute.',
                          why['live_migrate_back_and_forth'])
 
