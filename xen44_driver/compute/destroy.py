@@ -11,6 +11,7 @@ from nova import objects
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
@@ -45,6 +46,7 @@ def remove_domain(
     try:
         guest = node.host.guest(instance.uuid)
         guest.destroy()
+        faultpoints.reached('destroy: domain stopped')
         guest.undefine()
     except xen_errors.DomainNotFound:
         LOG.debug('There is no domain to remove', instance=instance)
@@ -66,12 +68,15 @@ def cleanup(
         nothing else is removed then, as the domain may use it.
     """
     remove_domain(node, instance)
+    faultpoints.reached('destroy: domain removed')
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.
         undo.attempt(instance, ports.unplug, instance, vifs)
+    faultpoints.reached('destroy: ports unplugged')
     undo.attempt(instance, privsep.remove_console_log, instance.name)
     if destroy_disks and node.files(instance).delete():
+        faultpoints.reached('destroy: files removed')
         # Otherwise Nova tries again later.
         instance.cleaned = True
         with contextlib.suppress(exception.InstanceNotFound):

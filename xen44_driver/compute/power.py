@@ -16,6 +16,7 @@ from nova.network import model
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import backends
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
@@ -77,7 +78,9 @@ def power_off(
                 retry_interval=retry_interval):
             LOG.warning('The guest did not shut down within %s s; stopping '
                         'it', timeout, instance=instance)
+        faultpoints.reached('power off: guest asked')
         guest.destroy()
+        faultpoints.reached('power off: domain stopped')
     except xen_errors.DomainNotFound:
         # An operator undefined the domain; the instance is off.
         LOG.warning('There is no domain to stop', instance=instance)
@@ -130,12 +133,16 @@ def power_on(
     described = start.describe(node, instance, machine, vifs)
     disks.ensure_bases(node, context, machine)
     destroy.power_down(node, instance)
+    faultpoints.reached('power on: old domain stopped')
     if described.serial_log:
         consoles.prepare(described.serial_log)
     # Neutron's events are not waited for: most ports are still wired, and
     # Nova's copy of their state may be outdated.
     ports.plug(instance, vifs)
-    backends.boot(node, start.define(node, described), described.disks)
+    faultpoints.reached('power on: ports plugged')
+    guest = start.define(node, described)
+    faultpoints.reached('power on: domain defined')
+    backends.boot(node, guest, described.disks)
 
 
 def _machine(
@@ -230,6 +237,7 @@ def _soft_reboot(
         LOG.warning('The guest did not shut down within %s s: rebooting '
                     'it hard', timeout, instance=instance)
         return False
+    faultpoints.reached('soft reboot: guest shut down')
     machine = _machine(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
     directory = node.files(instance).directory
@@ -241,6 +249,7 @@ def _soft_reboot(
 def pause(node: compute_node.Node, instance: objects.Instance) -> None:
     """Pause an instance; its memory is kept."""
     node.host.guest(instance.uuid).suspend()
+    faultpoints.reached('pause: domain paused')
 
 
 def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
@@ -248,6 +257,7 @@ def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
     guest = node.host.guest(instance.uuid)
     if guest.state() is DomainState.PAUSED:
         guest.resume()
+        faultpoints.reached('unpause: domain resumed')
 
 
 def resume_on_host_boot(
