@@ -1,6 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sphinx configuration of the manual."""
 
+from sphinx_feature_classification import support_matrix
+
+# Nova's matrix also has rows that are not operations.
+support_matrix.FEATURE_PREFIX = (
+    'operation.', 'guest.', 'console.', 'storage.')
+
 project = 'xen44_driver'
 copyright = 'xen44_driver developers'
 extensions = [
@@ -8,6 +14,7 @@ extensions = [
     'oslo_config.sphinxext',
     'oslo_config.sphinxconfiggen',
     'sphinx.ext.autodoc',
+    'sphinx_feature_classification.support_matrix',
 ]
 config_generator_config_file = '../../etc/xen44/config-generator.conf'
 sample_config_basename = '_static/xen44'

@@ -17,6 +17,7 @@ import time
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import cpulimits
 from xen44_driver.compute import evidence
@@ -105,6 +106,7 @@ def _start(
     """Start a guest; a failure quotes the logs of libxl and QEMU."""
     with evidence.explained(guest.name):
         node.start(guest, saved=saved)
+    faultpoints.reached('boot: domain started')
 
 
 def wait_until_open(

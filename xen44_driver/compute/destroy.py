@@ -11,6 +11,7 @@ from nova import objects
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import node as compute_node
@@ -46,6 +47,7 @@ def remove_domain(
     try:
         guest = node.host.guest(instance.uuid)
         guest.destroy()
+        faultpoints.reached('destroy: domain stopped')
         guest.undefine()
     except xen_errors.DomainNotFound:
         LOG.debug('There is no domain to remove', instance=instance)
@@ -68,14 +70,17 @@ def cleanup(
         nothing else is removed then, as the domain may use it.
     """
     remove_domain(node, instance)
+    faultpoints.reached('destroy: domain removed')
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.
         undo.attempt(instance, ports.unplug, instance, vifs)
+    faultpoints.reached('destroy: ports unplugged')
     undo.attempt(instance, privsep.remove_console_log, instance.name)
     if destroy_disks:
         undo.attempt(instance, crashdump.forget, instance)
     if destroy_disks and node.files(instance).delete():
+        faultpoints.reached('destroy: files removed')
         # Otherwise Nova tries again later.
         instance.cleaned = True
         with contextlib.suppress(exception.InstanceNotFound):

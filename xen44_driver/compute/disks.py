@@ -19,6 +19,7 @@ from nova.virt import configdrive
 from nova.virt.disk import api as disk_api
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import consoles
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
@@ -133,6 +134,7 @@ def create(
         disk = kinds.load(record, files.directory)
         undo.add(disk.remove)
         disk.prepare(tools)
+        faultpoints.reached('disks: one made')
     if machine.kernel_id:
         with glance.translated():
             kernel.copy_kernel(
@@ -174,5 +176,6 @@ def _config_drive_writer(
             extra_md={'admin_pass': admin_password} if admin_password else {})
         with configdrive.ConfigDriveBuilder(instance_md=contents) as builder:
             builder.make_drive(path)
+        faultpoints.reached('config drive: written')
 
     return write

@@ -17,6 +17,7 @@ from nova.network import model
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import backends
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
@@ -78,7 +79,9 @@ def power_off(
                 retry_interval=retry_interval):
             LOG.warning('The guest did not shut down within %s s; stopping '
                         'it', timeout, instance=instance)
+        faultpoints.reached('power off: guest asked')
         guest.destroy()
+        faultpoints.reached('power off: domain stopped')
         if instance.vm_state == vm_states.SUSPENDED:
             # It is being shelved. Memory that an operator saved by hand stays
             # until the next start.
@@ -135,13 +138,16 @@ def power_on(
     described = start.describe(node, instance, machine, vifs)
     disks.ensure_bases(node, context, machine)
     destroy.power_down(node, instance)
+    faultpoints.reached('power on: old domain stopped')
     if described.serial_log:
         consoles.prepare(described.serial_log)
     # Neutron's events are not waited for: most ports are still wired, and
     # Nova's copy of their state may be outdated.
     ports.plug(instance, vifs)
-    backends.boot(node, start.define(node, described), described.disks,
-                  machine.limits)
+    faultpoints.reached('power on: ports plugged')
+    guest = start.define(node, described)
+    faultpoints.reached('power on: domain defined')
+    backends.boot(node, guest, described.disks, machine.limits)
 
 
 def machine_of(
@@ -236,6 +242,7 @@ def _soft_reboot(
         LOG.warning('The guest did not shut down within %s s: rebooting '
                     'it hard', timeout, instance=instance)
         return False
+    faultpoints.reached('soft reboot: guest shut down')
     machine = machine_of(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
     directory = node.files(instance).directory
@@ -248,6 +255,7 @@ def _soft_reboot(
 def pause(node: compute_node.Node, instance: objects.Instance) -> None:
     """Pause an instance; its memory is kept."""
     node.host.guest(instance.uuid).suspend()
+    faultpoints.reached('pause: domain paused')
 
 
 def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
@@ -255,3 +263,4 @@ def unpause(node: compute_node.Node, instance: objects.Instance) -> None:
     guest = node.host.guest(instance.uuid)
     if guest.state() is DomainState.PAUSED:
         guest.resume()
+        faultpoints.reached('unpause: domain resumed')

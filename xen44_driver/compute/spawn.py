@@ -15,6 +15,7 @@ from nova import objects
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import backends
 from xen44_driver.compute import consoles
@@ -67,23 +68,29 @@ def spawn(
             node, machine.guest_type, memory_mib=instance.flavor.memory_mb,
             vcpus=instance.flavor.vcpus)
         steps.done('plan')
+        faultpoints.reached('spawn: planned')
         machine = disks.fetch(node, context, instance, machine)
         steps.done('image')
+        faultpoints.reached('spawn: image fetched')
 
         files = node.files(instance)
         undo.add(ports.unplug, instance, vifs)
         with ports.wired(node.virtapi, instance, vifs, wait=power_on):
             steps.done('network')
+            faultpoints.reached('spawn: ports plugged')
             undo.add(files.delete)
             files.create()
             # The config drive shows them.
             tags.record(context, instance, machine)
+            faultpoints.reached('spawn: directory made')
             disks.create(
                 node, context, instance, machine, undo,
                 network_info=network_info, injected_files=injected_files,
                 admin_password=admin_password)
             steps.done('disk')
+            faultpoints.reached('spawn: disks made')
         steps.done('wait')
+        faultpoints.reached('spawn: ports wired')
 
         machine_lib.keep(instance, machine)
         # A domain that cannot be removed may run: its files stay.
@@ -93,9 +100,11 @@ def spawn(
         # The name is this domain's now: a log of an earlier one is not.
         undo.add(privsep.remove_console_log, instance.name)
         consoles.forget(instance)
+        faultpoints.reached('spawn: domain defined')
         if power_on:
             backends.boot(node, guest, described.disks, machine.limits)
         steps.done('domain')
+        faultpoints.reached('spawn: guest booted')
     LOG.info('Spawned in %s', steps, instance=instance)
 
 

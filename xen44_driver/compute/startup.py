@@ -23,6 +23,7 @@ from nova import exception
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
@@ -67,6 +68,9 @@ def start(node: compute_node.Node) -> None:
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()
+    if faultpoints.is_on():
+        LOG.warning('%s is set: nova-compute may end itself, for a test',
+                    faultpoints.VARIABLE)
     for warning in dom0.warnings(node):
         LOG.warning('%s', warning)
     versions = node.host.versions()

@@ -8,6 +8,8 @@ import shutil
 
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
+
 LOG = logging.getLogger(__name__)
 
 
@@ -57,6 +59,7 @@ class InstanceFiles:
             # The rest of an interrupted call would prevent the renaming.
             shutil.rmtree(doomed, ignore_errors=True)
             os.rename(self.directory, doomed)
+            faultpoints.reached('files: put aside')
         try:
             shutil.rmtree(doomed)
         except FileNotFoundError:

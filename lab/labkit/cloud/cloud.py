@@ -17,6 +17,7 @@ import subprocess
 from typing import Any
 
 from labkit import config
+from labkit import features
 from labkit import network
 from labkit import release
 from labkit import util
@@ -368,6 +369,9 @@ class Cloud:
             'network': config.LAB_NET,
             'ssh_user': ssh_user,
             'hosts': str(hosts),
+            'compute_features': '\n'.join(
+                f'{name} = {value}' for name, value in
+                features.options(features.load()).items()),
         }
         settings.write_private(
             settings.TEMPEST / 'etc/tempest.conf', settings.render_one(

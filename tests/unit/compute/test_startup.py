@@ -8,6 +8,7 @@ import fixtures
 from nova import exception
 
 from tests.unit import base
+from xen44_driver import faultpoints
 from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
 from xen44_driver.compute import startup
@@ -44,6 +45,16 @@ class StartTest(base.TestCase):
         with mock.patch.object(startup.LOG, 'warning') as warning:
             startup.start(self.node)
         self.assertIn(mock.call('%s', '100% wrong'), warning.mock_calls)
+
+    def test_fault_points_are_told_of(self):
+        for action, told in ((None, 0), (mock.Mock(), 1)):
+            self.useFixture(fixtures.MonkeyPatch(
+                'xen44_driver.faultpoints._action', action))
+            with mock.patch.object(startup.LOG, 'warning') as warning:
+                startup.start(self.node)
+            self.assertEqual(told, len([
+                call for call in warning.mock_calls
+                if faultpoints.VARIABLE in call.args]))
 
     def test_no_privileges(self):
         privileges.result.side_effect = exception.InvalidConfiguration('x y')

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What Nova knows of the host, and has it do without a guest."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from typing import Any
+
+from labkit import util
+from tests.gate import base
+
+#: A disk image needs nothing in it to be fetched.
+IMAGE_SIZE = 1024 * 1024
+CACHE_TIMEOUT = 60
+
+
+class Host(base.GateCase):
+    """The first Xen host, as a hypervisor of Nova's."""
+
+    def hypervisor(self) -> Any:
+        """Nova's record of the host, with all details."""
+        found = [one for one in self.cloud.compute.hypervisors(details=True)
+                 if one.service_details['host'] == self.host.name]
+        self.assertEqual(1, len(found))
+        return self.cloud.compute.get_hypervisor(found[0].id)
+
+    def test_uptime(self) -> None:
+        self.assertRegex(self.hypervisor().uptime,
+                         r'\bup\b.*\bload average: \d')
+
+    def test_address(self) -> None:
+        self.assertEqual(self.host.address, self.hypervisor().host_ip)
+
+    def test_traits_of_cpu(self) -> None:
+        traits = self.cloud.placement.get(
+            f'/resource_providers/{self.hypervisor().id}/traits',
+            microversion='1.6').json()['traits']
+        self.assertIn('HW_CPU_X86_SSE2', traits)
+        # Guests do not get it, whatever the host's CPU has.
+        self.assertNotIn('HW_CPU_X86_SVM', traits)
+
+    def test_image_is_cached_before_its_first_boot(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = pathlib.Path(directory) / 'image'
+            path.write_bytes(bytes(IMAGE_SIZE))
+            image = self.make_image(self.addCleanup, path, 'raw')
+        compute = self.cloud.compute
+        aggregate = compute.create_aggregate(name=self._name('aggregate'))
+        self.addCleanup(compute.delete_aggregate, aggregate.id)
+        compute.add_host_to_aggregate(aggregate.id, self.host.name)
+        self.addCleanup(compute.remove_host_from_aggregate, aggregate.id,
+                        self.host.name)
+        compute.aggregate_precache_images(aggregate.id, image.id)
+
+        def cached() -> bool:
+            names = self.kept_files(image)
+            return bool(names) and not any(
+                name.endswith('.part') for name in names)
+
+        util.wait_for(f'{self.host.name} to cache {image.name}', cached,
+                      CACHE_TIMEOUT)
