@@ -8,6 +8,7 @@ order of their names is only the quickest one.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import time
 from typing import Any
 from typing import ClassVar
@@ -20,6 +21,9 @@ from labkit import util
 from labkit import vnc
 from tests.gate import base
 from tests.gate import guest as guest_lib
+from tests.gate.rows import interfaces
+from tests.gate.rows import snapshot
+from tests.gate.rows import suspend
 
 SCREENS = config.LOGS / 'screens'
 
@@ -42,11 +46,13 @@ class GuestCase(base.GateCase):
     :cvar guest_type: what the flavor asks for.
     :cvar image_name: what it boots.
     :cvar config_drive: whether it gets one; else the metadata service.
+    :cvar specs: extra specs of its flavor.
     """
 
     guest_type: ClassVar[str]
     image_name: ClassVar[str] = images.DISK
     config_drive: ClassVar[bool] = False
+    specs: ClassVar[Mapping[str, str]] = {}
     _flavor: ClassVar[Any]
     _guest: ClassVar[guest_lib.Guest | None] = None
 
@@ -55,7 +61,7 @@ class GuestCase(base.GateCase):
         super().setUpClass()
         cls._flavor = cls.make_flavor(
             cls.addClassCleanup, guest_type=cls.guest_type,
-            swap=64, ephemeral=1)
+            swap=64, ephemeral=1, specs=cls.specs)
 
     def present(self) -> guest_lib.Guest:
         """The guest, in whatever state; a new one where there is none."""
@@ -387,21 +393,30 @@ class Outside:
 
 
 class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
-         GuestCase):
+         suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
+         snapshot.SnapshotBoots,
+         interfaces.Interfaces, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
 
 
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
+          suspend.Suspend, suspend.CpuLimits,
+          suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
           GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
     config_drive = True
+    specs = {
+        **suspend.CPU_SPECS, 'quota:vif_outbound_average':
+            str(interfaces.InterfaceLimit.outbound_average)}
 
 
-class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen, GuestCase):
+class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen,
+          suspend.Suspend, snapshot.Snapshot, interfaces.Interfaces,
+          GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'
