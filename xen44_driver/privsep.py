@@ -458,10 +458,14 @@ def monitor_is_there(uuid: str) -> bool:
 def remove_monitor(uuid: str) -> None:
     """Remove the socket that a killed QEMU left; safe to repeat.
 
+    A QEMU that is about to end removes its socket itself.
+
     :param uuid: the UUID of a domain that does not exist any more.
     """
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(monitor_path(uuid))
+    path = monitor_path(uuid)
+    if not qmp.is_there(path):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
 
 
 @sys_admin_pctxt.entrypoint

@@ -42,6 +42,9 @@ class MonitorTest(base.BaseTestCase):
         privsep.prepare_monitors()
         with open(self.path, 'w'):
             pass
+        with mock.patch.object(qmp, 'is_there', return_value=True):
+            privsep.remove_monitor(UUID)
+        self.assertEqual([f'{UUID}.qmp'], os.listdir(self.directory))
         for _ in range(2):
             privsep.remove_monitor(UUID)
             self.assertEqual([], os.listdir(self.directory))

@@ -22,6 +22,10 @@ from xen44_driver.xen import qmp
 #: dom0 is very busy.
 TIMEOUT = 30.0
 
+#: Seconds that the QEMU of a domain that is off has to end. It may have a lot
+#: to write.
+CLOSE_TIMEOUT = 300.0
+
 # Seconds between two looks whether a QEMU has ended.
 _LOOK_INTERVAL = 0.2
 
@@ -82,7 +86,7 @@ def block_statistics(
     return blocks.statistics(found, counters, disks)
 
 
-def wait_until_closed(uuid: str, timeout: float = TIMEOUT) -> None:
+def wait_until_closed(uuid: str, timeout: float = CLOSE_TIMEOUT) -> None:
     """Wait until the QEMU of a domain that is off has ended.
 
     Xen destroys a domain without waiting for its QEMU, which may still have

@@ -79,6 +79,10 @@ class Node:
             last QEMU has not ended.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
+        privsep.prepare_monitors()
+        # The guest's last QEMU would write to the disks of the new one, and
+        # remove the new one's monitor.
+        monitor.wait_until_closed(guest.uuid)
         turns = self._turns()
         if not turns.acquire(timeout=START_TURN_TIMEOUT):
             raise TimeoutError(
@@ -86,10 +90,6 @@ class Node:
                 f'{CONF.xen44.max_concurrent_starts} start at once) have '
                 f'not started within {START_TURN_TIMEOUT} s')
         try:
-            privsep.prepare_monitors()
-            # It would write to the disks of the new one, and remove the new
-            # one's monitor.
-            monitor.wait_until_closed(guest.uuid)
             if saved:
                 guest.restore_memory()
             else:

@@ -21,6 +21,7 @@ from typing import Any
 
 from nova import conf
 from nova import context as nova_context
+from nova import exception
 from nova import objects
 from nova.compute import task_states
 from nova.compute import utils as compute_utils
@@ -117,8 +118,13 @@ def _machine(
 ) -> machine_lib.Machine:
     """Return the record of an instance.
 
-    :raises xen44_driver.xen.errors.OperationFailed: there is none.
+    :raises nova.exception.InstanceNotRunning: there is nothing of the
+        instance on this host.
+    :raises xen44_driver.xen.errors.OperationFailed: there is no record.
     """
+    if (instance.uuid not in node.host.records()
+            and not node.files(instance).exist()):
+        raise exception.InstanceNotRunning(instance_id=instance.uuid)
     machine = machine_lib.recall(instance)
     if machine is None:
         raise errors.OperationFailed(

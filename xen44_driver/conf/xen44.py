@@ -135,11 +135,14 @@ disk is not open in time, or QEMU reports that it cannot open one, the guest is
 stopped and the start fails with QEMU's error message."""),
     cfg.StrOpt(
         'crash_dump_directory',
-        default='/var/lib/xen/dump/nova',
+        default='',
         help="""
 Directory for crash dumps, which users request with ``openstack server dump
 create``. A dump has the size of the guest's memory. It is not made if it does
-not fit. Only root can read it. If this is empty, crash dumps are refused."""),
+not fit. Only root can read it. If this is empty, crash dumps are refused.
+While a dump is written, libvirt starts, stops and changes no guest of the
+host: libxl is locked. A PVH or HVM guest takes much longer than its memory
+tells, as libxl looks at each page of 4 GiB."""),
     cfg.IntOpt(
         'crash_dumps_kept',
         default=1,

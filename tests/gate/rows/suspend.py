@@ -8,6 +8,7 @@ from typing import Any
 
 from labkit import compute
 from labkit import util
+from tests.gate import base
 from tests.gate import guest as guest_lib
 
 #: Seconds to write or read a guest's memory on dom0's disk.
@@ -82,8 +83,12 @@ class SuspendThenHardReboot:
 
 
 class CrashDump:
-    """A crash dump appears for the operator, and the guest runs on."""
+    """A crash dump appears for the operator, and the guest runs on.
 
+    Only for PV guests: libxl takes minutes for others, and is locked meanwhile.
+    """
+
+    @base.slow
     def test_crash_dump(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()

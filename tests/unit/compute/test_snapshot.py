@@ -8,6 +8,7 @@ import os
 from unittest import mock
 
 import fixtures
+from nova import exception
 
 from tests.unit import base
 from xen44_driver import privsep
@@ -105,10 +106,15 @@ class NeedTest(base.TestCase):
 class RefusalTest(base.TestCase):
 
     def test_no_record(self):
-        update = mock.Mock()
+        update, node = mock.Mock(), base.node()
+        arguments = (node, mock.Mock(), base.instance(), base.IMAGE, update)
+        node.host.records.return_value = {base.UUID: None}
         self.assertRaisesRegex(
-            errors.OperationFailed, 'reboot it hard once', snapshot.snapshot,
-            base.node(), mock.Mock(), base.instance(), base.IMAGE, update)
+            errors.OperationFailed, 'reboot it hard once',
+            snapshot.snapshot, *arguments)
+        node.host.records.return_value = {}
+        self.assertRaises(
+            exception.InstanceNotRunning, snapshot.snapshot, *arguments)
         update.assert_not_called()
 
 
