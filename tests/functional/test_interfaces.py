@@ -72,16 +72,16 @@ class InterfacesBase(test_servers.ServersBase):
         """Number and MAC address of what the running guest has."""
         return self.domain(server).vifs
 
-    def instance(self, server):
-        """Nova's instance."""
-        return objects.Instance.get_by_uuid(
-            nova_context.get_admin_context(), server['id'],
-            expected_attrs=['device_metadata'])
-
     def devices(self, server):
         """The devices that metadata service and config drive tell of."""
+        # What Nova's metadata service asks for.
+        instance = objects.Instance.get_by_uuid(
+            nova_context.get_admin_context(), server['id'], expected_attrs=[
+                'ec2_ids', 'flavor', 'info_cache', 'metadata',
+                'system_metadata', 'security_groups', 'keypairs',
+                'device_metadata', 'numa_topology'])
         return metadata.InstanceMetadata(
-            self.instance(server), network_info=[])._get_device_metadata(
+            instance, network_info=[])._get_device_metadata(
                 metadata.OPENSTACK_VERSIONS[-1])
 
     def without(self, domain, port):
