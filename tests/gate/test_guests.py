@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import time
+import types
 from typing import Any
 from typing import ClassVar
 
@@ -52,7 +53,7 @@ class GuestCase(base.GateCase):
     guest_type: ClassVar[str]
     image_name: ClassVar[str] = images.DISK
     config_drive: ClassVar[bool] = False
-    specs: ClassVar[Mapping[str, str]] = {}
+    specs: ClassVar[Mapping[str, str]] = types.MappingProxyType({})
     _flavor: ClassVar[Any]
     _guest: ClassVar[guest_lib.Guest | None] = None
 
@@ -409,9 +410,8 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 
     guest_type = 'pvh'
     config_drive = True
-    specs = {
-        **suspend.CPU_SPECS, 'quota:vif_outbound_average':
-            str(interfaces.InterfaceLimit.outbound_average)}
+    specs: ClassVar[Mapping[str, str]] = {
+        **suspend.CPU_SPECS, **interfaces.LIMIT_SPECS}
 
 
 class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen,

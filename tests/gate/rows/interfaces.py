@@ -124,22 +124,21 @@ class Interfaces:
         return f'vif{domid}.{number}'
 
 
+#: Extra specs for :class:`InterfaceLimit`; KiB per second.
+LIMIT_SPECS = {'quota:vif_outbound_average': '102400'}
+
+
 class InterfaceLimit:
     """A flavor's limit of what a guest sends reaches the backend.
 
-    For a class whose flavor has the extra spec
-    ``quota:vif_outbound_average``, with the same value.
-
-    :cvar outbound_average: KiB per second.
+    The class's flavor must have :data:`LIMIT_SPECS`.
     """
-
-    outbound_average: ClassVar[int] = 102400
 
     def test_interface_limit(self: Any) -> None:
         guest = self.running()
         domid = self.dom0('xl', 'domid', guest.domain).strip()
         # Bytes in each 50 ms, and the 50 ms.
         self.assertEqual(
-            f'{self.outbound_average * 1024 // 20},50000',
+            f'{102400 * 1024 // 20},50000',
             self.dom0('xenstore-read', '/local/domain/0/backend/vif/'
                                        f'{domid}/0/rate').strip())

@@ -85,7 +85,8 @@ class SuspendThenHardReboot:
 class CrashDump:
     """A crash dump appears for the operator, and the guest runs on.
 
-    Only for PV guests: libxl takes minutes for others, and is locked meanwhile.
+    Only for PV guests: libxl takes minutes for others, and is locked
+    meanwhile.
     """
 
     @base.slow
