@@ -253,6 +253,12 @@ class Domain:
             self._off(libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN)
         return 0
 
+    def crash(self):
+        """The guest's kernel panics."""
+        self._need_running()
+        self._off(libvirt.VIR_DOMAIN_SHUTOFF_CRASHED,
+                  libvirt.VIR_DOMAIN_EVENT_STOPPED_CRASHED)
+
     def reboot(self, flags=0):
         self._need_running()
         self.id = next(self._host.ids)
@@ -354,11 +360,11 @@ class Domain:
             raise error(libvirt.VIR_ERR_OPERATION_INVALID,
                         'domain is not running')
 
-    def _off(self, reason):
+    def _off(self, reason, detail=0):
         self.id = -1
         self.running = libvirt.VIR_DOMAIN_SHUTOFF
         self.reason = reason
-        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED)
+        self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED, detail)
 
 
 def _mac(interface):

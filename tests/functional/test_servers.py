@@ -210,6 +210,11 @@ class LifeTest(ServersBase):
         self.domain(server).shutdown()
         self._wait_for_state_change(server, 'SHUTOFF')
 
+    def test_guest_crashes(self):
+        server = self.boot()
+        self.domain(server).crash()
+        self._wait_for_state_change(server, 'SHUTOFF')
+
     def test_console_output(self):
         server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
         self.below.write_console(

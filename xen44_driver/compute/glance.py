@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
+import io
 import os
 from typing import Any
 
@@ -17,10 +18,14 @@ from nova.image import glance
 from nova.privsep import qemu
 from nova.virt import imagecache
 from nova.virt import images as nova_images
+from oslo_utils import units
 
 from xen44_driver.storage import images
 
 CONF = conf.CONF
+
+#: Bytes that are sent to Glance at a time.
+UPLOAD_PART = 32 * units.Ki
 
 
 class GlanceSource:
@@ -144,6 +149,20 @@ class ImageCache(imagecache.ImageCacheManager):
         return self.store.usage()
 
 
+class _Parts(io.BufferedReader):
+    """A file that is read in small parts.
+
+    glanceclient sends each part as a chunk of HTTP, and asks for 64 KiB. The
+    HTTP server of uwsgi, which may serve Glance, refuses chunks that large:
+    "unable to receive chunked part".
+    """
+
+    def read(self, size: int | None = -1) -> bytes:
+        """Read all, or at most a part."""
+        whole = size is None or size < 0
+        return super().read(size if whole else min(size or 0, UPLOAD_PART))
+
+
 def upload(
     context: nova_context.RequestContext, image_id: str, path: str,
     metadata: dict[str, Any],
@@ -156,7 +175,7 @@ def upload(
         kept.
     :raises nova.exception.ImageNotFound: the image was deleted meanwhile.
     """
-    with open(path, 'rb') as file:
+    with _Parts(io.FileIO(path)) as file:
         glance.API().update(context, image_id, metadata, file,
                             purge_props=False)
 

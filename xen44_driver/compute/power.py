@@ -40,7 +40,9 @@ STATES = {
     DomainState.RUNNING: power_state.RUNNING,
     DomainState.PAUSED: power_state.PAUSED,
     DomainState.SHUTDOWN: power_state.SHUTDOWN,
-    DomainState.CRASHED: power_state.CRASHED,
+    # It is off. Nova ignores the event that a guest has stopped, unless its
+    # state is this one; CRASHED it would notice only minutes later.
+    DomainState.CRASHED: power_state.SHUTDOWN,
     DomainState.SUSPENDED: power_state.SUSPENDED,
     DomainState.NOSTATE: power_state.NOSTATE,
 }

@@ -5,6 +5,7 @@ import os
 import subprocess
 from unittest import mock
 
+import fixtures
 from nova import exception
 from nova.compute import utils as compute_utils
 from nova.image import glance as nova_glance
@@ -194,6 +195,27 @@ class CacheTest(GlanceCase):
 
         with mock.patch('os.stat', another):
             self.assertEqual(0, self.cache.get_disk_usage())
+
+
+class UploadTest(GlanceCase):
+
+    def test_in_small_parts(self):
+        """The HTTP server of uwsgi takes no chunk of 64 KiB."""
+        path = self.useFixture(fixtures.TempDir()).join('disk')
+        content = os.urandom(100_000)
+        with open(path, 'wb') as file:
+            file.write(content)
+        parts = []
+
+        def update(context, image_id, metadata, data, purge_props):
+            # As glanceclient reads it.
+            while part := data.read(65536):
+                parts.append(part)
+
+        self.api.update.side_effect = update
+        glance.upload('context', base.IMAGE, path, {})
+        self.assertEqual(content, b''.join(parts))
+        self.assertLess(max(map(len, parts)), 65536)
 
 
 class ConvertTest(GlanceCase):

@@ -123,6 +123,14 @@ class PowerTest(base.TestCase):
         self.assertEqual('7', info.internal_id)
         self.node.host.guest.assert_not_called()
 
+    def test_a_crashed_guest_is_off(self):
+        # Nova ignores the event of a stopped guest that it finds CRASHED.
+        self.node.host.record.return_value = events.DomainRecord(
+            uuid=base.UUID, name='x', state=DomainState.CRASHED, id=None)
+        self.assertEqual(
+            power_state.SHUTDOWN,
+            power.info(self.node, self.instance, cached=True).state)
+
     def test_unpause(self):
         power.unpause(self.node, self.instance)
         self.guest.resume.assert_not_called()
