@@ -7,6 +7,7 @@ from typing import Any
 from typing import ClassVar
 
 from labkit import util
+from tests.gate import base
 from tests.gate import guest as guest_lib
 
 #: Seconds for Nova, libxl and the guest to add or remove an interface.
@@ -59,6 +60,7 @@ class Interfaces:
         self.assertNotIn(port.mac_address, self.dom0(
             'virsh', 'dumpxml', '--inactive', guest.domain))
 
+    @base.slow
     def test_interface_attach_while_stopped(self: Any) -> None:
         """What is attached to a guest that is off is in its definition."""
         guest = self.running()
