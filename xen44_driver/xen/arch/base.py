@@ -51,6 +51,8 @@ class Profile:
     :ivar cdrom: whether guests can have a CD-ROM drive and boot from it.
     :ivar serial_port: whether guests have an emulated serial port, whose
         output goes to a file. Every type has Xen's console.
+    :ivar agent: whether guests can have a channel to the QEMU guest agent,
+        which needs a QEMU on the host.
     """
 
     os_type: OsType
@@ -64,6 +66,7 @@ class Profile:
     pointer_models: tuple[str, ...] = ()
     cdrom: bool = False
     serial_port: bool = False
+    agent: bool = False
 
     @property
     def screen(self) -> bool:
