@@ -34,6 +34,7 @@ class DriverFixture(fixtures.Fixture):
     :ivar xenstore: its :class:`fakexenstore.FakeXenstoreFixture`
     :ivar plugged: ids of the ports that are plugged
     :ivar console_logs: where xenconsoled would write
+    :ivar sockets: where QEMUs would listen
     """
 
     def __init__(self, test) -> None:
@@ -63,6 +64,9 @@ class DriverFixture(fixtures.Fixture):
         for context in (privsep.sys_admin_pctxt, vif_plug_ovs.vif_plug):
             self.useFixture(fixtures.MockPatchObject(
                 context, 'client_mode', False))
+        self.sockets = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.xen.sockets.DIRECTORY', self.sockets))
         os_vif.initialize()
         self.useFixture(fixtures.MonkeyPatch('os_vif.plug', self._plug))
         self.useFixture(fixtures.MonkeyPatch('os_vif.unplug', self._unplug))
@@ -102,11 +106,12 @@ class DriverFixture(fixtures.Fixture):
             if os.path.basename(directory) not in ('_base', 'locks'))
 
     def assert_nothing_left(self):
-        """No domain, no file, no port, no console log."""
+        """No domain, no file, no port, no console log, no socket."""
         self._test.assertEqual({}, self.host.domains)
         self._test.assertEqual([], self.files())
         self._test.assertEqual([], self.plugged)
         self._test.assertEqual([], os.listdir(self.console_logs))
+        self._test.assertEqual([], os.listdir(self.sockets))
 
 
 def tolerate_noload():

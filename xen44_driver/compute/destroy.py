@@ -56,8 +56,8 @@ def cleanup(
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    If unplugging ports or removing the console log fails, the error is logged
-    and the other steps are still taken.
+    If unplugging ports, or removing sockets or the console log, fails, the
+    error is logged and the other steps are still taken.
 
     :param vifs: its ports.
     :param destroy_disks: whether to remove its files.
@@ -66,6 +66,8 @@ def cleanup(
         nothing else is removed then, as the domain may use it.
     """
     remove_domain(node, instance)
+    node.relays.close(instance.uuid)
+    undo.attempt(instance, privsep.remove_sockets, instance.uuid)
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.

@@ -23,9 +23,11 @@ from nova import exception
 from nova.virt import hardware
 from oslo_log import log as logging
 
+from xen44_driver import privsep
 from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
+from xen44_driver.compute import quiesce
 from xen44_driver.compute import resources
 from xen44_driver.conf import opts
 from xen44_driver.xen import errors
@@ -62,6 +64,8 @@ def start(node: compute_node.Node) -> None:
     _refuse(itertools.chain(
         _directories(), _tools(), _cpus(node), _guest_types(node),
         _privileges(ours)))
+    privsep.make_socket_dir()
+    quiesce.mend(node)
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()
