@@ -18,6 +18,7 @@ import os
 import re
 import socket
 import subprocess
+import termios
 import tty
 
 from oslo_concurrency import processutils
@@ -175,8 +176,9 @@ def send_console(domid: int, address: str) -> bool:
         # xenconsoled has closed it in the meantime.
         return False
     try:
-        # An echo would send the guest's output back to it as input.
-        tty.setraw(terminal)
+        # An echo would send the guest's output back to it as input. Now, as
+        # the default waits for the guest to read, and discards its output.
+        tty.setraw(terminal, termios.TCSANOW)
         handover.send(terminal, address)
     finally:
         os.close(terminal)
