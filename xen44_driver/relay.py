@@ -49,7 +49,7 @@ _UNAVAILABLE = b'HTTP/1.1 503 Service Unavailable\r\n\r\n'
 _TAKEN_OVER = b'\r\n[another session has taken this console over]\r\n'
 
 
-class NoFreePort(Exception):
+class NoFreePort(OSError):
     """All ports of a range are in use."""
 
 

@@ -159,9 +159,9 @@ class SerialTest(ConsolesBase):
 
     def test_nova_compute_restarts(self):
         server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
-        # Its end would disconnect it; here it has to go by itself.
-        self.welcome(self.authorized(server, 'serial', 'serial')).close()
+        client = self.welcome(self.authorized(server, 'serial', 'serial'))
         self.compute = self.restart_compute_service(self.compute)
+        self.ended(client)
         client = self.welcome(self.authorized(server, 'serial', 'serial'))
         os.write(self.guest(server), b'x')
         self.assertEqual(b'x', client.recv(99))
