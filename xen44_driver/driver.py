@@ -37,8 +37,10 @@ from xen44_driver.compute import interfaces
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import password
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
+from xen44_driver.compute import quiesce
 from xen44_driver.compute import resources
 from xen44_driver.compute import service
 from xen44_driver.compute import snapshot
@@ -97,6 +99,7 @@ class Xen44Driver(driver.ComputeDriver):
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()
+        self._node.relays.close()
         # Nova may call init_host again on this driver: give it a new host.
         old, self._node.host = self._node.host, self._new_host()
         old.close()
@@ -293,6 +296,31 @@ class Xen44Driver(driver.ComputeDriver):
         instance: objects.Instance,
     ) -> console_type.ConsoleVNC:
         return consoles.vnc(self._node, instance)
+
+    def get_serial_console(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> console_type.ConsoleSerial:
+        return consoles.serial(self._node, instance)
+
+    # The guest agent
+
+    def set_admin_password(
+        self, instance: objects.Instance, new_pass: str,
+    ) -> None:
+        password.set_admin(instance, new_pass)
+
+    def quiesce(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+    ) -> None:
+        quiesce.freeze(self._node, instance)
+
+    def unquiesce(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+    ) -> None:
+        quiesce.thaw(self._node, instance)
 
     # Devices
 

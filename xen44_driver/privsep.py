@@ -3,11 +3,11 @@
 
 nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
-logs and xenstore, to use the monitors of the guests' QEMU processes, to ask
-Xen and iptables for their state, and to look after the memory of guests that
-is on disk. The functions that handle files take a domain's name or UUID, not a
-path, and read the directory from the daemon's own configuration, so that a
-caller cannot name another file.
+logs and xenstore, to open guests' consoles and the sockets and monitors of
+their QEMUs, to ask Xen and iptables for their state, and to look after the
+memory of guests that is on disk. The functions that handle files take a
+domain's name or UUID, not a path, and read the directory from the daemon's own
+configuration, so that a caller cannot name another file.
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from collections.abc import Sequence
 import contextlib
 import enum
 import os
+import re
+import socket
 import stat
 import subprocess
+import termios
+import tty
 from typing import Any
 import uuid as uuid_lib
 
@@ -28,9 +32,11 @@ from oslo_privsep import capabilities
 from oslo_privsep import priv_context
 
 from xen44_driver import conf
+from xen44_driver import handover
 from xen44_driver import logfile
 from xen44_driver.xen import guest
 from xen44_driver.xen import qmp
+from xen44_driver.xen import sockets
 from xen44_driver.xen import xenstore
 from xen44_driver.xen.domain import monitorsocket
 
@@ -113,6 +119,78 @@ def console_log_dir_readable() -> bool:
     """Return whether xenconsoled's log directory exists and is readable."""
     return os.path.isdir(CONF.xen44.console_log_dir) and os.access(
         CONF.xen44.console_log_dir, os.R_OK | os.X_OK)
+
+
+# Consoles and sockets of guests. The daemon opens them and hands them over
+# (xen44_driver.handover); it never waits for a guest, as it has few threads.
+
+_PTY = re.compile(r'/dev/pts/\d+')
+
+
+@sys_admin_pctxt.entrypoint
+def make_socket_dir() -> None:
+    """Make the directory of the sockets of guests' QEMUs, for root only."""
+    os.makedirs(sockets.DIRECTORY, mode=0o700, exist_ok=True)
+
+
+@sys_admin_pctxt.entrypoint
+def remove_sockets(uuid: str) -> None:
+    """Remove the sockets that the QEMU of a guest has left behind.
+
+    :param uuid: the instance's UUID.
+    """
+    for kind in sockets.SocketKind:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(sockets.path(uuid, kind))
+
+
+@sys_admin_pctxt.entrypoint
+def send_socket(kind: str, uuid: str, address: str) -> bool:
+    """Connect to a socket of a guest's QEMU and hand the connection over.
+
+    :param kind: a :class:`xen44_driver.xen.sockets.SocketKind`.
+    :param uuid: the instance's UUID.
+    :param address: see :func:`xen44_driver.handover.receive`.
+    :returns: False if nothing listens there.
+    """
+    with socket.socket(socket.AF_UNIX) as client:
+        # QEMU has one client; another one waits in its queue, which is short.
+        client.setblocking(False)
+        try:
+            client.connect(sockets.path(uuid, kind))
+        except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
+            return False
+        handover.send(client.fileno(), address)
+    return True
+
+
+@sys_admin_pctxt.entrypoint
+def send_console(domid: int, address: str) -> bool:
+    """Open Xen's console of a guest and hand it over.
+
+    :param domid: Xen's number of the domain.
+    :param address: see :func:`xen44_driver.handover.receive`.
+    :returns: False if the domain has no console, such as because it ended.
+    """
+    # libxl makes this entry; the guest can read it but not write it.
+    path = (_xenstore(
+        'xenstore-read', f'/local/domain/{int(domid)}/console/tty',
+        missing='couldn\'t read path') or '').strip()
+    if not _PTY.fullmatch(path):
+        return False
+    try:
+        terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
+    except OSError:
+        # xenconsoled has closed it in the meantime.
+        return False
+    try:
+        # An echo would send the guest's output back to it as input. Now, as
+        # the default waits for the guest to read, and discards its output.
+        tty.setraw(terminal, termios.TCSANOW)
+        handover.send(terminal, address)
+    finally:
+        os.close(terminal)
+    return True
 
 
 # Xenstore, and the logs of libxl and QEMU

@@ -39,6 +39,7 @@ class DriverFixture(fixtures.Fixture):
     :ivar crash_dumps: where crash dumps go
     :ivar memory_room: MiB that are free for saved memory
     :ivar hanging: whether Xen has a domain whose save failed
+    :ivar sockets: where QEMUs would listen
     """
 
     def __init__(self, test) -> None:
@@ -79,6 +80,9 @@ class DriverFixture(fixtures.Fixture):
                 ('wake_domain', self._wake)):
             self.useFixture(fixtures.MonkeyPatch(
                 f'xen44_driver.privsep.{name}', double))
+        self.sockets = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.xen.sockets.DIRECTORY', self.sockets))
         os_vif.initialize()
         self.useFixture(fixtures.MonkeyPatch('os_vif.plug', self._plug))
         self.useFixture(fixtures.MonkeyPatch('os_vif.unplug', self._unplug))
@@ -122,13 +126,14 @@ class DriverFixture(fixtures.Fixture):
             if os.path.basename(directory) not in ('_base', 'locks'))
 
     def assert_nothing_left(self):
-        """No domain, no file, no port, no console log."""
+        """No domain, no file, no port, no console log, no socket."""
         self._test.assertEqual({}, self.host.domains)
         self._test.assertEqual([], self.files())
         self._test.assertEqual([], self.plugged)
         self._test.assertEqual([], os.listdir(self.console_logs))
         self._test.assertEqual([], os.listdir(self.crash_dumps))
         self._test.assertEqual(set(), self.host.saved)
+        self._test.assertEqual([], os.listdir(self.sockets))
 
 
 def tolerate_noload():

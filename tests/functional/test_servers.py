@@ -4,7 +4,6 @@
 import os
 
 from nova import context as nova_context
-from nova import objects
 from nova.tests.functional import integrated_helpers
 
 from tests.functional import base
@@ -275,17 +274,6 @@ class LifeTest(ServersBase):
             self.below.console_logs,
             f'guest-{self.domain(server).name()}.log')))
         self.assertIn('send of serial', self.output(server))
-
-    def test_vnc_console(self):
-        self.flags(enabled=True, group='vnc')
-        server = self.boot()
-        console = self.api.api_post(
-            f'/servers/{server["id"]}/remote-consoles',
-            {'remote_console': {'protocol': 'vnc', 'type': 'novnc'}}).body
-        token = console['remote_console']['url'].rsplit('token%3D')[1]
-        auth = objects.ConsoleAuthToken.validate(
-            nova_context.get_admin_context(), token)
-        self.assertEqual(5900 + self.domain(server).ID(), auth.port)
 
     def test_no_vnc(self):
         self.flags(enabled=False, group='vnc')

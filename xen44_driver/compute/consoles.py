@@ -1,10 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Console logs and screens of guests."""
+"""Console logs, interactive consoles and screens of guests."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import contextlib
+import functools
 import os
+import socket
 
 from nova import conf
 from nova import exception
@@ -12,15 +15,23 @@ from nova import objects
 from nova.console import type as console_type
 from oslo_log import log as logging
 
+from xen44_driver import handover
 from xen44_driver import logfile
 from xen44_driver import privsep
+from xen44_driver import relay
 from xen44_driver.compute import node as compute_node
+from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import guest as xen_guest
+from xen44_driver.xen import sockets
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
 
 #: Bytes of a console log to return, as many as Nova's libvirt driver returns.
 MAX_BYTES = 100 * 1024
+
+#: Seconds that a QEMU has to accept a connection to its VNC server.
+VNC_TIMEOUT = 5
 
 
 def forget(instance: objects.Instance) -> None:
@@ -78,10 +89,65 @@ def _without_nul(log: bytes | None) -> bytes:
     return (log or b'').replace(b'\0', b'')
 
 
+def serial(
+    node: compute_node.Node, instance: objects.Instance,
+) -> console_type.ConsoleSerial:
+    """Return the address of a guest's interactive console.
+
+    It is Xen's console of a PV or PVH guest, and the serial port of an HVM
+    guest. A relay listens there from the first call until the instance leaves
+    this host; the guest may stop, start and reboot.
+
+    :raises nova.exception.ConsoleTypeUnavailable: serial consoles are not
+        enabled, or were not when this HVM guest started.
+    :raises nova.exception.InstanceNotReady: the guest is not running.
+    :raises nova.exception.InstanceNotFound: there is no such domain.
+    :raises nova.exception.SocketPortRangeExhaustedException: no port of
+        ``[serial_console] port_range`` is free.
+    """
+    if not CONF.serial_console.enabled:
+        raise exception.ConsoleTypeUnavailable(console_type='serial')
+    _check_running(node, instance)
+    if node.host.guest(instance.uuid).terminal() is None:
+        LOG.warning('The guest was started before [serial_console] was '
+                    'enabled: it has an interactive console after its next '
+                    'start', instance=instance)
+        raise exception.ConsoleTypeUnavailable(console_type='serial')
+    host = CONF.serial_console.proxyclient_address
+    try:
+        found = _relay(node, instance, 'serial', _open_serial, host,
+                       CONF.serial_console.port_range)
+    except relay.NoFreePort as error:
+        raise exception.SocketPortRangeExhaustedException(host=host) from error
+    return console_type.ConsoleSerial(
+        host=host, port=found.port, internal_access_path=found.path)
+
+
+def _open_serial(node: compute_node.Node, uuid: str) -> int | None:
+    """Open a guest's interactive console.
+
+    :returns: a file descriptor; None if the guest is off.
+    """
+    domid = _domid(node, uuid)
+    if domid is None:
+        return None
+    match node.host.guest(uuid).terminal():
+        case xen_guest.Terminal.XEN:
+            return handover.receive(functools.partial(
+                privsep.send_console, domid))
+        case xen_guest.Terminal.SERIAL:
+            return handover.receive(functools.partial(
+                privsep.send_socket, sockets.SocketKind.SERIAL, uuid))
+    return None
+
+
 def vnc(
     node: compute_node.Node, instance: objects.Instance,
 ) -> console_type.ConsoleVNC:
     """Return the address of a guest's screen.
+
+    A relay listens there from the first call until the instance leaves this
+    host. The VNC server itself listens on the loopback interface.
 
     :raises nova.exception.ConsoleTypeUnavailable: VNC is not enabled, or the
         guest has no screen.
@@ -90,10 +156,63 @@ def vnc(
     """
     if not CONF.vnc.enabled:
         raise exception.ConsoleTypeUnavailable(console_type='vnc')
+    _check_running(node, instance)
+    if node.host.guest(instance.uuid).vnc_address() is None:
+        raise exception.ConsoleTypeUnavailable(console_type='vnc')
+    found = _relay(node, instance, 'vnc', _open_vnc, CONF.vnc.server_listen,
+                   CONF.xen44.vnc_port_range)
+    return console_type.ConsoleVNC(
+        host=CONF.vnc.server_proxyclient_address, port=found.port,
+        internal_access_path=found.path)
+
+
+def _open_vnc(node: compute_node.Node, uuid: str) -> int | None:
+    """Connect to a guest's VNC server.
+
+    :returns: a file descriptor; None if the guest is off.
+    """
+    if _domid(node, uuid) is None:
+        return None
+    address = node.host.guest(uuid).vnc_address()
+    if address is None:
+        return None
+    with socket.create_connection(address, VNC_TIMEOUT) as connection:
+        return os.dup(connection.fileno())
+
+
+def _check_running(
+    node: compute_node.Node, instance: objects.Instance,
+) -> None:
     if node.host.record(instance.uuid).state.is_off:
         raise exception.InstanceNotReady(instance_id=instance.uuid)
-    port = node.host.guest(instance.uuid).vnc_port()
-    if port is None:
-        raise exception.ConsoleTypeUnavailable(console_type='vnc')
-    return console_type.ConsoleVNC(
-        host=CONF.vnc.server_proxyclient_address, port=port)
+
+
+def _domid(node: compute_node.Node, uuid: str) -> int | None:
+    """Return Xen's number of a guest, or None if it does not run."""
+    try:
+        return node.host.record(uuid).id
+    except xen_errors.DomainNotFound:
+        return None
+
+
+def _relay(
+    node: compute_node.Node, instance: objects.Instance, kind: str,
+    open_device: Callable[[compute_node.Node, str], int | None],
+    host: str, ports: str,
+) -> relay.Relay:
+    """Return the relay of a guest's console; start it if there is none.
+
+    :param kind: ``serial`` or ``vnc``.
+    :param open_device: opens the guest's end.
+    :param host: address to listen on.
+    :param ports: a range such as ``10000:20000``, without its last port.
+    :raises xen44_driver.relay.NoFreePort: no port of the range is free.
+    """
+    def make() -> relay.Relay:
+        first, end = map(int, ports.split(':'))
+        return relay.Relay(
+            relay.listen(host, range(first, end)),
+            functools.partial(open_device, node, instance.uuid),
+            lasting=kind == 'serial')
+
+    return node.relays.get(instance.uuid, kind, make)

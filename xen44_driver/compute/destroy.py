@@ -60,8 +60,8 @@ def cleanup(
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    If unplugging ports or removing the console log or crash dumps fails, the
-    error is logged and the other steps are still taken.
+    If unplugging ports or removing sockets, the console log or crash dumps
+    fails, the error is logged and the other steps are still taken.
 
     :param vifs: its ports.
     :param destroy_disks: whether to remove its files.
@@ -71,6 +71,8 @@ def cleanup(
     """
     remove_domain(node, instance)
     faultpoints.reached('destroy: domain removed')
+    node.relays.close(instance.uuid)
+    undo.attempt(instance, privsep.remove_sockets, instance.uuid)
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.

@@ -69,6 +69,8 @@ class Options:
     :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
     :ivar image_kernels: whether images may have their own kernel.
     :ivar screen: whether guests that can have a screen get one.
+    :ivar pointer_model: the pointer of a screen if the image asks for none:
+        ``usbtablet``, or another for a mouse.
     :ivar config_drive: whether an instance gets a config drive unless its
         image declares it optional.
     :ivar config_drive_format: ``iso9660`` or ``vfat``.
@@ -86,6 +88,7 @@ class Options:
     disk_format: str = 'qcow2'
     image_kernels: bool = False
     screen: bool = True
+    pointer_model: str | None = 'usbtablet'
     config_drive: bool = True
     config_drive_format: str = 'iso9660'
     max_event_channels: int | None = None
@@ -107,6 +110,7 @@ class Machine:
         default.
     :ivar screen: whether it has a screen, shown by VNC.
     :ivar tablet: whether its pointer is a USB tablet.
+    :ivar agent: whether it has a channel to a guest agent.
     :ivar clock: ``utc`` or ``localtime``.
     :ivar max_event_channels: None for libxl's default.
     :ivar max_grant_frames: None for the hypervisor's default.
@@ -123,6 +127,7 @@ class Machine:
     vif_model: str | None = None
     screen: bool = False
     tablet: bool = False
+    agent: bool = False
     clock: Literal['utc', 'localtime'] = 'utc'
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
@@ -295,7 +300,9 @@ def _make(
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
         tablet=(options.screen and profile.screen
-                and asked('hw_pointer_model') == 'usbtablet'),
+                and (asked('hw_pointer_model') or options.pointer_model)
+                in profile.pointer_models),
+        agent=bool(asked('hw_qemu_guest_agent')),
         # Windows would also profit from Hyper-V's enlightenments
         # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
         clock='localtime' if asked('os_type') == 'windows' else 'utc',
@@ -489,7 +496,8 @@ def adopt(
     machine = _make(
         instance, image, block_device_info,
         _guest_type(instance, image, options),
-        dataclasses.replace(options, disk_format=format,
+        # A tablet is not put into a guest that has done without it.
+        dataclasses.replace(options, disk_format=format, pointer_model=None,
                             config_drive=CONFIG_DRIVE_FILE in present))
     if machine.cmdline == '':
         # An empty one was none then.

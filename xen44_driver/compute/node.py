@@ -14,6 +14,7 @@ from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 
 from xen44_driver import privsep
+from xen44_driver import relay
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import monitor
@@ -44,6 +45,7 @@ class Node:
         self.host = host
         self.virtapi = virtapi
         self.images = glance.ImageCache()
+        self.relays = relay.Relays()
         self._lock = threading.Lock()
         self._starts: threading.BoundedSemaphore | None = None
 
@@ -121,6 +123,7 @@ class Node:
             disk_format=CONF.xen44.disk_format,
             image_kernels=CONF.xen44.allow_image_kernels,
             screen=CONF.vnc.enabled,
+            pointer_model=CONF.pointer_model,
             config_drive=(CONF.xen44.default_config_drive
                           and shutil.which(CONF.mkisofs_cmd) is not None),
             config_drive_format=CONF.config_drive_format,
@@ -131,7 +134,7 @@ class Node:
         """Return the host's options that apply to a domain at each start."""
         shared = hardware.get_cpu_shared_set()
         return spec.Options(cpus=frozenset(shared) if shared else None,
-                            vnc_listen=str(CONF.vnc.server_listen))
+                            serial_console=CONF.serial_console.enabled)
 
     def loaders(self) -> dict[GuestType, str | None]:
         """Return the loaders of guest types that have no firmware.

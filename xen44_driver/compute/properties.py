@@ -175,6 +175,9 @@ Allowed = Anything | Values | ByGuestType | ByArch | ByProfile
 _ANYTHING = Anything()
 _NOTHING = Values(())
 _FALSE = Values(('false',))
+#: For what needs a QEMU, which Debian's Xen does not have on ARM.
+_WITH_QEMU = ByArch({'x86_64': Values(('true', 'false')),
+                     'aarch64': Values(('false',))})
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -441,7 +444,6 @@ _XENAPI = 'only the former XenAPI driver read it'
 _VMWARE = "only VMware's driver reads it"
 _LIMIT = 'limits and shares are not enforced yet'
 _AVERAGE = 'Xen limits only the average of what a guest sends'
-_NO_QEMU_AGENT = 'guests have no channel to a QEMU guest agent yet'
 _SCHEDULER = "Nova's scheduler"
 _NOVA = 'Nova itself'
 _ENCRYPTED = 'disks are not encrypted'
@@ -480,6 +482,11 @@ _IMAGES = (
         'x86_64': Values(('bios',)),
         'aarch64': Values(('uefi',)),
     })),
+    _honoured('hw_qemu_guest_agent', None, 'the channel to the guest agent',
+              _WITH_QEMU, boolean=True),
+    _honoured('os_admin_user', None, 'setting the password'),
+    _honoured('os_require_quiesce', None, 'Nova, with hw_qemu_guest_agent',
+              _WITH_QEMU, boolean=True),
     _honoured('os_type', None, 'the clock, which Windows wants in local time',
               ByGuestType({
                   GuestType.HVM: ('linux', 'windows'),
@@ -516,8 +523,6 @@ _IMAGES = (
     _harmless('img_root_device_name', None,
               'the root disk is /dev/xvda in every guest'),
     _harmless('img_version', None, _VMWARE),
-    _harmless('os_admin_user', None,
-              'it is for setting passwords, which ends in its own error'),
     _harmless('os_distro', None, 'it is a note'),
     _harmless('os_skip_agent_inject_files_at_boot', None, _XENAPI),
     _harmless('os_skip_agent_inject_ssh', None, _XENAPI),
@@ -539,8 +544,6 @@ _IMAGES = (
                 GuestType.PV: ('xenpv',),
                 GuestType.PVH: ('xenpvh',),
             })),
-    _refuse('hw_qemu_guest_agent', None, _NO_QEMU_AGENT, _FALSE,
-            boolean=True),
     _refuse('hw_time_hpet', None,
             'HVM guests always have an HPET, other guests never',
             ByGuestType({
@@ -553,8 +556,6 @@ _IMAGES = (
     _refuse('img_use_agent', None,
             'guests are not configured through an agent of XenServer',
             _FALSE, boolean=True),
-    _refuse('os_require_quiesce', None, _NO_QEMU_AGENT, _FALSE,
-            boolean=True),
 )
 
 _IMAGES_AND_FLAVORS = (

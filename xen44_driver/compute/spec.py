@@ -16,6 +16,7 @@ from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import domain
+from xen44_driver.xen import sockets
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,11 +26,12 @@ class Options:
     They are the host's, so they are not part of the instance's record.
 
     :ivar cpus: numbers of the host's CPUs that guests run on; None for all.
-    :ivar vnc_listen: address that VNC servers listen on.
+    :ivar serial_console: whether the serial port of an HVM guest can be
+        written to.
     """
 
     cpus: frozenset[int] | None
-    vnc_listen: str
+    serial_console: bool = False
 
 
 def build(
@@ -63,11 +65,18 @@ def build(
         interfaces=tuple(
             interface(vif, machine.vif_model, instance.flavor)
             for vif in vifs),
-        vnc=(domain.Vnc(listen=options.vnc_listen, tablet=machine.tablet)
-             if machine.screen else None),
-        serial_log=files.serial_log if profile.serial_port else None,
         # Without a disk that QEMU serves, there may be no QEMU.
         monitor=any(disk.type == 'file' for disk in disks),
+        # Only a relay of the driver reaches it.
+        vnc=(domain.Vnc(listen='127.0.0.1', tablet=machine.tablet)
+             if machine.screen else None),
+        serial_log=files.serial_log if profile.serial_port else None,
+        serial_socket=(
+            sockets.path(instance.uuid, sockets.SocketKind.SERIAL)
+            if profile.serial_port and options.serial_console else None),
+        agent_socket=(
+            sockets.path(instance.uuid, sockets.SocketKind.AGENT)
+            if machine.agent else None),
         clock=machine.clock,
         max_event_channels=machine.max_event_channels,
         max_grant_frames=machine.max_grant_frames,

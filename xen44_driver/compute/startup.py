@@ -28,6 +28,7 @@ from xen44_driver import privsep
 from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
+from xen44_driver.compute import quiesce
 from xen44_driver.compute import resources
 from xen44_driver.compute import snapshot
 from xen44_driver.conf import opts
@@ -65,6 +66,8 @@ def start(node: compute_node.Node) -> None:
     _refuse(itertools.chain(
         _directories(), _tools(), _cpus(node), _guest_types(node),
         _privileges(ours)))
+    privsep.make_socket_dir()
+    quiesce.mend(node)
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()

@@ -124,6 +124,15 @@ and an HVM guest 11 MB more in ``instances_path``."""),
         help="""
 Seconds between two checks of the console logs' sizes. A check costs one or two
 system calls for each log."""),
+    cfg.StrOpt(
+        'vnc_port_range',
+        default='6900:7900',
+        regex=r'^\d{1,5}:\d{1,5}$',
+        help="""
+Ports of ``[vnc] server_listen`` on which nova-novncproxy reaches the guests'
+screens, without the last one. A guest takes one when its screen is first shown
+and keeps it until it leaves this host. The guests' VNC servers themselves
+listen on ``127.0.0.1``, port 5900 and up."""),
     cfg.IntOpt(
         'disk_open_timeout',
         default=30,

@@ -26,6 +26,8 @@ class InstanceFiles:
         self.ramdisk = self.path('ramdisk')
         #: Output of the emulated serial port.
         self.serial_log = self.path('console.log')
+        #: Marks a guest whose file systems may be frozen.
+        self.frozen = self.path('frozen')
 
     def path(self, name: str) -> str:
         """Return the path of a file of the instance."""

@@ -83,6 +83,18 @@ class NotSupported(OperationFailed):
     """libvirt's libxl driver or this Xen does not support the operation."""
 
 
+class AgentFailed(XenError):
+    """The guest agent in a guest did not do what it was asked."""
+
+
+class AgentSilent(AgentFailed):
+    """No guest agent answers, or not in time."""
+
+
+class AgentRefused(AgentFailed):
+    """The guest agent answered with an error, or with nonsense."""
+
+
 class SpecError(XenError, ValueError):
     """A value in the description of a domain is not possible.
 

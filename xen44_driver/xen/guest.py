@@ -7,16 +7,20 @@ from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Mapping
 import contextlib
+import enum
 import os
 import time
 from typing import Any
 from typing import TypeVar
 
 import libvirt
+from lxml import etree
 from oslo_log import log as logging
 
 from xen44_driver.xen import errors
 from xen44_driver.xen import statistics
+from xen44_driver.xen.domain import commandline
+from xen44_driver.xen.domain import console
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.domain import xml
@@ -35,6 +39,17 @@ _ASK_INTERVAL = 5.0
 #: Directory of libvirt's libxl driver for saved memory, a file ``NAME.save``
 #: for each domain. It cannot be configured.
 SAVE_DIR = '/var/lib/libvirt/libxl/save'
+
+
+class Terminal(enum.Enum):
+    """An interactive console of a running guest.
+
+    ``XEN`` is Xen's console, a terminal of dom0; ``SERIAL`` is a serial port
+    behind a socket of the guest's QEMU.
+    """
+
+    XEN = 'xen'
+    SERIAL = 'serial'
 
 
 class Guest:
@@ -246,19 +261,42 @@ class Guest:
             'domainGetXMLDesc', lambda domain: domain.XMLDesc(
                 libvirt.VIR_DOMAIN_XML_INACTIVE)))))
 
-    def vnc_port(self) -> int | None:
-        """Return the VNC port of the domain's screen.
+    def terminal(self) -> Terminal | None:
+        """Return which interactive console the domain has.
 
-        :returns: None if the domain has no screen or is off.
+        :returns: None if it is an HVM guest whose serial port has no socket.
         """
-        domain = xml.parse(str(self._ask(
-            'domainGetXMLDesc', lambda domain: domain.XMLDesc(0))))
+        domain = self._xml()
+        # A serial port in <devices>, of an older version, has no socket.
+        _, serial_socket = console.from_xml(
+            domain, commandline.from_xml(domain))
+        if serial_socket is not None:
+            return Terminal.SERIAL
+        return None if xml.text(domain, 'os/type') == 'hvm' else Terminal.XEN
+
+    def vnc_address(self) -> tuple[str, int] | None:
+        """Return where the VNC server of the domain's screen listens.
+
+        :returns: an address of this host and the port; None if the domain has
+            no screen or is off.
+        """
+        domain = self._xml()
         graphics = domain.find("devices/graphics[@type='vnc']")
         # A domain without an id is not running.
         if graphics is None or domain.get('id') is None:
             return None
         port = int(graphics.get('port', '-1'))
-        return port if port >= 0 else None
+        if port < 0:
+            return None
+        # Older versions of the driver let it listen on other addresses.
+        listen = graphics.get('listen', '127.0.0.1')
+        loopback = {'0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
+        return loopback.get(listen, listen), port
+
+    def _xml(self) -> etree._Element:
+        """Return the domain's XML as it is now."""
+        return xml.parse(str(self._ask(
+            'domainGetXMLDesc', lambda domain: domain.XMLDesc(0))))
 
     def interfaces(self, *, live: bool) -> tuple[interface_lib.Interface, ...]:
         """Return the network interfaces that libvirt lists for the domain.

@@ -184,6 +184,7 @@ def workers(venv: pathlib.Path) -> list[Service]:
         _nova(venv, 'scheduler'),
         _nova(venv, 'novncproxy', '--web',
               str(pages) if pages.exists() else ''),
+        _nova(venv, 'serialproxy'),
         _neutron(venv, 'periodic-workers', 'ml2_conf.ini'),
     ]
 

@@ -59,6 +59,7 @@ class Case:
     :ivar ports: what differs from the usual port, for each port.
     :ivar options: of the host, where they are not the defaults.
     :ivar cpus: numbers of the host's CPUs that guests run on.
+    :ivar serial_console: whether serial consoles are enabled.
     """
 
     arch: str = 'x86_64'
@@ -71,6 +72,7 @@ class Case:
     ports: tuple[dict[str, Any], ...] = ({},)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpus: frozenset[int] | None = None
+    serial_console: bool = False
 
     def machine(self) -> machine.Machine:
         """Decide what the instance is, as spawn does."""
@@ -91,7 +93,8 @@ class Case:
             [base.vif(**port) for port in self.ports],
             arch=arch.load(self.arch),
             files=layout.InstanceFiles(INSTANCES, base.UUID),
-            options=spec.Options(cpus=self.cpus, vnc_listen='192.0.2.11'))
+            options=spec.Options(
+                cpus=self.cpus, serial_console=self.serial_console))
 
     def xml(self) -> str:
         """Return what libvirt is told."""
@@ -110,6 +113,7 @@ _PVH = {'xen44:guest_type': 'pvh'}
 _HVM = {'hw_vm_mode': 'hvm'}
 _KERNEL = {'kernel_id': 'a-kernel', 'ramdisk_id': 'a-ramdisk'}
 _UNIKERNEL = {'kernel_id': 'a-kernel'}
+_AGENT = {'hw_qemu_guest_agent': True}
 _EMPTY = {'os_command_line': ''}
 _ALLOWED = {'image_kernels': True}
 _BLANK_DISKS = {
@@ -130,7 +134,10 @@ CASES = {
         flavor={'memory_mb': 32, 'vcpus': 1, 'root_gb': 0},
         options={**_ALLOWED, 'config_drive': False}),
 
+    'pv_x86_64_grub_agent': Case(properties={**_PV, **_AGENT}),
+
     'pvh_x86_64_grub': Case(extra_specs=_PVH),
+    'pvh_x86_64_grub_agent': Case(extra_specs=_PVH, properties=_AGENT),
     'pvh_x86_64_grub_raw': Case(
         extra_specs=_PVH, disk_format='raw', options={'disk_format': 'raw'}),
     'pvh_x86_64_grub_limits': Case(
@@ -146,6 +153,10 @@ CASES = {
         options=_ALLOWED),
 
     'hvm_x86_64_firmware': Case(),
+    'hvm_x86_64_firmware_agent': Case(
+        properties=_AGENT, serial_console=True),
+    'hvm_x86_64_firmware_mouse': Case(options={'pointer_model': 'ps2mouse'}),
+    'hvm_x86_64_firmware_serial': Case(serial_console=True),
     'hvm_x86_64_firmware_disks': Case(block_devices=_BLANK_DISKS),
     'hvm_x86_64_firmware_ports': Case(
         properties={'hw_vif_model': 'e1000'}, ports=(

@@ -2,9 +2,12 @@
 """A guest's console log, and where its screen is."""
 
 import os
+import socket
 import stat
+import time
 from unittest import mock
 
+import fixtures
 from nova import exception
 
 from tests.unit import base
@@ -15,6 +18,7 @@ from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events as xen_events
 from xen44_driver.xen.events import DomainState
+from xen44_driver.xen.guest import Terminal
 
 
 class ConsoleTest(base.TestCase):
@@ -22,6 +26,7 @@ class ConsoleTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.node = base.node()
+        self.addCleanup(self.node.relays.close)
         self.node.host.record.return_value.state = DomainState.RUNNING
         self.instance = base.instance()
 
@@ -90,15 +95,80 @@ class ConsoleTest(base.TestCase):
         self.flags(enabled=True, server_proxyclient_address='192.0.2.7',
                    group='vnc')
         guest = self.node.host.guest.return_value
-        guest.vnc_port.return_value = 5901
-        screen = consoles.vnc(self.node, self.instance)
-        self.assertEqual(('192.0.2.7', 5901), (screen.host, screen.port))
-        guest.vnc_port.return_value = None
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            guest.vnc_address.return_value = server.getsockname()
+            screen = consoles.vnc(self.node, self.instance)
+            self.assertEqual('192.0.2.7', screen.host)
+            self.assertIn(screen.port, range(6900, 7900))
+            # Nova's proxy asks again whether the port is right.
+            self.assertEqual(
+                screen.port, consoles.vnc(self.node, self.instance).port)
+            with self.connect(screen):
+                viewer, _ = server.accept()
+                viewer.close()
+        guest.vnc_address.return_value = None
         self.assertRaises(exception.ConsoleTypeUnavailable, consoles.vnc,
                           self.node, self.instance)
         self.node.host.record.return_value.state = DomainState.SHUTDOWN
         self.assertRaises(exception.InstanceNotReady, consoles.vnc,
                           self.node, self.instance)
+
+
+    def connect(self, console):
+        """Connect as Nova's proxies do."""
+        client = socket.create_connection(('127.0.0.1', console.port), 5)
+        client.sendall(
+            f'CONNECT {console.internal_access_path} HTTP/1.1\r\n\r\n'
+            .encode())
+        self.assertEqual(b'HTTP/1.1 200', client.recv(12))
+        return client
+
+    def test_serial(self):
+        self.flags(enabled=True, group='serial_console')
+        self.node.host.record.return_value.id = 7
+        guest = self.node.host.guest.return_value
+        opened = []
+
+        def send(*where):
+            opened.append(where[:-1])
+            return False
+
+        for name in ('send_console', 'send_socket'):
+            self.useFixture(fixtures.MockPatchObject(privsep, name, send))
+        for kind, where in ((Terminal.XEN, (7,)),
+                            (Terminal.SERIAL, ('serial', base.UUID))):
+            guest.terminal.return_value = kind
+            with self.connect(consoles.serial(self.node, self.instance)):
+                end = time.monotonic() + 5
+                while not opened and time.monotonic() < end:
+                    time.sleep(0.01)
+            self.assertEqual(where, opened[0])
+            self.node.relays.close(base.UUID)
+            opened.clear()
+        # A guest that is off, or gone, is asked for nothing.
+        guest.terminal.reset_mock()
+        self.node.host.record.return_value.id = None
+        self.assertIsNone(consoles._open_serial(self.node, base.UUID))
+        self.node.host.record.side_effect = xen_errors.DomainNotFound('x')
+        self.assertIsNone(consoles._open_serial(self.node, base.UUID))
+        self.assertIsNone(consoles._open_vnc(self.node, base.UUID))
+        guest.terminal.assert_not_called()
+
+    def test_no_serial(self):
+        def refused(error):
+            self.assertRaises(
+                error, consoles.serial, self.node, self.instance)
+
+        refused(exception.ConsoleTypeUnavailable)
+        self.flags(enabled=True, group='serial_console')
+        guest = self.node.host.guest.return_value
+        guest.terminal.return_value = None
+        refused(exception.ConsoleTypeUnavailable)
+        guest.terminal.return_value = Terminal.XEN
+        self.flags(port_range='20000:20000', group='serial_console')
+        refused(exception.SocketPortRangeExhaustedException)
+        self.node.host.record.return_value.state = DomainState.SHUTDOWN
+        refused(exception.InstanceNotReady)
 
 
 class EventsTest(base.TestCase):

@@ -52,12 +52,12 @@ class MachineCase(base.TestCase):
             base.instance(extra_specs=specs, **values), image, disks,
             self.options(**(options or {})))
 
-    def build(self, *args, vifs=(), listen='127.0.0.1', **values):
+    def build(self, *args, vifs=(), serial_console=False, **values):
         return spec.build(
             self.decide(*args, **values), base.instance(), vifs,
             arch=arch.load('x86_64'),
             files=layout.InstanceFiles('/instances', base.UUID),
-            options=spec.Options(cpus=None, vnc_listen=listen))
+            options=spec.Options(cpus=None, serial_console=serial_console))
 
     def refuse(self, *says, error=exception.InvalidInput, **asked):
         raised = self.assertRaises(error, self.decide, **asked)
@@ -343,9 +343,36 @@ class SpecTest(MachineCase):
         self.assertTrue(self.build('hvm').serial_log)
 
     def test_vnc(self):
-        built = self.build('hvm', listen='192.0.2.1')
-        self.assertEqual('192.0.2.1', built.vnc.listen)
+        self.assertEqual('127.0.0.1', self.build('hvm').vnc.listen)
         self.assertIsNone(self.build('pvh').vnc)
+
+    def test_tablet(self):
+        def tablet(model, **properties):
+            return self.build('hvm', options={'pointer_model': model},
+                              properties=properties).vnc.tablet
+
+        self.assertTrue(tablet('usbtablet'))
+        self.assertTrue(tablet(None, hw_pointer_model='usbtablet'))
+        self.assertFalse(tablet('ps2mouse'))
+        self.assertFalse(tablet(None))
+        for values in ({'kind': 'pvh'}, {'options': {'screen': False}}):
+            self.assertFalse(self.decide(**values).tablet)
+
+    def test_agent(self):
+        self.assertIsNone(self.build().agent_socket)
+        for kind in ('pv', 'pvh', 'hvm'):
+            built = self.build(
+                kind, properties={'hw_qemu_guest_agent': True})
+            self.assertEqual(f'/run/xen44/{base.UUID}.agent',
+                             built.agent_socket)
+
+    def test_serial_console(self):
+        self.assertIsNone(self.build('hvm').serial_socket)
+        self.assertEqual(f'/run/xen44/{base.UUID}.serial', self.build(
+            'hvm', serial_console=True).serial_socket)
+        # Theirs is Xen's.
+        self.assertIsNone(
+            self.build('pvh', serial_console=True).serial_socket)
 
     def test_limits(self):
         self.assertIsNone(self.build().max_event_channels)

@@ -222,6 +222,7 @@ class CleanupTest(base.TestCase):
         self.instance = mock.Mock(uuid=base.UUID)
         self.instance.name = 'instance-1'
         for where, name in ((privsep, 'remove_console_log'),
+                            (privsep, 'remove_sockets'),
                             (ports, 'unplug')):
             patcher = mock.patch.object(where, name)
             setattr(self, name, patcher.start())
@@ -238,6 +239,7 @@ class CleanupTest(base.TestCase):
         guest.undefine.assert_called_once_with()
         self.unplug.assert_called_once()
         self.remove_console_log.assert_called_once_with('instance-1')
+        self.remove_sockets.assert_called_once_with(base.UUID)
         self.assertIs(True, self.instance.cleaned)
 
     def test_nothing_is_there(self):

@@ -78,8 +78,11 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
             domain.Vnc, listen=st.sampled_from(['127.0.0.1', '::1', 'dom0']),
             tablet=st.booleans() if hvm else st.just(False)))
         if architecture.vnc(guest_type) else None,
-        serial_log=draw(st.none() | _path) if hvm else None,
         monitor=draw(st.booleans()),
+        serial_log=(log := draw(st.none() | _path) if hvm else None),
+        serial_socket=draw(st.none() | _path) if log else None,
+        agent_socket=draw(st.none() | _path)
+        if architecture.profile(guest_type).agent else None,
         max_event_channels=draw(st.none() | st.integers(1, 2 ** 17)),
         max_grant_frames=draw(st.none() | st.integers(1, 4096)),
         metadata=draw(st.none() | st.builds(

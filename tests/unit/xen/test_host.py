@@ -1,4 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
 import logging
 import pathlib
 import queue
@@ -11,13 +12,16 @@ import libvirt
 from oslotest import base
 
 from tests.unit.xen import fake
+from tests.unit.xen import specs
 from xen44_driver.xen import connection
+from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import facts as facts_lib
 from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen import host as host_lib
 from xen44_driver.xen import statistics
 from xen44_driver.xen import watch as watch_lib
+from xen44_driver.xen.arch import x86_64
 from xen44_driver.xen.domain import interface
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.events import OFF
@@ -552,7 +556,7 @@ class ReconnectTest(HostTestCase):
         guest = self.host.guest(self.guest.uuid)
         self.guest.xml = SCREEN
         self.libvirt.during['XMLDesc'] = self.libvirt.drop
-        self.assertEqual(5901, guest.vnc_port())
+        self.assertEqual(('127.0.0.1', 5901), guest.vnc_address())
 
     def test_a_change_during_which_it_breaks_is_not_made_twice(self):
         guest = self.host.guest(self.guest.uuid)
@@ -595,7 +599,8 @@ class ReconnectTest(HostTestCase):
         guest = self.host.guest(self.guest.uuid)
         begin = time.monotonic()
         for _time in range(20):
-            error = self.assertRaises(errors.ConnectionFailed, guest.vnc_port)
+            error = self.assertRaises(
+                errors.ConnectionFailed, guest.vnc_address)
         self.assertIn('does not answer', str(error))
         self.assertLess(time.monotonic() - begin, 1)
         # Only one attempt hangs, and it is the one that succeeds.
@@ -603,7 +608,7 @@ class ReconnectTest(HostTestCase):
         go_on.set()
         self.wait_until(lambda: self.connected)
         self.guest.xml = SCREEN
-        self.assertEqual(5901, guest.vnc_port())
+        self.assertEqual(('127.0.0.1', 5901), guest.vnc_address())
 
     def test_away_questions_fail_at_once(self):
         self._patch(watch_lib, '_RETRY_FIRST', 30)
@@ -938,12 +943,30 @@ class GuestTest(HostTestCase):
     def test_vnc(self):
         state = self.libvirt.domains[self.guest.uuid]
         state.xml = SCREEN
-        self.assertEqual(5901, self.guest.vnc_port())
+        self.assertEqual(('127.0.0.1', 5901), self.guest.vnc_address())
         for xml in (SCREEN.replace('5901', '-1'),
                     SCREEN.replace(' id="3"', ''),
                     '<domain id="3"><devices/></domain>'):
             state.xml = xml
-            self.assertIsNone(self.guest.vnc_port())
+            self.assertIsNone(self.guest.vnc_address())
+        # As older versions of the driver let it listen.
+        anywhere = '0.0.0.0'  # noqa: S104
+        for listen, reached in ((anywhere, '127.0.0.1'), ('::', '::1'),
+                                ('192.0.2.1', '192.0.2.1')):
+            state.xml = SCREEN.replace(
+                'type="vnc"', f'type="vnc" listen="{listen}"')
+            self.assertEqual((reached, 5901), self.guest.vnc_address())
+
+    def test_terminal(self):
+        state = self.libvirt.domains[self.guest.uuid]
+        for spec, found in (
+                (specs.PV, guest_lib.Terminal.XEN),
+                (specs.PVH, guest_lib.Terminal.XEN),
+                (specs.HVM, None),
+                (dataclasses.replace(specs.HVM, serial_socket='/run/s'),
+                 guest_lib.Terminal.SERIAL)):
+            state.xml = domain.to_xml(spec, x86_64.X86_64())
+            self.assertIs(found, self.guest.terminal())
 
     def test_wait_for(self):
         self.guest.start()

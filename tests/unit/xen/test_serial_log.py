@@ -8,10 +8,12 @@ from oslotest import base
 
 from tests.unit.xen import specs
 from xen44_driver.xen import domain
+from xen44_driver.xen import errors
 from xen44_driver.xen.arch.x86_64 import X86_64
 from xen44_driver.xen.domain import console
 
 LOG = '/instances/console.log'
+SOCKET = '/run/xen44/serial'
 OTHERS = ('-chardev', 'socket,id=x44', '-mon', 'chardev=x44')
 
 
@@ -38,8 +40,29 @@ class SerialLogTest(base.BaseTestCase):
 
     def test_read_back_beside_others(self):
         devices = etree.fromstring('<devices/>')
-        self.assertEqual(LOG, console.from_xml(
-            devices, console.arguments(LOG) + OTHERS))
+        for qemu in (console.arguments(LOG) + OTHERS,
+                     OTHERS + console.arguments(LOG)):
+            self.assertEqual((LOG, None), console.from_xml(devices, qemu))
+
+    def test_socket(self):
+        _, chardev, *serial = console.arguments(LOG, SOCKET)
+        self.assertEqual(list(console.arguments(LOG)[2:]), serial)
+        # The log is written as well, and is not emptied.
+        for part in (f'path={SOCKET}', 'server=on,wait=off',
+                     f'logfile={LOG}', 'logappend=on'):
+            self.assertIn(part, chardev)
+        self.assertEqual((LOG, SOCKET), console.from_xml(
+            etree.fromstring('<devices/>'), (*OTHERS, '-chardev', chardev,
+                                             *serial)))
+
+    def test_refused(self):
+        for values in ({'serial_log': None}, {'serial_socket': 'relative'},
+                       {'serial_socket': '/a,b'},
+                       {'agent_socket': '/a,b'}):
+            self.assertRaises(errors.SpecError, dataclasses.replace,
+                              specs.HVM, **{'serial_socket': SOCKET, **values})
+        self.assertRaises(errors.SpecError, dataclasses.replace, specs.PV,
+                          serial_log=LOG, serial_socket=SOCKET)
 
     def test_of_other_shapes(self):
         devices = etree.fromstring('<devices/>')
@@ -47,10 +70,10 @@ class SerialLogTest(base.BaseTestCase):
         for qemu in ((), OTHERS, ('-chardev', chardev),
                      ('-chardev', chardev, '-mon', 'chardev=x44'),
                      ('-chardev', 'file,path=/x', *serial)):
-            self.assertIsNone(console.from_xml(devices, qemu))
+            self.assertEqual((None, None), console.from_xml(devices, qemu))
 
     def test_of_an_older_domain(self):
         devices = etree.fromstring(
             f'<devices><serial type="file"><source path="{LOG}"/>'
             '</serial></devices>')
-        self.assertEqual(LOG, console.from_xml(devices, ()))
+        self.assertEqual((LOG, None), console.from_xml(devices, ()))

@@ -53,6 +53,8 @@ class Profile:
         output goes to a file. Every type has Xen's console.
     :ivar saves_memory: whether Xen can save the memory of such a guest to a
         file and restore it later.
+    :ivar agent: whether guests can have a channel to the QEMU guest agent,
+        which needs a QEMU on the host.
     """
 
     os_type: OsType
@@ -72,6 +74,7 @@ class Profile:
     def emulated_vifs(self) -> bool:
         """Whether interfaces can have an emulated card beside the PV one."""
         return any(model != 'netfront' for model in self.vif_models)
+    agent: bool = False
 
     @property
     def screen(self) -> bool:

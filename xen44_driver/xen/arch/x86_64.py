@@ -19,9 +19,11 @@ class X86_64(base.Architecture):
     # at each boot.
     profiles: ClassVar[dict[GuestType, base.Profile]] = {
         GuestType.PV: base.Profile(
-            os_type=base.OsType('linux', 'xenpv', 'x86_64')),
+            os_type=base.OsType('linux', 'xenpv', 'x86_64'),
+            agent=True),
         GuestType.PVH: base.Profile(
-            os_type=base.OsType('xenpvh', 'xenpvh', 'x86_64')),
+            os_type=base.OsType('xenpvh', 'xenpvh', 'x86_64'),
+            agent=True),
         GuestType.HVM: base.Profile(
             os_type=base.OsType('hvm', 'xenfv', 'x86_64'),
             firmware=True,
@@ -34,7 +36,8 @@ class X86_64(base.Architecture):
             video_models=('vga',),
             pointer_models=('usbtablet',),
             cdrom=True,
-            serial_port=True),
+            serial_port=True,
+            agent=True),
     }
 
     def default_cmdline(self, root_device: str) -> str:

@@ -18,16 +18,31 @@ from xen44_driver.xen.guesttype import GuestType
 _ID = 'xen44-serial'
 _SERIAL = ('-serial', f'chardev:{_ID}')
 
+_FILE = re.compile(rf'file,id={_ID},path=(?P<log>[^,]+),append=on')
+_SOCKET = re.compile(
+    rf'socket,id={_ID},path=(?P<socket>[^,]+),server=on,wait=off,'
+    r'logfile=(?P<log>[^,]+),logappend=on')
 
-def check_serial_log(serial_log: str | None, guest_type: GuestType) -> None:
-    """Require a path that QEMU accepts, and a guest with a serial port."""
-    if serial_log is None:
-        return
-    if guest_type is not GuestType.HVM:
-        raise errors.SpecError('serial_log', serial_log,
-                               f'none, for {guest_type}')
-    # A comma would end the path in QEMU's option.
-    check.path('serial_log', serial_log, without=',')
+
+def check_serial(serial_log: str | None, serial_socket: str | None,
+                 guest_type: GuestType) -> None:
+    """Require paths that QEMU accepts, and a guest with a serial port.
+
+    :param serial_log: path of the log; None for no serial port.
+    :param serial_socket: path of the socket; None for output only.
+    :raises SpecError: there is no serial port, or a path is not possible.
+    """
+    if serial_socket is not None and serial_log is None:
+        raise errors.SpecError('serial_socket', serial_socket,
+                               'none, without a serial_log')
+    for field, path in (('serial_log', serial_log),
+                        ('serial_socket', serial_socket)):
+        if path is None:
+            continue
+        if guest_type is not GuestType.HVM:
+            raise errors.SpecError(field, path, f'none, for {guest_type}')
+        # A comma would end the path in QEMU's option.
+        check.path(field, path, without=',')
 
 
 def to_xml(devices: etree._Element, guest_type: GuestType) -> None:
@@ -40,7 +55,8 @@ def to_xml(devices: etree._Element, guest_type: GuestType) -> None:
         xml.add(console, 'target', type='xen', port='0')
 
 
-def arguments(serial_log: str | None) -> tuple[str, ...]:
+def arguments(serial_log: str | None,
+              serial_socket: str | None = None) -> tuple[str, ...]:
     """Return QEMU's arguments that append a serial port's output to a file.
 
     With libvirt's ``<serial type='file'>``, QEMU would empty the file at each
@@ -48,22 +64,33 @@ def arguments(serial_log: str | None) -> tuple[str, ...]:
     shortened. Only the option ``-chardev`` makes QEMU append.
 
     :param serial_log: path of the file; None for no serial port.
+    :param serial_socket: path of a socket on which QEMU also listens for one
+        client, whose input the serial port receives; None for output only.
+        The file is written whether there is a client or not.
     """
     if serial_log is None:
         return ()
+    if serial_socket is not None:
+        return ('-chardev', f'socket,id={_ID},path={serial_socket},server=on,'
+                f'wait=off,logfile={serial_log},logappend=on', *_SERIAL)
     return ('-chardev', f'file,id={_ID},path={serial_log},append=on', *_SERIAL)
 
 
-def from_xml(devices: etree._Element, qemu: Sequence[str]) -> str | None:
-    """Read the path of the serial port's file.
+def from_xml(
+    devices: etree._Element, qemu: Sequence[str],
+) -> tuple[str | None, str | None]:
+    """Read the paths of the serial port's file and socket.
 
     :param devices: ``<devices>``, which has a ``<serial>`` if an older version
         of the driver defined the domain.
     :param qemu: all arguments for QEMU.
-    :returns: path of the file; None for no serial port.
+    :returns: path of the file, None for no serial port; and path of the
+        socket, None for output only.
     """
-    if len(qemu) >= 4 and qemu[0] == '-chardev' and qemu[2:4] == _SERIAL:
-        path = re.fullmatch(rf'file,id={_ID},path=([^,]+),append=on', qemu[1])
-        if path is not None:
-            return path[1]
-    return xml.get(devices, "serial[@type='file']/source", 'path')
+    if _SERIAL[1] in qemu:
+        for argument in qemu:
+            if (found := _SOCKET.fullmatch(argument)) is not None:
+                return found['log'], found['socket']
+            if (found := _FILE.fullmatch(argument)) is not None:
+                return found['log'], None
+    return xml.get(devices, "serial[@type='file']/source", 'path'), None

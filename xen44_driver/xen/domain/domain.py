@@ -17,6 +17,7 @@ from lxml import etree
 from xen44_driver.xen import errors
 from xen44_driver.xen.arch import Architecture
 from xen44_driver.xen.domain import boot as boot_lib
+from xen44_driver.xen.domain import channel
 from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import clock as clock_lib
 from xen44_driver.xen.domain import commandline
@@ -53,6 +54,10 @@ class DomainSpec:
     :ivar serial_log: path of the file to which QEMU appends the output of the
         first serial port; HVM only. The console of PV and PVH guests is Xen's.
     :ivar monitor: whether its QEMU has a monitor for the driver.
+    :ivar serial_socket: path of the socket on which QEMU listens for a user of
+        that serial port; None for output only.
+    :ivar agent_socket: path of the socket on which QEMU listens for a user of
+        the guest agent; None for no channel to an agent.
     :ivar max_event_channels: None for Xen's default (1023).
     :ivar max_grant_frames: None for Xen's default.
     :ivar metadata: Nova's metadata of the instance.
@@ -73,6 +78,8 @@ class DomainSpec:
     vnc: graphics.Vnc | None = None
     serial_log: str | None = None
     monitor: bool = False
+    serial_socket: str | None = None
+    agent_socket: str | None = None
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
     metadata: metadata_lib.InstanceMetadata | None = None
@@ -111,7 +118,8 @@ class DomainSpec:
         disk_lib.check_guest_type(self.disks, guest_type)
         interface_lib.check_guest_type(self.interfaces, guest_type)
         graphics.check_guest_type(self.vnc, guest_type)
-        console.check_serial_log(self.serial_log, guest_type)
+        console.check_serial(self.serial_log, self.serial_socket, guest_type)
+        channel.check_socket(self.agent_socket)
 
 
 def to_xml(spec: DomainSpec, arch: Architecture) -> str:
@@ -128,6 +136,10 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         raise errors.SpecError(
             'vnc', spec.vnc.listen, f'none, for {spec.guest_type} on '
             f'{arch.name}')
+    if spec.agent_socket and not arch.profile(spec.guest_type).agent:
+        raise errors.SpecError(
+            'agent_socket', spec.agent_socket, f'none, for {spec.guest_type} '
+            f'on {arch.name}')
     domain = etree.Element('domain', type='xen')
     xml.add(domain, 'name', spec.name)
     xml.add(domain, 'uuid', spec.uuid)
@@ -159,10 +171,12 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
     for interface in spec.interfaces:
         interface_lib.to_xml(devices, interface)
     console.to_xml(devices, spec.guest_type)
+    channel.to_xml(devices, spec.agent_socket, spec.guest_type)
     if spec.vnc is not None:
         graphics.to_xml(devices, spec.vnc, spec.guest_type)
     commandline.to_xml(domain, (
-        *console.arguments(spec.serial_log),
+        *console.arguments(spec.serial_log, spec.serial_socket),
+        *channel.arguments(spec.agent_socket, spec.guest_type),
         *monitorsocket.arguments(spec.uuid, wanted=spec.monitor)))
     etree.indent(domain)
     return etree.tostring(domain, encoding='unicode') + '\n'
@@ -192,8 +206,9 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         raise errors.SpecError('arch', its_arch, arch.name)
     guest_type = arch.guest_type(xml.need(os, 'type'),
                                  xml.get(os, 'type', 'machine'))
-    events, grants = xenbus.from_xml(devices)
     qemu = commandline.from_xml(domain)
+    serial_log, serial_socket = console.from_xml(devices, qemu)
+    events, grants = xenbus.from_xml(devices)
     return DomainSpec(
         uuid=xml.need(domain, 'uuid'),
         name=xml.need(domain, 'name'),
@@ -210,8 +225,10 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         interfaces=tuple(filter(None, map(
             interface_lib.from_xml, devices.iterfind('interface')))),
         vnc=graphics.from_xml(devices),
-        serial_log=console.from_xml(devices, qemu),
         monitor=monitorsocket.from_xml(qemu),
+        serial_log=serial_log,
+        serial_socket=serial_socket,
+        agent_socket=channel.from_xml(devices, qemu),
         max_event_channels=events,
         max_grant_frames=grants,
         metadata=metadata_lib.from_xml(domain),

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Consoles that are typed into, and who can reach them."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from typing import Any
+from typing import ClassVar
+import urllib.parse
+
+from labkit import vnc
+from tests.gate import guest as guest_lib
+
+#: Seconds for the websocket's whole life: a boot under emulation.
+SESSION_TIMEOUT = guest_lib.LOGIN_TIMEOUT
+
+MARK = 'seen-on-the-console'
+
+
+class SerialConsole:
+    """The console through nova-serialproxy, over a boot of the guest.
+
+    For PV, PVH (``/dev/hvc0``) and HVM (``/dev/ttyS0``). One hard reboot.
+
+    :cvar console_device: what the guest's console is inside.
+    """
+
+    console_device: ClassVar[str] = '/dev/hvc0'
+
+    def test_serial_console(self: Any) -> None:
+        guest = self.running()
+        url = self.cloud.compute.create_console(guest.id, 'serial')['url']
+        parts = urllib.parse.urlsplit(url)
+        stream = vnc.WebSocket(
+            (parts.hostname, parts.port), f'{parts.path}?{parts.query}',
+            SESSION_TIMEOUT)
+        with contextlib.closing(stream):
+            # What is typed comes back with a prompt.
+            stream.write(b'\n')
+            self.read_until(stream, b'login:')
+            guest.ssh(f'echo {MARK} > {self.console_device}')
+            self.read_until(stream, MARK.encode())
+            # The log is kept beside it.
+            self.assertIn(MARK, guest.console())
+            before = guest.boot_id()
+            self.cloud.compute.reboot_server(guest.id, 'HARD')
+            guest.wait_for_status('ACTIVE')
+            self.read_until(stream, guest_lib.READY.encode())
+            guest.wait_for_reboot(before)
+
+    def read_until(self: Any, stream: vnc.WebSocket, wanted: bytes) -> None:
+        """Read until a text comes; fails when the session's time is over."""
+        seen = b''
+        while wanted not in seen:
+            seen = (seen + stream.read(1))[-4096:]
+
+
+class HiddenScreen:
+    """Another host that reaches the ports of a screen sees nothing.
+
+    For HVM.
+    """
+
+    def test_screen_is_hidden(self: Any) -> None:
+        guest = self.running()
+        # As ``virsh vncdisplay`` prints it: address, colon, display.
+        address, _, display = self.dom0(
+            'virsh', 'vncdisplay', guest.domain).strip().rpartition(':')
+        self.assertEqual('127.0.0.1', address)
+        self.assertRaises(OSError, socket.create_connection,
+                          (self.host.address, 5900 + int(display)), 10)
+        # The relay of the driver is there once somebody has asked.
+        self.cloud.compute.create_console(guest.id, 'novnc')
+        ports = [int(line.split()[3].rpartition(':')[2])
+                 for line in self.dom0('ss', '-ltnH').splitlines()]
+        relays = [port for port in ports if port in range(6900, 7900)]
+        self.assertTrue(relays, ports)
+        for port in relays:
+            with socket.create_connection(
+                    (self.host.address, port), 10) as client:
+                client.sendall(b'CONNECT /guessed HTTP/1.1\r\n\r\n')
+                self.assertIn(b' 403 ', client.recv(99))
