@@ -695,9 +695,10 @@ class GuestTest(HostTestCase):
         self.libvirt.calls.clear()
         self.host.define(self.xml(7, 'new')).start()
         self.settle()
-        # The last two are settle()'s.
-        self.assertEqual(['defineXML', 'hasManagedSaveImage', 'create',
-                          'lookupByUUIDString', 'state'], self.libvirt.calls)
+        # The last three are settle()'s.
+        self.assertEqual(
+            ['defineXML', 'hasManagedSaveImage', 'create',
+             'lookupByUUIDString', 'state', 'metadata'], self.libvirt.calls)
 
     def test_devices(self):
         devices = self.libvirt.domains[self.guest.uuid].devices
