@@ -395,17 +395,16 @@ class Outside:
 
 class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
-         snapshot.SnapshotBoots,
-         interfaces.Interfaces, GuestCase):
+         snapshot.SnapshotBoots, interfaces.Interfaces, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
 
 
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
-          suspend.Suspend, suspend.CpuLimits,
-          suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
-          GuestCase):
+          suspend.Suspend, suspend.CpuLimits, suspend.Diagnostics,
+          snapshot.Snapshot, interfaces.Interfaces,
+          interfaces.InterfaceLimit, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
