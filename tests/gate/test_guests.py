@@ -22,6 +22,7 @@ from labkit import util
 from labkit import vnc
 from tests.gate import base
 from tests.gate import guest as guest_lib
+from tests.gate.rows import consoles
 from tests.gate.rows import interfaces
 from tests.gate.rows import snapshot
 from tests.gate.rows import suspend
@@ -395,7 +396,8 @@ class Outside:
 
 class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
-         snapshot.SnapshotBoots, interfaces.Interfaces, GuestCase):
+         snapshot.SnapshotBoots, interfaces.Interfaces,
+         consoles.SerialConsole, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
@@ -414,8 +416,8 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 
 
 class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen,
-          suspend.Suspend, snapshot.Snapshot, interfaces.Interfaces,
-          GuestCase):
+          consoles.HiddenScreen, suspend.Suspend, snapshot.Snapshot,
+          interfaces.Interfaces, GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'
