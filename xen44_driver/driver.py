@@ -30,11 +30,15 @@ from xen44_driver.compute import devices
 from xen44_driver.compute import faults
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
+from xen44_driver.compute import machine
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
+from xen44_driver.compute import rescue
+from xen44_driver.compute import resize
 from xen44_driver.compute import resources
 from xen44_driver.compute import service
+from xen44_driver.compute import sharedstorage
 from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
 from xen44_driver.compute import uptime
@@ -57,6 +61,7 @@ class Xen44Driver(driver.ComputeDriver):
         'supports_image_type_ari': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
+        'supports_migrate_to_same_host': True,
     }
 
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
@@ -182,6 +187,67 @@ class Xen44Driver(driver.ComputeDriver):
     def delete_instance_files(self, instance: objects.Instance) -> bool:
         return self._node.files(instance).delete()
 
+    def check_instance_shared_storage_local(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> dict[str, str] | None:
+        return sharedstorage.offer(self._node, instance)
+
+    def check_instance_shared_storage_remote(
+        self, context: nova_context.RequestContext, data: dict[str, str],
+    ) -> bool:
+        return sharedstorage.seen(data)
+
+    def check_instance_shared_storage_cleanup(
+        self, context: nova_context.RequestContext, data: dict[str, str],
+    ) -> None:
+        sharedstorage.withdraw(data)
+
+    # Resize, and migration while stopped
+
+    def migrate_disk_and_power_off(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, dest: str, flavor: objects.Flavor,
+        network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        timeout: int = 0, retry_interval: int = 0,
+    ) -> str:
+        return resize.begin(
+            self._node, context, instance, flavor,
+            block_device_info=block_device_info, timeout=timeout,
+            retry_interval=retry_interval)
+
+    def finish_migration(
+        self, context: nova_context.RequestContext,
+        migration: objects.Migration, instance: objects.Instance,
+        disk_info: str, network_info: model.NetworkInfo | None,
+        image_meta: objects.ImageMeta, resize_instance: bool,
+        allocations: dict[str, Any],
+        block_device_info: dict[str, Any] | None = None,
+        power_on: bool = True, share_info: Any = None,
+    ) -> None:
+        resize.finish(
+            self._node, context, instance, network_info=network_info,
+            block_device_info=block_device_info, power_on=power_on)
+
+    def confirm_migration(
+        self, context: nova_context.RequestContext,
+        migration: objects.Migration, instance: objects.Instance,
+        network_info: model.NetworkInfo | None,
+    ) -> None:
+        resize.confirm(self._node, instance)
+
+    def finish_revert_migration(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        migration: objects.Migration,
+        block_device_info: dict[str, Any] | None = None,
+        power_on: bool = True, share_info: Any = None,
+    ) -> None:
+        resize.revert(
+            self._node, context, instance, network_info=network_info,
+            block_device_info=block_device_info, power_on=power_on)
+
     # Power
 
     def power_on(
@@ -227,6 +293,25 @@ class Xen44Driver(driver.ComputeDriver):
             self._node, context, instance, network_info=network_info,
             block_device_info=block_device_info)
 
+    # Rescue
+
+    def rescue(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        image_meta: objects.ImageMeta, rescue_password: str | None,
+        block_device_info: dict[str, Any] | None, share_info: Any,
+    ) -> None:
+        rescue.rescue(
+            self._node, context, instance, image_meta,
+            network_info=network_info, admin_password=rescue_password,
+            block_device_info=block_device_info)
+
+    def unrescue(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> None:
+        rescue.unrescue(self._node, context, instance)
+
     # Consoles
 
     def get_console_output(
@@ -271,7 +356,7 @@ class Xen44Driver(driver.ComputeDriver):
         block_device_obj: objects.BlockDeviceMapping,
     ) -> str:
         return devices.next_name({
-            devices.ROOT,
+            devices.ROOT, *machine.disk_names(instance),
             *(bdm.device_name for bdm in bdms if bdm.device_name)})
 
     def is_supported_fs_format(self, fs_type: str) -> bool:

@@ -38,12 +38,13 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
         server = self.api.post_server({'server': {**server, **options}})
         return self._wait_for_state_change(server, expected, max_retries=60)
 
-    def flavor(self, *, disk=1, ephemeral=0, swap=0, **extra_specs):
+    def flavor(self, *, memory_mb=256, disk=1, ephemeral=0, swap=0,
+               **extra_specs):
         """Make a flavor; extra specs with ``_`` for ``:`` after xen44."""
         specs = {name.replace('xen44_', 'xen44:'): value
                  for name, value in extra_specs.items()}
         return self._create_flavor(
-            memory_mb=256, vcpu=1, disk=disk, ephemeral=ephemeral,
+            memory_mb=memory_mb, vcpu=1, disk=disk, ephemeral=ephemeral,
             swap=swap, extra_spec=specs)
 
     def domain(self, server):

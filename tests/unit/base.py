@@ -50,7 +50,8 @@ def instance(*, root_gb=1, extra_specs=None, **values):
         'image_ref': IMAGE, 'kernel_id': None, 'ramdisk_id': None,
         'os_type': None, 'project_id': 'project', 'user_id': 'user',
         'config_drive': '', 'launched_at': None, 'system_metadata': {},
-        'root_device_name': None, 'key_name': None, 'trusted_certs': None}
+        'root_device_name': None, 'key_name': None, 'trusted_certs': None,
+        'vm_state': 'active'}
     return objects.Instance(None, **{**defaults, **values})
 
 
