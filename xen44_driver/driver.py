@@ -34,6 +34,7 @@ from xen44_driver.compute import machine
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
+from xen44_driver.compute import rebuild
 from xen44_driver.compute import rescue
 from xen44_driver.compute import resize
 from xen44_driver.compute import resources
@@ -160,6 +161,28 @@ class Xen44Driver(driver.ComputeDriver):
             admin_password=admin_password,
             network_info=network_info, block_device_info=block_device_info,
             power_on=power_on)
+
+    def rebuild(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+        injected_files: Sequence[tuple[str, str]],
+        admin_password: str | None, allocations: dict[str, Any],
+        bdms: objects.BlockDeviceMappingList, detach_block_devices: Any,
+        attach_block_devices: Any,
+        network_info: model.NetworkInfo | None = None,
+        evacuate: bool = False,
+        block_device_info: dict[str, Any] | None = None,
+        preserve_ephemeral: bool = False,
+        accel_uuids: list[str] | None = None,
+        reimage_boot_volume: bool = False,
+    ) -> None:
+        if not evacuate:
+            rebuild.check(
+                self._node, context, instance, image_meta,
+                network_info=network_info,
+                block_device_info=block_device_info)
+        # Nova then removes the instance and spawns it again.
+        raise NotImplementedError
 
     def destroy(
         self, context: nova_context.RequestContext,
