@@ -36,13 +36,18 @@ from xen44_driver.compute import hostboot
 from xen44_driver.compute import interfaces
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
+from xen44_driver.compute import machine
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import password
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
 from xen44_driver.compute import quiesce
+from xen44_driver.compute import rebuild
+from xen44_driver.compute import rescue
+from xen44_driver.compute import resize
 from xen44_driver.compute import resources
 from xen44_driver.compute import service
+from xen44_driver.compute import sharedstorage
 from xen44_driver.compute import snapshot
 from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
@@ -70,6 +75,7 @@ class Xen44Driver(driver.ComputeDriver):
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
         'supports_tagged_attach_interface': True,
+        'supports_migrate_to_same_host': True,
     }
 
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
@@ -173,6 +179,28 @@ class Xen44Driver(driver.ComputeDriver):
             network_info=network_info, block_device_info=block_device_info,
             power_on=power_on)
 
+    def rebuild(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, image_meta: objects.ImageMeta,
+        injected_files: Sequence[tuple[str, str]],
+        admin_password: str | None, allocations: dict[str, Any],
+        bdms: objects.BlockDeviceMappingList, detach_block_devices: Any,
+        attach_block_devices: Any,
+        network_info: model.NetworkInfo | None = None,
+        evacuate: bool = False,
+        block_device_info: dict[str, Any] | None = None,
+        preserve_ephemeral: bool = False,
+        accel_uuids: list[str] | None = None,
+        reimage_boot_volume: bool = False,
+    ) -> None:
+        if not evacuate:
+            rebuild.check(
+                self._node, context, instance, image_meta,
+                network_info=network_info,
+                block_device_info=block_device_info)
+        # Nova then removes the instance and spawns it again.
+        raise NotImplementedError
+
     def destroy(
         self, context: nova_context.RequestContext,
         instance: objects.Instance, network_info: model.NetworkInfo | None,
@@ -198,6 +226,67 @@ class Xen44Driver(driver.ComputeDriver):
 
     def delete_instance_files(self, instance: objects.Instance) -> bool:
         return self._node.files(instance).delete()
+
+    def check_instance_shared_storage_local(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> dict[str, str] | None:
+        return sharedstorage.offer(self._node, instance)
+
+    def check_instance_shared_storage_remote(
+        self, context: nova_context.RequestContext, data: dict[str, str],
+    ) -> bool:
+        return sharedstorage.seen(data)
+
+    def check_instance_shared_storage_cleanup(
+        self, context: nova_context.RequestContext, data: dict[str, str],
+    ) -> None:
+        sharedstorage.withdraw(data)
+
+    # Resize, and migration while stopped
+
+    def migrate_disk_and_power_off(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, dest: str, flavor: objects.Flavor,
+        network_info: model.NetworkInfo | None,
+        block_device_info: dict[str, Any] | None = None,
+        timeout: int = 0, retry_interval: int = 0,
+    ) -> str:
+        return resize.begin(
+            self._node, context, instance, flavor,
+            block_device_info=block_device_info, timeout=timeout,
+            retry_interval=retry_interval)
+
+    def finish_migration(
+        self, context: nova_context.RequestContext,
+        migration: objects.Migration, instance: objects.Instance,
+        disk_info: str, network_info: model.NetworkInfo | None,
+        image_meta: objects.ImageMeta, resize_instance: bool,
+        allocations: dict[str, Any],
+        block_device_info: dict[str, Any] | None = None,
+        power_on: bool = True, share_info: Any = None,
+    ) -> None:
+        resize.finish(
+            self._node, context, instance, network_info=network_info,
+            block_device_info=block_device_info, power_on=power_on)
+
+    def confirm_migration(
+        self, context: nova_context.RequestContext,
+        migration: objects.Migration, instance: objects.Instance,
+        network_info: model.NetworkInfo | None,
+    ) -> None:
+        resize.confirm(self._node, instance)
+
+    def finish_revert_migration(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        migration: objects.Migration,
+        block_device_info: dict[str, Any] | None = None,
+        power_on: bool = True, share_info: Any = None,
+    ) -> None:
+        resize.revert(
+            self._node, context, instance, network_info=network_info,
+            block_device_info=block_device_info, power_on=power_on)
 
     # Power
 
@@ -282,6 +371,24 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> None:
         snapshot.snapshot(
             self._node, context, instance, image_id, update_task_state)
+    # Rescue
+
+    def rescue(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, network_info: model.NetworkInfo | None,
+        image_meta: objects.ImageMeta, rescue_password: str | None,
+        block_device_info: dict[str, Any] | None, share_info: Any,
+    ) -> None:
+        rescue.rescue(
+            self._node, context, instance, image_meta,
+            network_info=network_info, admin_password=rescue_password,
+            block_device_info=block_device_info)
+
+    def unrescue(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> None:
+        rescue.unrescue(self._node, context, instance)
 
     # Consoles
 
@@ -365,7 +472,7 @@ class Xen44Driver(driver.ComputeDriver):
         block_device_obj: objects.BlockDeviceMapping,
     ) -> str:
         return devices.next_name({
-            devices.ROOT,
+            devices.ROOT, *machine.disk_names(instance),
             *(bdm.device_name for bdm in bdms if bdm.device_name)})
 
     def is_supported_fs_format(self, fs_type: str) -> bool:

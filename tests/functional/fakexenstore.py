@@ -112,7 +112,9 @@ class FakeXenstoreFixture(fixtures.Fixture):
                 return 'Image is not in qcow2 format'
             _, _, offset, size = struct.unpack('>4sIQI', header)
             image.seek(offset)
-            base = image.read(size).decode()
+            # A relative one is relative to the overlay.
+            base = os.path.join(os.path.dirname(path),
+                                image.read(size).decode()) if size else ''
         if base and not os.path.exists(base):
             return f'Could not open backing file: {missing.format(base)}'
         return ''

@@ -37,12 +37,13 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
         server = self.api.post_server({'server': {**server, **options}})
         return self._wait_for_state_change(server, expected, max_retries=60)
 
-    def flavor(self, *, disk=1, ephemeral=0, swap=0, **extra_specs):
+    def flavor(self, *, memory_mb=256, disk=1, ephemeral=0, swap=0,
+               **extra_specs):
         """Make a flavor; extra specs with ``_`` for ``:`` after xen44."""
         specs = {name.replace('xen44_', 'xen44:'): value
                  for name, value in extra_specs.items()}
         return self._create_flavor(
-            memory_mb=256, vcpu=1, disk=disk, ephemeral=ephemeral,
+            memory_mb=memory_mb, vcpu=1, disk=disk, ephemeral=ephemeral,
             swap=swap, extra_spec=specs)
 
     def domain(self, server):
@@ -173,6 +174,47 @@ class LifeTest(ServersBase):
         self._rebuild_server(server, other)
         self.assertTrue(self.domain(server).isActive())
         self.assertEqual(1, len(self.below.host.domains))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def test_rebuild_decides_anew(self):
+        server = self.boot(
+            flavor=self.flavor(swap=64, ephemeral=1), config_drive=True)
+        kernel = base.create_image(
+            self.glance, base.BZIMAGE, disk_format='aki',
+            container_format='aki')
+        other = base.create_image(
+            self.glance, base.raw_image(b'other'), hw_vm_mode='xen',
+            kernel_id=kernel)
+        self.flags(disk_format='raw', group='xen44')
+        self._rebuild_server(server, other)
+        xml = self.domain(server).xml
+        self.assertIn('xenpv', xml)
+        self.assertIn(f'{server["id"]}/kernel</kernel>', xml)
+        self.assertEqual(
+            ['disk.config', 'disk.eph0', 'disk.raw', 'disk.swap', 'kernel'],
+            [os.path.basename(path) for path in self.below.files()])
+        # The same image again.
+        self._rebuild_server(server, other)
+        self.assertTrue(self.domain(server).isActive())
+
+    def test_rebuild_is_refused_while_the_disk_is_there(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        domain = self.domain(server)
+        before = domain.ID(), domain.xml, self.below.files()
+        for image in (
+                base.create_image(
+                    self.glance, base.raw_image(), hw_vm_mode='hvm'),
+                base.create_image(self.glance, b'')):
+            self.api.post_server_action(
+                server['id'], {'rebuild': {'imageRef': image}})
+            self._wait_for_instance_action_event(
+                server, 'rebuild', 'compute_rebuild_instance', 'Error')
+            self._wait_for_server_parameter(server, {
+                'status': 'ACTIVE', 'OS-EXT-STS:task_state': None})
+        self.assertEqual(
+            before, (domain.ID(), domain.xml, self.below.files()))
+        self._rebuild_server(server, self.image)
         self._delete_server(server)
         self.below.assert_nothing_left()
 

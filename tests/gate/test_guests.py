@@ -24,6 +24,8 @@ from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.rows import consoles
 from tests.gate.rows import interfaces
+from tests.gate.rows import rescue
+from tests.gate.rows import resize
 from tests.gate.rows import snapshot
 from tests.gate.rows import suspend
 
@@ -397,7 +399,7 @@ class Outside:
 class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
          snapshot.SnapshotBoots, interfaces.Interfaces,
-         consoles.SerialConsole, GuestCase):
+         consoles.SerialConsole, rescue.Rescue, resize.Resize, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'

@@ -28,6 +28,7 @@ from xen44_driver.compute import undo as undo_lib
 from xen44_driver.storage import images
 from xen44_driver.storage import kernel
 from xen44_driver.storage import kinds
+from xen44_driver.storage import layout
 from xen44_driver.storage.kinds import blank
 
 LOG = logging.getLogger(__name__)
@@ -43,14 +44,30 @@ def fetch(
     :raises nova.exception.FlavorDiskSmallerThanImage: the disk is too large.
     :raises nova.exception.ImageUnacceptable: the image is refused.
     """
+    return machine.with_base(fetch_image(
+        node, context, instance, instance.image_ref,
+        limit=machine.root.size or None))
+
+
+def fetch_image(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, image_id: str, *, limit: int | None,
+) -> kinds.Base:
+    """Fetch an image to make a disk of.
+
+    :param image_id: Glance's id of the image.
+    :param limit: the most bytes of the disk in it; None for any.
+    :raises nova.exception.FlavorDiskSmallerThanImage: the disk is too large.
+    :raises nova.exception.ImageUnacceptable: the image is refused.
+    """
     with glance.translated():
         found = node.images.store.disk(
-            glance.GlanceSource(context, instance.image_ref,
+            glance.GlanceSource(context, image_id,
                                 trusted_certs=instance.trusted_certs),
-            limit=machine.root.size or None)
-    return machine.with_base(kinds.Base(
+            limit=limit)
+    return kinds.Base(
         id=found.id, format=found.format, virtual_size=found.virtual_size,
-        size=found.size))
+        size=found.size)
 
 
 def recognise(
@@ -118,36 +135,59 @@ def create(
 ) -> None:
     """Make every file of an instance, whose directory exists.
 
+    For a rescue, the disks that are not of the rescue exist already.
+
     :param undo: takes the undo step of each file.
     :param network_info: the ports, for the config drive.
     :param injected_files: (path, content) pairs, for the config drive.
     :param admin_password: the password, for the config drive.
     """
     files = node.files(instance)
-    tools = kinds.Tools(
-        image_path=node.images.store.path,
-        copying=compute_utils.disk_ops_semaphore,
-        make_file_system=_file_system_maker(instance),
-        write_config_drive=_config_drive_writer(
-            instance, network_info, injected_files, admin_password))
+    its_tools = tools(node, instance, network_info, injected_files,
+                      admin_password)
     for record in machine.disks:
+        if machine.rescue and layout.RESCUE not in record.file:
+            continue
         disk = kinds.load(record, files.directory)
         undo.add(disk.remove)
-        disk.prepare(tools)
+        disk.prepare(its_tools)
         faultpoints.reached('disks: one made')
+    kernel_file, ramdisk_file = (
+        (files.rescue_kernel, files.rescue_ramdisk) if machine.rescue
+        else (files.kernel, files.ramdisk))
     if machine.kernel_id:
         with glance.translated():
             kernel.copy_kernel(
                 node.images.store,
-                glance.GlanceSource(context, machine.kernel_id), files.kernel)
+                glance.GlanceSource(context, machine.kernel_id), kernel_file)
     if machine.ramdisk_id:
         with glance.translated():
             kernel.copy_ramdisk(
                 node.images.store,
                 glance.GlanceSource(context, machine.ramdisk_id),
-                files.ramdisk)
+                ramdisk_file)
     if node.arch.profile(machine.guest_type).serial_port:
         consoles.prepare(files.serial_log)
+
+
+def tools(
+    node: compute_node.Node, instance: objects.Instance,
+    network_info: model.NetworkInfo | None,
+    injected_files: Sequence[tuple[str, str]] = (),
+    admin_password: str | None = None,
+) -> kinds.Tools:
+    """Return the functions that make an instance's disks.
+
+    :param network_info: the ports, for the config drive.
+    :param injected_files: (path, content) pairs, for the config drive.
+    :param admin_password: the password, for the config drive.
+    """
+    return kinds.Tools(
+        image_path=node.images.store.path,
+        copying=compute_utils.disk_ops_semaphore,
+        make_file_system=_file_system_maker(instance),
+        write_config_drive=_config_drive_writer(
+            instance, network_info, injected_files, admin_password))
 
 
 def _file_system_maker(

@@ -72,6 +72,26 @@ def translated(
             operation=operation, reason=str(error)) from error
 
 
+@contextlib.contextmanager
+def state_kept(
+    operation: str, instance: objects.Instance,
+) -> Iterator[None]:
+    """Let Nova leave an instance's state as it is if a block fails.
+
+    For checks before anything is touched.
+
+    :param operation: see :func:`translated`.
+    :raises nova.exception.InstanceFaultRollback: the block failed; it holds
+        the reason.
+    """
+    try:
+        with translated(operation, instance):
+            yield
+    except exception.NovaException as error:
+        raise exception.InstanceFaultRollback(
+            inner_exception=error) from error
+
+
 def facade(driver: T) -> T:
     """Translate the errors of every public method of a driver (decorator).
 

@@ -72,6 +72,16 @@ class GlanceSource:
             return 'md5', str(recorded['checksum'])
         return None
 
+    @property
+    def kernel(self) -> tuple[str | None, str | None]:
+        """Ids of the images with its kernel and initial ramdisk, or None."""
+        named = self._record().get('properties') or {}
+        kernel_id = named.get('kernel_id') or None
+        if kernel_id == 'nokernel':
+            # Nova's word for an image that has none.
+            return None, None
+        return kernel_id, named.get('ramdisk_id') or None
+
     def fetch(self, path: str) -> None:
         """See :class:`images.Source`.
 

@@ -1,20 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
 """What an instance is, decided once and kept.
 
-:func:`decide` makes a :class:`Machine` when an instance is spawned or rebuilt,
-from its image, its flavor and the options of the host. It refuses impossible
-requests before anything is made. Every later operation reads the record, so a
-changed option does not affect existing instances.
+:func:`decide` makes a :class:`Machine` when an instance is spawned, rebuilt or
+resized, from its image, its flavor and the options of the host. It refuses
+impossible requests before anything is made. Every later operation reads the
+record, so a changed option does not affect existing instances.
 
 The record is kept in the instance's ``system_metadata`` (:func:`keep`,
-:func:`recall`) and in the domain's ``<metadata>``. An instance that was made
-by a version of this driver without records gets its record when one is first
-needed (:func:`adopt`).
+:func:`recall`) and in the domain's ``<metadata>``. While an instance is
+rescued or its resize is not confirmed, it has a second record
+(:data:`RESCUE`, :data:`BEFORE_RESIZE`). An instance that was made by a version
+of this driver without records gets its record when one is first needed
+(:func:`adopt`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection
+from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
 import os
@@ -45,6 +48,11 @@ VERSION = 1
 #: Nova copies every key into the images it makes of an instance, but those of
 #: this namespace (NON_INHERITABLE_IMAGE_NAMESPACES in nova.compute.utils).
 KEY = 'os_glance_xen44_machine'
+#: Key of the machine that a rescued instance boots instead.
+RESCUE = 'os_glance_xen44_rescue'
+#: Key of the machine that an instance was before a resize, until the resize is
+#: confirmed or reverted.
+BEFORE_RESIZE = 'os_glance_xen44_before_resize'
 # Characters of each part: the most that Nova's database stores in a value.
 _CHUNK = 255
 
@@ -116,6 +124,8 @@ class Machine:
     :ivar max_grant_frames: None for the hypervisor's default.
     :ivar cpu_weight: see :class:`cpulimits.Limits`.
     :ivar cpu_cap: see :class:`cpulimits.Limits`.
+    :ivar rescue: whether it is the machine of a rescue. It boots the CD-ROM
+        if it has one, and its kernel has a file of its own.
     """
 
     guest_type: GuestType
@@ -133,6 +143,7 @@ class Machine:
     max_grant_frames: int | None = None
     cpu_weight: int | None = None
     cpu_cap: int | None = None
+    rescue: bool = False
 
     @property
     def limits(self) -> cpulimits.Limits:
@@ -150,7 +161,7 @@ class Machine:
         :param base: the image of the instance, as it is on this host.
         """
         return dataclasses.replace(self, disks=tuple(
-            dataclasses.replace(disk, base=base) if disk.kind in _OF_IMAGE
+            dataclasses.replace(disk, base=base) if disk.kind in OF_IMAGE
             else disk for disk in self.disks))
 
     def to_json(self) -> str:
@@ -188,8 +199,8 @@ class Machine:
             raise MachineUnreadable(reason=repr(error)) from error
 
 
-#: Kinds of disk whose content is the instance's image.
-_OF_IMAGE = (*(kind.name for kind in kinds.IMAGE_KINDS.values()), 'cdrom')
+#: Kinds of disk whose content is an image.
+OF_IMAGE = (*(kind.name for kind in kinds.IMAGE_KINDS.values()), 'cdrom')
 
 
 class MachineUnreadable(exception.NovaException):
@@ -213,90 +224,162 @@ def _plain(record: Any) -> dict[str, Any]:
     return values
 
 
-def keep(instance: objects.Instance, machine: Machine) -> None:
+def keep(
+    instance: objects.Instance, machine: Machine, key: str = KEY,
+) -> None:
     """Put a record into an instance's ``system_metadata``.
 
     The instance is not saved here: Nova does so after each operation.
+
+    :param key: :data:`KEY`, :data:`RESCUE` or :data:`BEFORE_RESIZE`.
     """
     text = machine.to_json()
-    # Remove all old parts first: the new record may have fewer.
-    metadata = {key: value for key, value in instance.system_metadata.items()
-                if not key.startswith(KEY)}
-    for index, start in enumerate(range(0, len(text), _CHUNK)):
-        metadata[_key(index)] = text[start:start + _CHUNK]
-    instance.system_metadata = metadata
+    # All old parts are removed: the new record may have fewer.
+    forget(instance, key)
+    instance.system_metadata = {
+        **instance.system_metadata,
+        **{_part(key, index): text[start:start + _CHUNK]
+           for index, start in enumerate(range(0, len(text), _CHUNK))}}
 
 
-def recall(instance: objects.Instance) -> Machine | None:
+def recall(instance: objects.Instance, key: str = KEY) -> Machine | None:
     """Return the record that :func:`keep` stored, or None.
 
+    :param key: see :func:`keep`.
     :raises MachineUnreadable: the record cannot be read.
     """
     parts: list[str] = []
-    while (part := instance.system_metadata.get(_key(len(parts)))):
+    while (part := instance.system_metadata.get(_part(key, len(parts)))):
         parts.append(part)
     return Machine.from_json(''.join(parts)) if parts else None
 
 
-def _key(index: int) -> str:
-    return f'{KEY}_{index}' if index else KEY
+def disk_names(instance: objects.Instance) -> list[str]:
+    """Return Nova's names of an instance's disks, if it has a record.
+
+    Disks that a resize added have no block device mapping with a name.
+    """
+    machine = recall(instance)
+    return [disk.name for disk in machine.disks] if machine else []
+
+
+def forget(instance: objects.Instance, key: str) -> bool:
+    """Remove a record; the instance is not saved.
+
+    :param key: see :func:`keep`.
+    :returns: whether there was one.
+    """
+    rest = {name: value for name, value in instance.system_metadata.items()
+            if not name.startswith(key)}
+    found = rest.keys() != instance.system_metadata.keys()
+    if found:
+        instance.system_metadata = rest
+    return found
+
+
+def _part(key: str, index: int) -> str:
+    return f'{key}_{index}' if index else key
 
 
 def decide(
     instance: objects.Instance, image: objects.ImageMeta,
-    block_device_info: Mapping[str, Any] | None, options: Options,
+    block_device_info: Mapping[str, Any] | None, options: Options, *,
+    flavor: objects.Flavor | None = None,
 ) -> Machine:
     """Decide what an instance is.
 
     :param image: metadata of the instance's image.
     :param block_device_info: the disks besides the root disk.
     :param options: options of the host that the instance is made on.
+    :param flavor: None for the instance's.
     :raises nova.exception.Invalid: a request cannot be fulfilled; the message
         names it and what is allowed.
     """
-    chosen = _guest_type(instance, image, options)
-    properties.check(image, instance.flavor, guest_type=chosen,
-                     arch=options.arch.name,
-                     profile=options.arch.profile(chosen))
-    properties.check_memory(instance.flavor, chosen,
-                            direct_kernel=bool(instance.kernel_id))
-    _check_vcpus(instance, chosen, options)
-    properties.check_outbound_limit(
-        instance.flavor, chosen, profile=options.arch.profile(chosen),
-        vif_model=image.properties.get('hw_vif_model'))
+    flavor = flavor or instance.flavor
+    chosen = choose(
+        image, flavor, options, kernel_id=instance.kernel_id or None,
+        ramdisk_id=instance.ramdisk_id or None)
     for mapping in driver.block_device_info_get_mapping(block_device_info):
         devices.check_local('volume', mapping.get('volume_id'))
-    _check_kernel(instance, options)
-    return _make(instance, image, block_device_info, chosen, options)
+    return _make(instance, image, block_device_info, chosen, options, flavor)
+
+
+def choose(
+    image: objects.ImageMeta, flavor: objects.Flavor, options: Options, *,
+    kernel_id: str | None, ramdisk_id: str | None,
+) -> GuestType:
+    """Choose the guest type for an image, and refuse what cannot be.
+
+    :param image: metadata of the image to boot.
+    :param flavor: flavor of the instance.
+    :param options: options of the host.
+    :param kernel_id: image with the kernel to boot; None to boot from disk.
+    :param ramdisk_id: image with that kernel's initial ramdisk.
+    :raises nova.exception.Invalid: a request cannot be fulfilled; the message
+        names it and what is allowed.
+    """
+    chosen = _guest_type(image, flavor, options)
+    properties.check(image, flavor, guest_type=chosen,
+                     arch=options.arch.name,
+                     profile=options.arch.profile(chosen))
+    properties.check_memory(flavor, chosen, direct_kernel=bool(kernel_id))
+    _check_vcpus(flavor, chosen, options)
+    properties.check_outbound_limit(
+        flavor, chosen, profile=options.arch.profile(chosen),
+        vif_model=image.properties.get('hw_vif_model'))
+    _check_kernel(kernel_id, ramdisk_id, options)
+    return chosen
 
 
 def _guest_type(
-    instance: objects.Instance, image: objects.ImageMeta, options: Options,
+    image: objects.ImageMeta, flavor: objects.Flavor, options: Options,
 ) -> GuestType:
     return guest_type_lib.choose(
-        image, instance.flavor, default=options.default_guest_type,
+        image, flavor, default=options.default_guest_type,
         offered=options.offered)
 
 
 def _make(
     instance: objects.Instance, image: objects.ImageMeta,
     block_device_info: Mapping[str, Any] | None, chosen: GuestType,
-    options: Options,
+    options: Options, flavor: objects.Flavor,
 ) -> Machine:
     """Make the record of an instance; do not check if its image is allowed."""
+    return make(
+        image, flavor, chosen, options, kernel_id=instance.kernel_id or None,
+        ramdisk_id=instance.ramdisk_id or None,
+        disks=_disks(instance, image, block_device_info,
+                     options.arch.profile(chosen), options, flavor))
+
+
+def make(
+    image: objects.ImageMeta, flavor: objects.Flavor, chosen: GuestType,
+    options: Options, *,
+    kernel_id: str | None, ramdisk_id: str | None,
+    disks: Iterable[kinds.DiskRecord],
+) -> Machine:
+    """Make a record for an image; do not check if the image is allowed.
+
+    :param image: metadata of the image to boot.
+    :param flavor: flavor of the instance.
+    :param chosen: the guest's type.
+    :param options: options of the host.
+    :param kernel_id: image with the kernel to boot; None to boot from disk.
+    :param ramdisk_id: image with that kernel's initial ramdisk.
+    :param disks: records of the disks, in the guest's order.
+    :raises nova.exception.InvalidInput: the host has no loader for it.
+    """
     profile = options.arch.profile(chosen)
     asked = image.properties.get
-    kernel = instance.kernel_id or None
-    limits = cpulimits.of_flavor(instance.flavor)
+    limits = cpulimits.of_flavor(flavor)
     return Machine(
         guest_type=chosen,
-        kernel_id=kernel,
-        ramdisk_id=instance.ramdisk_id or None,
-        cmdline=_cmdline(image, options) if kernel else None,
-        loader=None if kernel or profile.firmware
+        kernel_id=kernel_id,
+        ramdisk_id=ramdisk_id,
+        cmdline=_cmdline(image, options) if kernel_id else None,
+        loader=None if kernel_id or profile.firmware
         else _loader(chosen, options),
-        disks=tuple(_disks(instance, image, block_device_info, profile,
-                           options)),
+        disks=tuple(disks),
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
         tablet=(options.screen and profile.screen
@@ -313,23 +396,25 @@ def _make(
 
 
 def _check_vcpus(
-    instance: objects.Instance, chosen: GuestType, options: Options,
+    flavor: objects.Flavor, chosen: GuestType, options: Options,
 ) -> None:
     limit = options.max_vcpus.get(chosen)
-    if limit and instance.flavor.vcpus > limit:
+    if limit and flavor.vcpus > limit:
         raise exception.InvalidInput(
-            reason=f'the flavor has {instance.flavor.vcpus} vCPUs; a '
+            reason=f'the flavor has {flavor.vcpus} vCPUs; a '
                    f'{chosen} guest can have {limit}')
 
 
-def _check_kernel(instance: objects.Instance, options: Options) -> None:
-    if instance.ramdisk_id and not instance.kernel_id:
+def _check_kernel(
+    kernel_id: str | None, ramdisk_id: str | None, options: Options,
+) -> None:
+    if ramdisk_id and not kernel_id:
         raise exception.InvalidInput(
-            reason=f'the image has a ramdisk_id ({instance.ramdisk_id}) but '
+            reason=f'the image has a ramdisk_id ({ramdisk_id}) but '
                    'no kernel_id; a ramdisk needs its kernel')
-    if instance.kernel_id and not options.image_kernels:
+    if kernel_id and not options.image_kernels:
         raise exception.InvalidInput(
-            reason=f'the image has a kernel_id ({instance.kernel_id}), and '
+            reason=f'the image has a kernel_id ({kernel_id}), and '
                    'this host boots no kernels of images ([xen44] '
                    'allow_image_kernels is false); allowed: images that '
                    'boot from their own disk')
@@ -372,12 +457,12 @@ def check_loader(machine: Machine, arch: str) -> None:
 def _disks(
     instance: objects.Instance, image: objects.ImageMeta,
     block_device_info: Mapping[str, Any] | None,
-    profile: arch_lib.Profile, options: Options,
+    profile: arch_lib.Profile, options: Options, flavor: objects.Flavor,
 ) -> list[kinds.DiskRecord]:
     """Return the records of all disks, the root disk first."""
     bus = image.properties.get('hw_disk_bus')
-    iso = image.obj_attr_is_set('disk_format') and image.disk_format == 'iso'
-    disks = [_root(instance, profile, options, bus, iso=iso)]
+    iso = is_iso(image)
+    disks = [_root(flavor, profile, options, bus, iso=iso)]
     ephemerals = driver.block_device_info_get_ephemerals(block_device_info)
     for index, disk in enumerate(ephemerals):
         disks.append(_ephemeral(index, disk, profile, bus))
@@ -407,15 +492,31 @@ def _disks(
     return disks
 
 
-def _root(
-    instance: objects.Instance, profile: arch_lib.Profile, options: Options,
-    bus: str | None, *, iso: bool,
-) -> kinds.DiskRecord:
-    format = options.disk_format
+def is_iso(image: objects.ImageMeta) -> bool:
+    """Return whether an image is an ISO image."""
+    return (image.obj_attr_is_set('disk_format')
+            and image.disk_format == 'iso')
+
+
+def check_format(format: str, profile: arch_lib.Profile) -> None:
+    """Refuse a format of root disks that a guest type cannot have.
+
+    :param format: ``qcow2`` or ``raw``.
+    :param profile: the profile of the guest's type.
+    :raises nova.exception.InvalidInput: it cannot; the message names both.
+    """
     if format not in profile.disk_formats:
         raise exception.InvalidInput(
             reason=f'[xen44] disk_format is {format}; guests of this host '
                    f'can have {", ".join(profile.disk_formats)}')
+
+
+def _root(
+    flavor: objects.Flavor, profile: arch_lib.Profile, options: Options,
+    bus: str | None, *, iso: bool,
+) -> kinds.DiskRecord:
+    format = options.disk_format
+    check_format(format, profile)
     kind = kinds.IMAGE_KINDS[format].name
     if iso:
         if not profile.cdrom:
@@ -424,7 +525,7 @@ def _root(
                        'only hvm guests have a CD-ROM drive to boot it '
                        'from; allowed: images of disks, or '
                        'hw_vm_mode=hvm')
-        if not instance.flavor.root_gb:
+        if not flavor.root_gb:
             raise exception.InvalidInput(
                 reason='the image is an ISO image (disk_format iso), and '
                        'the flavor has no root disk to install to; allowed: '
@@ -434,7 +535,7 @@ def _root(
         kind=kind, name=devices.ROOT, format=format,
         file=ROOT_FILE.format(format=format),
         target=devices.target(devices.ROOT, profile, bus),
-        size=instance.flavor.root_gb * units.Gi)
+        size=flavor.root_gb * units.Gi)
 
 
 def _ephemeral(
@@ -495,10 +596,11 @@ def adopt(
     # Without decide(): its checks are for new instances only.
     machine = _make(
         instance, image, block_device_info,
-        _guest_type(instance, image, options),
+        _guest_type(image, instance.flavor, options),
         # A tablet is not put into a guest that has done without it.
         dataclasses.replace(options, disk_format=format, pointer_model=None,
-                            config_drive=CONFIG_DRIVE_FILE in present))
+                            config_drive=CONFIG_DRIVE_FILE in present),
+        instance.flavor)
     if machine.cmdline == '':
         # An empty one was none then.
         machine = dataclasses.replace(

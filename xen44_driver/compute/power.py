@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Sequence
 import math
 import time
 from typing import Any
@@ -19,6 +20,7 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver.compute import backends
+from xen44_driver.compute import before_resize
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
@@ -129,13 +131,35 @@ def power_on(
     An existing domain is stopped and its definition replaced, as it may be
     older than the instance's flavor or ports. The disks are kept.
 
+    This also mends what an interrupted operation left: the start of a resize
+    is undone, and a rescue that Nova knows nothing of is ended.
+
     :param network_info: the ports.
     :param block_device_info: the disks besides the root disk.
     :raises nova.exception.NovaException: the instance cannot be started. An
         existing domain is still defined.
     """
-    vifs = tuple(network_info or ())
-    machine = machine_of(node, context, instance, block_device_info)
+    before_resize.mend(node, instance)
+    machine = _booted(node, context, instance, block_device_info)
+    boot(node, context, instance, machine, tuple(network_info or ()))
+    if not machine.rescue:
+        end_rescue(node, instance)
+
+
+def boot(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, machine: machine_lib.Machine,
+    vifs: Sequence[model.VIF],
+) -> None:
+    """Start an instance as a given machine, whose disks exist.
+
+    An existing domain is stopped and its definition replaced.
+
+    :param machine: what it becomes.
+    :param vifs: the ports.
+    :raises nova.exception.NovaException: the instance cannot be started. An
+        existing domain is still defined.
+    """
     machine_lib.check_loader(machine, node.arch.name)
     described = start.describe(node, instance, machine, vifs)
     disks.ensure_bases(node, context, machine)
@@ -152,12 +176,41 @@ def power_on(
     backends.boot(node, guest, described.disks, machine.limits)
 
 
+def end_rescue(node: compute_node.Node, instance: objects.Instance) -> None:
+    """Remove what a rescue made, if there was one; the instance is saved.
+
+    The domain must not use it any more.
+    """
+    node.files(instance).delete_rescue()
+    if machine_lib.forget(instance, machine_lib.RESCUE):
+        instance.save()
+
+
+def _booted(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+    block_device_info: Mapping[str, Any] | None,
+) -> machine_lib.Machine:
+    """Return the record that an instance boots from."""
+    if instance.vm_state == vm_states.RESCUED:
+        rescue = machine_lib.recall(instance, machine_lib.RESCUE)
+        if rescue is not None:
+            return rescue
+    return machine_of(node, context, instance, block_device_info)
+
+
 def machine_of(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance,
     block_device_info: Mapping[str, Any] | None,
 ) -> machine_lib.Machine:
-    """Return the record of an instance; make it if there is none."""
+    """Return the record of an instance; make it if there is none.
+
+    If the instance is rescued, this is what it was before.
+
+    :param block_device_info: the disks besides the root disk.
+    :raises MachineUnreadable: the record cannot be read.
+    """
     try:
         machine = machine_lib.recall(instance)
     except machine_lib.MachineUnreadable as error:
@@ -187,6 +240,8 @@ def _machine_of_domain(
 ) -> machine_lib.Machine | None:
     """Return the record in a domain's metadata; None if there is none.
 
+    The record of a rescue is not what the instance is.
+
     :raises MachineUnreadable: it cannot be used either.
     """
     try:
@@ -195,7 +250,8 @@ def _machine_of_domain(
         return None
     if found is None or found.machine is None:
         return None
-    return machine_lib.Machine.from_json(found.machine)
+    machine = machine_lib.Machine.from_json(found.machine)
+    return None if machine.rescue else machine
 
 
 def reboot(
@@ -226,6 +282,11 @@ def _soft_reboot(
 
     :returns: False if the guest did not run or did not shut down in time.
     """
+    if (machine_lib.RESCUE in instance.system_metadata
+            and instance.vm_state != vm_states.RESCUED):
+        LOG.warning('It is still rescued: rebooting it hard',
+                    instance=instance)
+        return False
     timeout = CONF.xen44.soft_reboot_timeout
     try:
         guest = node.host.guest(instance.uuid)
@@ -245,7 +306,7 @@ def _soft_reboot(
                     'it hard', timeout, instance=instance)
         return False
     faultpoints.reached('soft reboot: guest shut down')
-    machine = machine_of(node, context, instance, block_device_info)
+    machine = _booted(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
     directory = node.files(instance).directory
     backends.boot(node, guest, [kinds.load(record, directory).spec()

@@ -510,8 +510,8 @@ _IMAGES = (
               "the guest's cloud-init grows its file system"),
     _harmless('hw_disk_type', None, _VMWARE),
     _harmless('hw_floppy_bus', None, 'guests have no floppy drive'),
-    _harmless('hw_rescue_bus', None, 'it is for rescue alone'),
-    _harmless('hw_rescue_device', None, 'it is for rescue alone'),
+    _harmless('hw_rescue_bus', None, 'it is read at a rescue only'),
+    _harmless('hw_rescue_device', None, 'it is read at a rescue only'),
     _harmless('hw_rng_model', None,
               "Nova's other drivers no longer read it; Linux fills its pool "
               'from the CPU'),

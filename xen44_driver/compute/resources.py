@@ -257,6 +257,7 @@ def reserved_memory_mib(
 
 def check_memory(
     node: compute_node.Node, kind: GuestType, memory_mib: int, vcpus: int,
+    freed_mib: int = 0,
 ) -> None:
     """Refuse a guest for which Xen has too little memory now.
 
@@ -267,6 +268,7 @@ def check_memory(
     :param kind: the guest's type.
     :param memory_mib: the guest's own memory, in MiB.
     :param vcpus: how many vCPUs it has.
+    :param freed_mib: memory that will be free before it starts, in MiB.
     :raises nova.exception.ComputeResourcesUnavailable: there is too little
         memory; the message names what Xen has and what the guest needs. Nova
         tries another host.
@@ -277,9 +279,10 @@ def check_memory(
         return
     extra = overhead.overhead_mib(kind, memory_mib, vcpus)
     need = memory_mib + extra
-    if need > memory.free_mib:
+    free = memory.free_mib + freed_mib
+    if need > free:
         raise exception.ComputeResourcesUnavailable(
-            reason=f'Xen has {memory.free_mib} MiB of free memory, and a '
+            reason=f'Xen has {free} MiB of free memory, and a '
                    f'{kind} guest of {memory_mib} MiB and {vcpus} vCPUs '
                    f'needs {need} MiB ({extra} of them for Xen itself)')
 

@@ -93,6 +93,9 @@ def spawn(
         faultpoints.reached('spawn: ports wired')
 
         machine_lib.keep(instance, machine)
+        # At a rebuild: what an interrupted operation left.
+        for key in (machine_lib.RESCUE, machine_lib.BEFORE_RESIZE):
+            machine_lib.forget(instance, key)
         # A domain that cannot be removed may run: its files stay.
         undo.add_first(destroy.remove_domain, node, instance)
         described = start.describe(node, instance, machine, vifs)

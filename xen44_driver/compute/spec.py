@@ -95,15 +95,20 @@ def _boot(
     machine: machine_lib.Machine, files: layout.InstanceFiles,
 ) -> domain.Boot:
     if machine.kernel_id:
+        kernel, ramdisk = (
+            (files.rescue_kernel, files.rescue_ramdisk) if machine.rescue
+            else (files.kernel, files.ramdisk))
         return domain.DirectBoot(
-            kernel=files.kernel,
-            ramdisk=files.ramdisk if machine.ramdisk_id else None,
+            kernel=kernel, ramdisk=ramdisk if machine.ramdisk_id else None,
             cmdline=machine.cmdline or '')
     if machine.loader:
         return domain.GrubBoot(loader=machine.loader)
+    cdrom = any(disk.kind == 'cdrom' for disk in machine.disks)
+    if machine.rescue:
+        # Nothing else: the disk is the one to be rescued.
+        return domain.FirmwareBoot(devices=('cdrom',) if cdrom else ('hd',))
     # Disk first: firmware skips it while it is empty, and then boots the
     # installer's CD-ROM.
-    cdrom = any(disk.kind == 'cdrom' for disk in machine.disks)
     return domain.FirmwareBoot(devices=('hd', 'cdrom') if cdrom else ('hd',))
 
 

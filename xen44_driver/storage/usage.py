@@ -4,12 +4,16 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import shutil
+import tempfile
 
+from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from xen44_driver.storage import header
+from xen44_driver.storage import layout
 
 LOG = logging.getLogger(__name__)
 
@@ -46,6 +50,9 @@ def _promised(instances: str) -> int:
     for directory in os.scandir(instances):
         if not directory.is_dir(follow_symlinks=False):
             continue
+        if directory.name.endswith(layout.BEFORE_RESIZE):
+            # The disks that took their place may grow, at least as much.
+            continue
         try:
             for entry in os.scandir(directory.path):
                 if entry.name.startswith('disk.'):
@@ -64,3 +71,35 @@ def _growth(entry: os.DirEntry[str]) -> int:
     if entry.name.endswith('.qcow2'):
         size = header.virtual_size(entry.path) or size
     return max(0, size - status.st_blocks * 512)
+
+
+def require(directory: str, size: int, what: str) -> None:
+    """Refuse to write more than a file system has room for.
+
+    :param directory: a directory of the file system.
+    :param size: bytes to write.
+    :param what: what is written, for the message.
+    :raises OSError: there is too little space.
+    """
+    free = shutil.disk_usage(directory).free
+    if size > free:
+        raise OSError(
+            errno.ENOSPC, f'{os.strerror(errno.ENOSPC)}: {what} needs {size} '
+                          f'bytes, and {free} are free', directory)
+
+
+def shares_blocks(directory: str) -> bool:
+    """Return whether a file system can copy a file without copying its blocks.
+
+    :param directory: a directory of the file system.
+    """
+    with tempfile.TemporaryDirectory(dir=directory, prefix='.try-') as trial:
+        original = os.path.join(trial, 'original')
+        with open(original, 'wb') as file:
+            file.write(bytes(4096))
+        try:
+            processutils.execute('cp', '--reflink=always', '--', original,
+                                 os.path.join(trial, 'copy'))
+        except processutils.ProcessExecutionError:
+            return False
+    return True

@@ -65,6 +65,38 @@ class MachineCase(base.TestCase):
             self.assertIn(text, str(raised))
 
 
+class RecordsTest(MachineCase):
+    """An instance can have several records."""
+
+    KEYS = (machine.KEY, machine.RESCUE, machine.BEFORE_RESIZE)
+
+    def test_each_by_itself(self):
+        instance = base.instance(system_metadata={'image_os_type': 'linux'})
+        made = {key: self.decide(kind) for key, kind in zip(
+            self.KEYS, GuestType, strict=True)}
+        for key, record in made.items():
+            machine.keep(instance, record, key)
+        for key in self.KEYS:
+            self.assertEqual(made.get(key), machine.recall(instance, key))
+            self.assertTrue(machine.forget(instance, key))
+            self.assertFalse(machine.forget(instance, key))
+            self.assertIsNone(machine.recall(instance, key))
+        self.assertEqual({'image_os_type': 'linux'},
+                         instance.system_metadata)
+
+    def test_no_image_inherits_them(self):
+        for key in self.KEYS:
+            self.assertTrue(key.startswith(tuple(
+                compute_utils.NON_INHERITABLE_IMAGE_NAMESPACES)), key)
+
+    def test_names_of_disks(self):
+        instance = base.instance()
+        self.assertEqual([], machine.disk_names(instance))
+        machine.keep(instance, self.decide(disks={'ephemerals': EPHEMERALS}))
+        self.assertEqual(['/dev/xvda', '/dev/xvdb'],
+                         machine.disk_names(instance))
+
+
 class DecideTest(MachineCase):
 
     def test_vcpus(self):

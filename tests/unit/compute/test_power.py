@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stopping, starting, rebooting; guests that do not listen."""
 
+import dataclasses
 from unittest import mock
 
 from nova import exception
@@ -225,6 +226,55 @@ class PowerOnTest(base.TestCase):
             self.power_on()
             self.assertEqual(made, machine.recall(self.instance))
 
+    def test_the_record_of_a_rescue_is_not_the_instances(self):
+        rescue = machine.Machine(guest_type='hvm', disks=(DISK,), rescue=True)
+        self.host.guest.return_value.metadata.return_value = (
+            start.describe(self.node, self.instance, rescue, ()).metadata)
+        self.instance.system_metadata = {machine.KEY: '{"version":'}
+        self.assertRaises(machine.MachineUnreadable, self.power_on)
+        self.assertEqual([], self.done())
+
+    def rescue(self):
+        """Give the instance the record and a file of a rescue."""
+        self.instance.save = mock.Mock()
+        machine.keep(self.instance, machine.Machine(
+            guest_type='hvm', rescue=True, disks=(
+                dataclasses.replace(
+                    DISK, target='hda', file='disk.rescue.raw'),
+                dataclasses.replace(DISK, target='hdb'))), machine.RESCUE)
+        self.files = self.node.files(self.instance)
+        self.files.create()
+        with open(self.files.path('disk.rescue.raw'), 'w'):
+            pass
+
+    def test_a_rescued_instance_boots_the_rescue_again(self):
+        self.rescue()
+        self.instance.vm_state = 'rescued'
+        self.power_on()
+        (xml,) = self.host.define.call_args.args
+        self.assertIn(f'{base.UUID}/disk.rescue.raw', xml)
+        self.assertEqual(['disk.rescue.raw', 'console.log'],
+                         sorted(self.files.names(), reverse=True))
+        self.assertIsNotNone(machine.recall(self.instance, machine.RESCUE))
+
+    def test_a_rescue_that_nova_has_forgotten_ends(self):
+        self.rescue()
+        self.assertFalse(power._soft_reboot(
+            self.node, 'context', self.instance, None))
+        self.host.guest().shutdown.assert_not_called()
+        self.power_on()
+        (xml,) = self.host.define.call_args.args
+        self.assertNotIn('rescue', xml)
+        self.assertEqual([], self.files.names())
+        self.assertIsNone(machine.recall(self.instance, machine.RESCUE))
+        self.instance.save.assert_called_once_with()
+
+    def test_a_rescue_is_there_until_the_instance_has_started(self):
+        self.rescue()
+        self.steps.boot.side_effect = OSError('no')
+        self.assertRaises(OSError, self.power_on)
+        self.assertIsNotNone(machine.recall(self.instance, machine.RESCUE))
+
     def test_a_damaged_record_and_no_other(self):
         self.instance.system_metadata = {machine.KEY: '{"version":'}
         self.host.guest.return_value.metadata.return_value = None
@@ -280,6 +330,20 @@ class TranslatedTest(base.TestCase):
         ):
             raised = self.assertRaises(novas, self._raise, instance, ours)
             self.assertIn(says, str(raised))
+
+    def test_state_kept(self):
+        """Nova changes no state for what is refused before anything."""
+        def fail(error):
+            with faults.state_kept('resize', base.instance()):
+                raise error
+
+        for error, inner in (
+                (OSError(28, 'No space left'), faults.OperationFailed),
+                (exception.ResizeError(reason='no'), exception.ResizeError)):
+            raised = self.assertRaises(
+                exception.InstanceFaultRollback, fail, error)
+            self.assertIsInstance(raised.inner_exception, inner)
+        self.assertRaises(KeyError, fail, KeyError())
 
     def test_a_domain_that_vanishes_while_it_is_made(self):
         # Nova leaves an instance building when spawn says that there is

@@ -162,6 +162,18 @@ class SpawnTest(base.TestCase):
         self.assertTrue(self.files.exist())
         self.assertEqual('pvh', machine.recall(self.instance).guest_type)
 
+    def test_what_an_interrupted_operation_left_is_forgotten(self):
+        """At a rebuild."""
+        old = machine.Machine(guest_type='pv', disks=(
+            machine.kinds.DiskRecord(kind='clone', name='/dev/xvda',
+                                     target='xvda', file='disk.raw'),))
+        for key in (machine.KEY, machine.RESCUE, machine.BEFORE_RESIZE):
+            machine.keep(self.instance, old, key)
+        self.spawn()
+        self.assertEqual('pvh', machine.recall(self.instance).guest_type)
+        for key in (machine.RESCUE, machine.BEFORE_RESIZE):
+            self.assertIsNone(machine.recall(self.instance, key))
+
     def test_not_started(self):
         self.spawn(power_on=False)
         self.steps.define.assert_called_once()

@@ -4,6 +4,7 @@
 import contextlib
 import errno
 import os
+import shutil
 import stat
 from unittest import mock
 
@@ -67,6 +68,88 @@ class LayoutTest(StorageCase):
         files.create()
         self.assertTrue(files.delete())
         self.assertEqual([], os.listdir(self.instances))
+
+
+class ResizeLayoutTest(StorageCase):
+    """The directory of an instance that is resized."""
+
+    def setUp(self):
+        super().setUp()
+        self.files = layout.InstanceFiles(self.instances, base.UUID)
+        self.mark('old')
+
+    def mark(self, name):
+        self.files.create()
+        self.write(f'{base.UUID}/{name}', b'')
+
+    def finish(self):
+        self.files.set_aside()
+        self.files.create_part()
+        self.files.complete()
+        self.mark('new')
+
+    def test_confirmed(self):
+        self.finish()
+        self.files.forget_before_resize()
+        self.files.forget_before_resize()
+        self.assertEqual(['new'], self.files.names())
+        self.assertEqual([base.UUID], os.listdir(self.instances))
+
+    def test_reverted(self):
+        self.finish()
+        self.assertTrue(self.files.was_set_aside())
+        self.files.bring_back()
+        self.assertFalse(self.files.was_set_aside())
+        self.assertEqual(['old'], self.files.names())
+        self.assertEqual([base.UUID], os.listdir(self.instances))
+
+    def test_interrupted(self):
+        self.files.set_aside()
+        self.files.create_part()
+        self.files.create_part()
+        self.assertFalse(self.files.exist())
+        self.files.bring_back()
+        self.assertEqual([base.UUID], os.listdir(self.instances))
+        self.assertEqual(['old'], self.files.names())
+
+    def stubborn(self):
+        """Let the directory stay, once it was renamed."""
+        rmtree = shutil.rmtree
+
+        def remove(path, ignore_errors=False):
+            if path != f'{self.files.directory}_del':
+                rmtree(path, ignore_errors=ignore_errors)
+            elif not ignore_errors:
+                raise OSError(errno.EBUSY, 'busy')
+
+        return mock.patch('shutil.rmtree', remove)
+
+    def test_old_one_is_kept_where_the_new_one_stays(self):
+        self.finish()
+        with self.stubborn():
+            self.assertRaises(OSError, self.files.bring_back)
+        self.assertTrue(self.files.was_set_aside())
+        self.files.bring_back()
+        self.assertEqual(['old'], self.files.names())
+        self.assertEqual([base.UUID], os.listdir(self.instances))
+
+    def test_deleted(self):
+        self.finish()
+        self.files.create_part()
+        self.assertTrue(self.files.delete())
+        self.assertEqual([], os.listdir(self.instances))
+
+    def test_one_that_stays_does_not_keep_the_others(self):
+        self.finish()
+        with self.stubborn():
+            self.assertFalse(self.files.delete())
+        self.assertEqual([f'{base.UUID}_del'], os.listdir(self.instances))
+
+    def test_rescue(self):
+        for name in ('disk.rescue.qcow2', 'kernel.rescue', 'disk.qcow2'):
+            self.mark(name)
+        self.files.delete_rescue()
+        self.assertEqual(['disk.qcow2', 'old'], sorted(self.files.names()))
 
 
 class KindCase(StorageCase):
@@ -230,6 +313,143 @@ class BlankTest(KindCase):
         self.assertEqual([], os.listdir(self.instances))
 
 
+class InheritTest(KindCase):
+    """Disks with the content of older ones, which stay as they are."""
+
+    def setUp(self):
+        super().setUp()
+        for name in ('old', 'new', 'newer'):
+            os.mkdir(self.path(name))
+
+    def disk(self, directory, **values):
+        return kinds.load(kinds.DiskRecord(**{
+            'name': '/dev/xvda', 'target': 'xvda', 'file': 'disk',
+            **values}), self.path(directory))
+
+    def content(self, disk, offset=0):
+        """What a guest reads at an offset."""
+        out, _err = processutils.execute(
+            'qemu-io', '-r', '-f', disk.record.format, '-c',
+            f'read -v {offset} 512', disk.path)
+        return out.splitlines()[0].split()[1:17]
+
+    def fill(self, disk, byte, offset=0):
+        processutils.execute(
+            'qemu-io', '-f', disk.record.format, '-c',
+            f'write -q -P {byte} {offset} 512', disk.path)
+
+    def test_overlay(self):
+        values = {'kind': 'overlay', 'format': 'qcow2',
+                  'base': self.base('raw')}
+        old = self.disk('old', size=4 * MIB, **values)
+        old.prepare(self.tools())
+        self.fill(old, 1)
+        before = self.read(old.path)
+        new = self.disk('new', size=8 * MIB, **values)
+        new.inherit(old, self.tools())
+        self.assert_private(new.path)
+        self.assertEqual(8 * MIB, new.measure())
+        self.assertEqual(['01'] * 16, self.content(new))
+        self.fill(new, 2)
+        self.fill(new, 3, 7 * MIB)
+        self.assertEqual(['01'] * 16, self.content(old))
+        # The directory gets its name when it is complete.
+        os.rename(self.path('new'), self.path('named'))
+        new = self.disk('named', size=8 * MIB, **values)
+        self.assertEqual(['02'] * 16, self.content(new))
+        self.assertEqual(before, self.read(old.path))
+        self.assertGreater(new.inherited_bytes(), 0)
+
+        # The next resize, when this one was confirmed.
+        os.unlink(old.path)
+        self.assertTrue(new.settle(self.tools()))
+        self.assertFalse(new.settle(self.tools()))
+        self.assertEqual(['disk'], os.listdir(self.path('named')))
+        self.assertEqual(['02'] * 16, self.content(new))
+        self.assertEqual(['03'] * 16, self.content(new, 7 * MIB))
+        self.assertEqual(8 * MIB, new.measure())
+        self.assertEqual(0, new.inherited_bytes())
+        self.assertEqual(self.bases[base.IMAGE],
+                         header.read_qcow2(new.path).backing_file)
+
+    def read(self, path):
+        with open(path, 'rb') as file:
+            return file.read()
+
+    def test_overlay_without_a_size(self):
+        values = {'kind': 'overlay', 'format': 'qcow2',
+                  'base': self.base('raw')}
+        old = self.disk('old', **values)
+        old.prepare(self.tools())
+        new = self.disk('new', **values)
+        new.inherit(old, self.tools())
+        self.assertEqual(2 * MIB, new.measure())
+
+    def test_settle_is_interrupted(self):
+        """Between the merge and the renaming."""
+        values = {'kind': 'overlay', 'format': 'qcow2',
+                  'base': self.base('raw')}
+        old = self.disk('old', size=4 * MIB, **values)
+        old.prepare(self.tools())
+        new = self.disk('new', size=8 * MIB, **values)
+        new.inherit(old, self.tools())
+        self.fill(new, 2)
+        with mock.patch('os.rename', side_effect=KeyboardInterrupt):
+            self.assertRaises(
+                KeyboardInterrupt, new.settle, self.tools())
+        self.assertEqual(['02'] * 16, self.content(new))
+        self.assertTrue(new.settle(self.tools()))
+        self.assertEqual(['02'] * 16, self.content(new))
+
+    def test_overlay_that_is_none(self):
+        disk = self.disk('old', kind='overlay', format='qcow2')
+        self.write('old/disk', bytes(4096))
+        self.assertRaises(OSError, disk.measure)
+
+    def test_raw(self):
+        for kind, values in (('clone', {}), ('blank', {}),
+                             ('blank', {'file_system': 'ext4'})):
+            old = self.disk('old', kind=kind, size=MIB, **values)
+            self.write('old/disk', b'content'.ljust(MIB, b'\0'))
+            new = self.disk('new', kind=kind, size=4 * MIB, **values)
+            new.inherit(old, self.tools())
+            self.assert_private(new.path)
+            self.assertEqual(4 * MIB, new.measure())
+            self.assertEqual(b'content', self.read(new.path)[:7])
+            self.assertFalse(os.path.samefile(old.path, new.path))
+            self.assertGreater(old.inherited_bytes(), 0)
+            self.assertLess(os.stat(new.path).st_blocks * 512, MIB)
+            self.assertFalse(new.settle(self.tools()))
+
+    def test_swap(self):
+        tools = self.tools(make_file_system=disks._file_system_maker(
+            base.instance()))
+        old = self.disk('old', kind='blank', size=MIB, file_system='swap')
+        self.write('old/disk', b'secret'.ljust(MIB, b'\0'))
+        new = self.disk('new', kind='blank', size=MIB // 2,
+                        file_system='swap')
+        new.inherit(old, tools)
+        self.assertEqual(MIB // 2, new.measure())
+        self.assertNotIn(b'secret', self.read(new.path))
+        self.assertEqual(0, old.inherited_bytes())
+
+    def test_cdrom(self):
+        values = {'kind': 'cdrom', 'device': 'cdrom', 'target': 'hdc'}
+        old = self.disk('old', **values)
+        self.write('old/disk', b'iso')
+        new = self.disk('new', **values)
+        new.inherit(old, self.tools())
+        self.assertTrue(os.path.samefile(old.path, new.path))
+        self.assertEqual(0, old.inherited_bytes())
+
+    def test_config_drive_is_made_anew(self):
+        written = []
+        new = self.disk('new', kind='config')
+        new.inherit(self.disk('old', kind='config'), self.tools(
+            write_config_drive=written.append))
+        self.assertEqual([new.path], written)
+
+
 class ConfigDriveTest(KindCase):
 
     def test_is_private_before_it_is_written(self):
@@ -263,3 +483,27 @@ class UsageTest(StorageCase):
         promised = usage.measure(self.instances).promised
         self.assertLessEqual(promised, 20 * MIB)
         self.assertGreater(promised, 19 * MIB)
+
+    def test_disks_from_before_a_resize_grow_no_more(self):
+        files = layout.InstanceFiles(self.instances, base.UUID)
+        files.create()
+        layout.create_private(files.path('disk.eph0'), 4 * MIB)
+        files.set_aside()
+        self.assertEqual(0, usage.measure(self.instances).promised)
+
+    def test_require(self):
+        usage.require(self.instances, 1, 'a disk')
+        raised = self.assertRaises(
+            OSError, usage.require, self.instances, 2 ** 62, 'a disk')
+        self.assertEqual(errno.ENOSPC, raised.errno)
+        self.assertIn(f'a disk needs {2 ** 62} bytes', str(raised))
+
+    def test_shares_blocks(self):
+        self.assertIn(usage.shares_blocks(self.instances), (True, False))
+        for error, answer in (
+                (None, True),
+                (processutils.ProcessExecutionError(), False)):
+            with mock.patch.object(processutils, 'execute',
+                                   side_effect=error):
+                self.assertIs(answer, usage.shares_blocks(self.instances))
+        self.assertEqual([], os.listdir(self.instances))

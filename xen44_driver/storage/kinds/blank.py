@@ -33,3 +33,14 @@ class Blank(kind.Kind):
         with fileutils.remove_path_on_error(self.path):
             tools.make_file_system(
                 self.path, self.record.file_system, self.record.label)
+
+    def inherit(self, old: kind.Kind, tools: kind.Tools) -> None:
+        """See :meth:`Kind.inherit`. The file system does not grow."""
+        if self.record.file_system == SWAP:
+            self.prepare(tools)
+        else:
+            self._copy(old, tools)
+
+    def inherited_bytes(self) -> int:
+        """See :meth:`Kind.inherited_bytes`."""
+        return 0 if self.record.file_system == SWAP else self._allocated()

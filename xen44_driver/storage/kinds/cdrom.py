@@ -23,7 +23,13 @@ class Cdrom(kind.Kind):
 
     def prepare(self, tools: kind.Tools) -> None:
         """See :meth:`Kind.prepare`."""
-        image = tools.image_path(kind.base_of(self.record).id)
+        self._link(tools.image_path(kind.base_of(self.record).id), tools)
+
+    def inherit(self, old: kind.Kind, tools: kind.Tools) -> None:
+        """See :meth:`Kind.inherit`."""
+        self._link(old.path, tools)
+
+    def _link(self, image: str, tools: kind.Tools) -> None:
         self.remove()
         try:
             os.link(image, self.path)

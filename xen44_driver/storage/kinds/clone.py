@@ -33,3 +33,11 @@ class Clone(kind.Kind):
                     'qemu-img', 'convert', '-q', '-f', base.format,
                     '-O', 'raw', image, self.path)
             os.truncate(self.path, self.record.size or base.virtual_size)
+
+    def inherit(self, old: kind.Kind, tools: kind.Tools) -> None:
+        """See :meth:`Kind.inherit`."""
+        self._copy(old, tools)
+
+    def inherited_bytes(self) -> int:
+        """See :meth:`Kind.inherited_bytes`."""
+        return self._allocated()

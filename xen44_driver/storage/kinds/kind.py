@@ -10,8 +10,10 @@ import dataclasses
 import os
 from typing import ClassVar
 
+from oslo_concurrency import processutils
 from oslo_utils import fileutils
 
+from xen44_driver.storage import layout
 from xen44_driver.xen import domain
 
 
@@ -108,6 +110,57 @@ class Kind(abc.ABC):
         :raises oslo_concurrency.processutils.ProcessExecutionError: a
             program failed.
         """
+
+    def inherit(self, old: Kind, tools: Tools) -> None:
+        """Make the disk with the content of an older one, for a resize.
+
+        The older disk is in another directory of the same file system. It is
+        not changed, not even later. The disk may be larger, not smaller.
+
+        Kinds whose content is made by the host make it anew.
+
+        :param old: the older disk.
+        :raises OSError: such as no space on the file system.
+        :raises oslo_concurrency.processutils.ProcessExecutionError: a
+            program failed.
+        """
+        self.prepare(tools)
+
+    def inherited_bytes(self) -> int:
+        """Return how many bytes are copied if a disk inherits this one."""
+        return 0
+
+    def measure(self) -> int:
+        """Return the bytes of the disk, as the guest sees it.
+
+        :raises OSError: the disk cannot be read.
+        """
+        return os.path.getsize(self.path)
+
+    def settle(self, tools: Tools) -> bool:
+        """Merge what an earlier :meth:`inherit` left; safe to repeat.
+
+        To be called before the disk is inherited again, while the guest is
+        off.
+
+        :returns: whether there was something to merge.
+        :raises oslo_concurrency.processutils.ProcessExecutionError: a
+            program failed.
+        """
+        return False
+
+    def _copy(self, old: Kind, tools: Tools) -> None:
+        """Copy a raw disk; blocks are shared if the file system can."""
+        layout.create_private(self.path)
+        with fileutils.remove_path_on_error(self.path):
+            with tools.copying:
+                processutils.execute(
+                    'cp', '--reflink=auto', '--sparse=always', '--',
+                    old.path, self.path)
+            os.truncate(self.path, max(self.record.size, old.measure()))
+
+    def _allocated(self) -> int:
+        return os.stat(self.path).st_blocks * 512
 
     def spec(self) -> domain.Disk:
         """Return the disk as a device of the guest's domain."""
