@@ -88,7 +88,7 @@ class SerialTest(ConsolesBase):
     def guest(self, server):
         """What the guest of a server reads and writes."""
         domid = str(self.domain(server).ID())
-        end = time.monotonic() + 10
+        end = time.monotonic() + 120
         while domid not in self.ttys:
             self.assertLess(time.monotonic(), end)
             time.sleep(0.02)

@@ -39,6 +39,7 @@ class Resize:
 class ConfirmedResize:
     """A stopped guest gets another flavor for good."""
 
+    @base.slow
     def test_resize_and_confirm(self: Any) -> None:
         guest = self.running()
         guest.ssh('echo before > /root/resized && sync')

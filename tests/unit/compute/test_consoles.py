@@ -139,7 +139,7 @@ class ConsoleTest(base.TestCase):
                             (Terminal.SERIAL, ('serial', base.UUID))):
             guest.terminal.return_value = kind
             with self.connect(consoles.serial(self.node, self.instance)):
-                end = time.monotonic() + 5
+                end = time.monotonic() + 60
                 while not opened and time.monotonic() < end:
                     time.sleep(0.01)
             self.assertEqual(where, opened[0])
