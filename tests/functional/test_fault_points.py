@@ -87,7 +87,7 @@ class FaultPointsTest(test_servers.ServersBase):
             server = self.boot()
             self.fault = point
             self.api.delete_server(server['id'])
-            self._wait_for_state_change(server, 'ERROR')
+            server = self._wait_for_state_change(server, 'ERROR')
             self.assertIsNone(self.fault, point)
             # The user deletes it once more.
             self._delete_server(server)
