@@ -14,6 +14,7 @@ It is sent to Glance and removed.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import math
 import os
@@ -36,6 +37,7 @@ from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import monitor
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import quiesce
 from xen44_driver.compute import undo as undo_lib
 from xen44_driver.storage import header
 from xen44_driver.storage import kinds
@@ -230,13 +232,14 @@ def _back_up(
             'file': {'driver': 'file', 'filename': scratch.path,
                      'discard': 'unmap'},
         }, domid=domid)
-        monitor.execute(uuid, 'transaction', {'actions': [{
-            'type': 'blockdev-backup', 'data': {
-                'job-id': JOB, 'device': source.node, 'target': TARGET,
-                'sync': 'full', 'compress': format == 'qcow2',
-                # So that its end can be seen.
-                'auto-dismiss': False,
-            }}]}, domid=domid)
+        with _frozen(node, instance):
+            monitor.execute(uuid, 'transaction', {'actions': [{
+                'type': 'blockdev-backup', 'data': {
+                    'job-id': JOB, 'device': source.node, 'target': TARGET,
+                    'sync': 'full', 'compress': format == 'qcow2',
+                    # So that its end can be seen.
+                    'auto-dismiss': False,
+                }}]}, domid=domid)
         blockjobs.wait(uuid, JOB, same_guest=same_guest, domid=domid)
         if _find(uuid, disk, domid) != source:
             raise errors.OperationFailed(
@@ -253,6 +256,41 @@ def _back_up(
                 check_exit_code=[0, 3])
     LOG.info('Copied the disk while the guest went on', instance=instance)
     return source.size
+
+
+@contextlib.contextmanager
+def _frozen(
+    node: compute_node.Node, instance: objects.Instance,
+) -> Iterator[None]:
+    """Keep the file systems of a guest frozen, if it has a guest agent.
+
+    Unless the image requires it (``os_require_quiesce``), a guest that does
+    not freeze is copied as if its power had failed.
+
+    :raises nova.exception.QemuGuestAgentNotEnabled: the image requires it,
+        and the instance has no channel to an agent.
+    :raises nova.exception.InstanceQuiesceFailed: the image requires it, and
+        the guest does not freeze.
+    """
+    required = instance.image_meta.properties.get('os_require_quiesce')
+    try:
+        quiesce.freeze(node, instance)
+    except exception.QemuGuestAgentNotEnabled:
+        if required:
+            raise
+        yield
+        return
+    except exception.InstanceQuiesceFailed as error:
+        if required:
+            raise
+        LOG.warning('Copying the disk of a guest that is not frozen: %s',
+                    error, instance=instance)
+        yield
+        return
+    try:
+        yield
+    finally:
+        undo_lib.attempt(instance, quiesce.thaw, node, instance)
 
 
 def _find(

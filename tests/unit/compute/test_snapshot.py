@@ -139,6 +139,41 @@ class AbandonTest(base.TestCase):
             mock.Mock(return_value=True))
 
 
+class FrozenTest(base.TestCase):
+    """File systems are frozen for the moment that the copy is of."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.freeze, self.thaw = (
+            self.useFixture(fixtures.MockPatchObject(
+                snapshot.quiesce, name)).mock for name in ('freeze', 'thaw'))
+
+    def copy(self, *, required):
+        instance = base.instance()
+        instance.system_metadata['image_os_require_quiesce'] = str(required)
+        with snapshot._frozen(self.node, instance):
+            self.freeze.assert_called_once_with(self.node, instance)
+            self.thaw.assert_not_called()
+
+    def test_thawed_whatever_happens(self):
+        for thaws in (None, exception.InstanceQuiesceFailed(reason='')):
+            self.freeze.reset_mock()
+            self.thaw.reset_mock()
+            self.thaw.side_effect = thaws
+            self.copy(required=True)
+            self.thaw.assert_called_once()
+
+    def test_no_agent(self):
+        for error in (exception.QemuGuestAgentNotEnabled(),
+                      exception.InstanceQuiesceFailed(reason='')):
+            self.freeze.reset_mock()
+            self.freeze.side_effect = error
+            self.copy(required=False)
+            self.thaw.assert_not_called()
+            self.assertRaises(type(error), self.copy, required=True)
+
+
 class MetadataTest(base.TestCase):
 
     def test_kernel_and_system(self):
