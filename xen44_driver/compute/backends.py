@@ -54,6 +54,8 @@ class DiskNotOpened(errors.XenError):
 
 # libxl's words for a QEMU that did not start in time (ERROR_TIMEDOUT, -9).
 _LATE = 'device model did not start: -9'
+# How often such a guest is started.
+_STARTS = 3
 
 
 def boot(
@@ -64,7 +66,8 @@ def boot(
 ) -> None:
     """Start a guest and check that its QEMU has opened its disks.
 
-    A guest whose QEMU did not start in time is started once more.
+    A guest whose QEMU did not start in time is started again, three times in
+    all.
 
     :param guest: a guest that is off.
     :param disks: the disks that it was defined with.
@@ -77,16 +80,17 @@ def boot(
         message quotes the logs of libxl and QEMU.
     :raises OSError: xenstore cannot be read; the guest is off again.
     """
-    try:
-        _start(node, guest, saved)
-    except errors.OperationFailed as error:
-        if _LATE not in error.message:
-            raise
-        # libxl gives a QEMU ten seconds, which a dom0 that is busy for a
-        # moment does not keep, and leaves nothing behind when it gives up.
-        LOG.warning('%(name)s is started once more: %(error)s',
-                    {'name': guest.name, 'error': error.message})
-        _start(node, guest, saved)
+    for left in reversed(range(_STARTS)):
+        try:
+            _start(node, guest, saved)
+            break
+        except errors.OperationFailed as error:
+            if _LATE not in error.message or not left:
+                raise
+            # libxl gives a QEMU ten seconds, which a dom0 that is busy for a
+            # moment does not keep, and leaves nothing behind when it gives up.
+            LOG.warning('%(name)s is started again: %(error)s',
+                        {'name': guest.name, 'error': error.message})
     try:
         cpulimits.apply(guest, limits)
         wait_until_open(node, guest, disks)

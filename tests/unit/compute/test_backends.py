@@ -193,15 +193,15 @@ class BootTest(StartedTestCase):
         self.node.start.side_effect = [error] * times + [None]
         self.look.return_value = True
 
-    def test_once_more_if_qemu_was_late(self):
-        self.late(times=1)
+    def test_again_if_qemu_was_late(self):
+        self.late(times=2)
         self.boot()
-        self.assertEqual(2, self.node.start.call_count)
+        self.assertEqual(3, self.node.start.call_count)
 
     def test_not_for_ever(self):
-        self.late(times=2)
+        self.late(times=3)
         self.assertRaises(errors.OperationFailed, self.boot)
-        self.assertEqual(2, self.node.start.call_count)
+        self.assertEqual(3, self.node.start.call_count)
 
     def test_explained(self):
         self.node.start.side_effect = errors.OperationFailed(
