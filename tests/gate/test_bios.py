@@ -30,6 +30,7 @@ class Bios(base.GateCase):
         # The PV disk has taken the emulated one's place.
         self.assertEqual('xvda', guest.ssh('cd /sys/block; echo [hsx]*d?'))
 
+    @base.slow
     def test_ide(self) -> None:
         """Up to the boot record: a kernel read word by word takes minutes."""
         guest = self.make_server(

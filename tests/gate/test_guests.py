@@ -407,8 +407,8 @@ class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
 
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, suspend.CpuLimits, suspend.Diagnostics,
-          snapshot.Snapshot, interfaces.Interfaces,
-          interfaces.InterfaceLimit, resize.ConfirmedResize, GuestCase):
+          snapshot.Snapshot, interfaces.InterfaceLimit,
+          resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
