@@ -5,9 +5,10 @@ import fixtures
 
 from tests.functional import test_servers
 from xen44_driver import faultpoints
+from xen44_driver.xen import errors
 
 
-class Fault(Exception):
+class Fault(errors.XenError):
     """What is raised at a point instead of ending the process."""
 
 
@@ -87,7 +88,7 @@ class FaultPointsTest(test_servers.ServersBase):
             server = self.boot()
             self.fault = point
             self.api.delete_server(server['id'])
-            self._wait_for_state_change(server, 'ERROR')
+            server = self._wait_for_state_change(server, 'ERROR')
             self.assertIsNone(self.fault, point)
             # The user deletes it once more.
             self._delete_server(server)
