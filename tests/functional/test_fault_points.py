@@ -5,9 +5,10 @@ import fixtures
 
 from tests.functional import test_servers
 from xen44_driver import faultpoints
+from xen44_driver.xen import errors
 
 
-class Fault(Exception):
+class Fault(errors.XenError):
     """What is raised at a point instead of ending the process."""
 
 
@@ -44,6 +45,8 @@ class FaultPointsTest(test_servers.ServersBase):
         }[name]
         self.api.post_server_action(server['id'], {name: body or {}})
         self._wait_for_instance_action_event(server, action, event, result)
+        self._wait_for_server_parameter(
+            server, {'OS-EXT-STS:task_state': None})
 
     def assert_gone(self, server):
         """Nothing of a deleted server is left."""

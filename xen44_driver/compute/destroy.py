@@ -49,6 +49,7 @@ def remove_domain(
         guest.destroy()
         faultpoints.reached('destroy: domain stopped')
         guest.undefine()
+        faultpoints.reached('destroy: domain removed')
     except xen_errors.DomainNotFound:
         LOG.debug('There is no domain to remove', instance=instance)
     undo.attempt(instance, privsep.remove_monitor, instance.uuid)
@@ -66,11 +67,16 @@ def cleanup(
     :param vifs: its ports.
     :param destroy_disks: whether to remove its files.
     :param destroy_vifs: whether to unplug its ports.
-    :raises xen44_driver.xen.errors.XenError: the domain cannot be removed;
-        nothing else is removed then, as the domain may use it.
+    :raises nova.exception.InstancePowerOffFailure: the domain cannot be
+        removed; nothing else is removed then, as the domain may use it.
     """
-    remove_domain(node, instance)
-    faultpoints.reached('destroy: domain removed')
+    try:
+        remove_domain(node, instance)
+    except xen_errors.XenError as error:
+        # After any other exception Nova takes the instance's ports from it,
+        # and a later delete would not know them to unplug them.
+        raise exception.InstancePowerOffFailure(
+            reason=str(error)) from error
     node.relays.close(instance.uuid)
     undo.attempt(instance, privsep.remove_sockets, instance.uuid)
     if destroy_vifs:

@@ -271,7 +271,11 @@ class CleanupTest(base.TestCase):
             xen_errors.OperationFailed('domainDestroy', base.UUID, 1, 'no'))
         with mock.patch.object(
                 layout.InstanceFiles, 'delete') as delete:
-            self.assertRaises(xen_errors.OperationFailed, self.cleanup)
+            # Of all exceptions, this one lets Nova keep the ports.
+            raised = self.assertRaises(
+                exception.InstancePowerOffFailure, self.cleanup)
+        self.assertIn('domainDestroy', str(raised))
+        self.unplug.assert_not_called()
         delete.assert_not_called()
 
     def test_a_running_domain_of_somebody_else_has_that_uuid(self):
@@ -280,7 +284,7 @@ class CleanupTest(base.TestCase):
             state=events.DomainState.RUNNING)}
         with mock.patch.object(layout.InstanceFiles, 'delete') as delete:
             raised = self.assertRaises(
-                xen_errors.OperationFailed, self.cleanup)
+                exception.InstancePowerOffFailure, self.cleanup)
         self.assertIn('by-hand', str(raised))
         delete.assert_not_called()
 
