@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations that fail at each of their named points."""
 
+import time
+
 import fixtures
 
 from tests.functional import test_servers
@@ -44,6 +46,10 @@ class FaultPointsTest(test_servers.ServersBase):
             'unpause': ('unpause', 'compute_unpause_instance'),
         }[name]
         self.api.post_server_action(server['id'], {name: body or {}})
+        # An earlier action of that name is no sign of this one's end.
+        end = time.monotonic() + 120
+        while self.fault and time.monotonic() < end:
+            time.sleep(0.05)
         self._wait_for_instance_action_event(server, action, event, result)
         self._wait_for_server_parameter(
             server, {'OS-EXT-STS:task_state': None})
