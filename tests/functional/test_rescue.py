@@ -22,6 +22,7 @@ class RescueTest(test_servers.ServersBase):
 
     def setUp(self):
         super().setUp()
+        self.flags(default_ephemeral_format='ext4')
         self.other = base.create_image(
             self.glance, base.raw_image(b'rescue'))
 
@@ -228,7 +229,7 @@ class RescueTest(test_servers.ServersBase):
     def test_no_room(self):
         server = self.boot()
         image = base.create_image(
-            self.glance, base.qcow2_image('4E', self.below.console_logs),
+            self.glance, base.qcow2_image('16T', self.below.console_logs),
             disk_format='qcow2')
         os.unlink(os.path.join(self.below.console_logs, 'image.qcow2'))
         self.flags(force_raw_images=False)

@@ -25,7 +25,8 @@ class ResizeCase(test_servers.ServersBase):
 
     def setUp(self):
         super().setUp()
-        self.flags(allow_resize_to_same_host=True)
+        self.flags(allow_resize_to_same_host=True,
+                   default_ephemeral_format='ext4')
 
     def resize(self, server, flavor, expected='VERIFY_RESIZE'):
         self.api.post_server_action(
@@ -132,7 +133,6 @@ class ResizeTest(ResizeCase):
 
     def test_raw_and_ephemeral(self):
         self.flags(disk_format='raw', group='xen44')
-        self.flags(default_ephemeral_format='ext4')
         server = self.boot(flavor=self.flavor(swap=64, ephemeral=1))
         self.flags(disk_format='qcow2', group='xen44')
         for name in ('disk.raw', 'disk.eph0', 'disk.swap'):
@@ -228,12 +228,10 @@ class RefusalTest(ResizeCase):
             self.instance(server), machine.BEFORE_RESIZE))
 
     def test_smaller(self):
-        server = self.boot(flavor=self.flavor(disk=2, ephemeral=2))
-        self.refuse(server, self.larger(disk=1, ephemeral=2),
-                    '/dev/xvda', 'smaller')
-        self.refuse(server, self.larger(disk=2, ephemeral=1),
-                    '/dev/xvdb', 'smaller')
-        self.refuse(server, self.larger(disk=2), '/dev/xvdb', 'smaller')
+        # Nova itself refuses a smaller root disk.
+        server = self.boot(flavor=self.flavor(ephemeral=2))
+        self.refuse(server, self.larger(ephemeral=1), '/dev/xvdb', 'smaller')
+        self.refuse(server, self.larger(), '/dev/xvdb', 'smaller')
 
     def test_guest_type(self):
         image = base.create_image(
@@ -244,27 +242,26 @@ class RefusalTest(ResizeCase):
 
     def test_memory(self):
         server = self.boot()
-        self.flags(ram_allocation_ratio=4.0)
-        self.compute.manager.update_available_resource(
-            nova_context.get_admin_context())
-        self.refuse(server, self.larger(memory_mb=63 * 1024),
-                    'MiB of free memory')
+        with mock.patch.object(self.below.host, 'getFreeMemory',
+                               return_value=100 * 1024 ** 2):
+            self.refuse(server, self.larger(), 'MiB of free memory')
 
     def test_no_room(self):
         self.flags(disk_format='raw', group='xen44')
         server = self.boot()
-        with mock.patch('shutil.disk_usage',
-                        return_value=(10, 10, 10)), mock.patch.object(
-                            resize.usage, 'shares_blocks',
-                            return_value=False):
+        with open(self.path(server, 'disk.raw'), 'r+b') as disk:
+            disk.write(b'content')
+        with mock.patch.object(resize.usage, 'shares_blocks',
+                               return_value=False), mock.patch.object(
+                resize.usage, 'require',
+                side_effect=OSError(28, 'No space left')):
             self.refuse(server, self.larger(), 'No space left')
 
     def test_another_host(self):
         server = self.boot()
-        self._start_compute('xen2')
-        self.flags(allow_resize_to_same_host=False)
-        with mock.patch.object(self.below.host, 'getHostname',
-                               return_value='xen2.test'):
+        with mock.patch.object(
+                objects.Migration, 'get_by_id_and_instance',
+                return_value=objects.Migration(dest_compute='xen2')):
             self.refuse(server, self.larger(), 'another host', 'xen2')
 
 

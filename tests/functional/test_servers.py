@@ -178,6 +178,7 @@ class LifeTest(ServersBase):
         self.below.assert_nothing_left()
 
     def test_rebuild_decides_anew(self):
+        self.flags(default_ephemeral_format='ext4')
         server = self.boot(
             flavor=self.flavor(swap=64, ephemeral=1), config_drive=True)
         kernel = base.create_image(
