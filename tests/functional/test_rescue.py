@@ -5,6 +5,7 @@ import os
 from unittest import mock
 
 import fixtures
+import libvirt
 from lxml import etree
 from nova import context as nova_context
 from nova import objects
@@ -261,7 +262,9 @@ class RescueTest(test_servers.ServersBase):
         """nova-compute and dom0 start anew: it is still rescued."""
         self.flags(resume_guests_state_on_host_boot=True)
         server = self.rescue(self.boot())
-        self.domain(server).destroy()
+        # Without an event: nobody is there to hear of it.
+        self.domain(server).running = libvirt.VIR_DOMAIN_SHUTOFF
+        self.domain(server).id = -1
         self.compute = self.restart_compute_service(self.compute)
         self.assertTrue(self.domain(server).isActive())
         self.assertEqual([('hda', 'disk.rescue.qcow2'),

@@ -5,6 +5,7 @@ import os
 import time
 from unittest import mock
 
+import libvirt
 from nova import context as nova_context
 from nova import objects
 from nova.compute import task_states
@@ -81,7 +82,7 @@ class SuspendTest(SuspendCase):
     def test_host_boots(self):
         self.flags(resume_guests_state_on_host_boot=True)
         suspended, running = self.suspend(), self.boot()
-        self.domain(running).running = 5
+        self.domain(running).running = libvirt.VIR_DOMAIN_SHUTOFF
         self.domain(running).id = -1
         self.compute = self.restart_compute_service(self.compute)
         self.assertTrue(self.domain(running).isActive())
