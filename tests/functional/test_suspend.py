@@ -276,10 +276,7 @@ class CpuLimitsTest(SuspendCase):
     def test_not_taken(self):
         self.below.host.failures['schedule'] = 'sched-credit2 says no'
         server = self.boot(flavor=self.limited, expected='ERROR')
-        # Another of its faults is that no other host is left to try.
-        self.assertIn('sched-credit2 says no', '\n'.join(
-            fault.message for fault in
-            objects.InstanceFaultList.get_by_instance_uuids(
-                nova_context.get_admin_context(), [server['id']])))
+        # Its fault may be that no other host is left to try.
+        self.assertIn('sched-credit2 says no', self.stdlog.logger.output)
         self._delete_server(server)
         self.below.assert_nothing_left()
