@@ -4,6 +4,7 @@
 import os
 
 import fixtures
+from nova import exception
 from nova import test
 from nova.tests.unit.virt import test_virt_drivers
 
@@ -46,6 +47,11 @@ class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
         self.assertRaises(
             NotImplementedError,
             self.connection.live_migration_force_complete, instance)
+
+    def test_set_admin_password(self):
+        # Nova's guest has no agent.
+        self.assertRaises(exception.QemuGuestAgentNotEnabled,
+                          super().test_set_admin_password)
 
     def test_destroy_leaves_nothing(self):
         instance, network_info = self._get_running_instance()

@@ -100,7 +100,7 @@ def unrescue(
     """
     machine = power.machine_of(node, context, instance, None)
     power.boot(node, context, instance, machine,
-               tuple(instance.get_network_info()))
+               tuple(instance.get_network_info() or ()))
     power.end_rescue(node, instance)
 
 
