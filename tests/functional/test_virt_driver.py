@@ -48,6 +48,11 @@ class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
             NotImplementedError,
             self.connection.live_migration_force_complete, instance)
 
+    def test_migrate_disk_and_power_off(self):
+        error = self.assertRaises(exception.InstanceFaultRollback,
+                                  super().test_migrate_disk_and_power_off)
+        self.assertIn('no migration', str(error.inner_exception))
+
     def test_set_admin_password(self):
         # Nova's guest has no agent.
         self.assertRaises(exception.QemuGuestAgentNotEnabled,

@@ -90,6 +90,9 @@ def begin(
 def _check_host(
     context: nova_context.RequestContext, instance: objects.Instance,
 ) -> None:
+    if instance.migration_context is None:
+        raise exception.MigrationPreCheckError(
+            reason='the instance has no migration, which names the host')
     migration = objects.Migration.get_by_id_and_instance(
         context, instance.migration_context.migration_id, instance.uuid)
     if migration.dest_compute != instance.host:
