@@ -17,6 +17,7 @@ import xen44_driver
 from xen44_driver import faultpoints
 
 ROOT = pathlib.Path(xen44_driver.__file__).parent
+CHECKOUT = pathlib.Path(__file__).parents[2]
 
 PROGRAM = ('from xen44_driver import faultpoints; '
            'faultpoints.reached("spawn: disks made"); '
@@ -61,7 +62,7 @@ class FaultPointsTest(base.TestCase):
         self.assertTrue(os.path.exists(self.file))
 
     def test_the_shipped_unit_unsets_it(self):
-        unit = (ROOT.parent / 'share/xen44/nova-compute.service').read_text()
+        unit = (CHECKOUT / 'share/xen44/nova-compute.service').read_text()
         self.assertIn(f'UnsetEnvironment={faultpoints.VARIABLE}\n', unit)
 
     def test_names(self):

@@ -138,8 +138,10 @@ class LastingTest(RelayCase):
 
     def test_guest_boots_again(self):
         client = self.welcome()
+        # It is opened after the welcome.
+        guest = self.end_of_guest()
         self.there = False
-        self.end_of_guest().close()
+        guest.close()
         time.sleep(0.1)
         client.sendall(b'to nobody')
         time.sleep(0.1)
