@@ -128,12 +128,6 @@ _PTY = re.compile(r'/dev/pts/\d+')
 
 
 @sys_admin_pctxt.entrypoint
-def make_socket_dir() -> None:
-    """Make the directory of the sockets of guests' QEMUs, for root only."""
-    os.makedirs(sockets.DIRECTORY, mode=0o700, exist_ok=True)
-
-
-@sys_admin_pctxt.entrypoint
 def remove_sockets(uuid: str) -> None:
     """Remove the sockets that the QEMU of a guest has left behind.
 
@@ -483,8 +477,9 @@ MONITOR_DIR = monitorsocket.DIRECTORY
 #: Directory of the sockets that libxl has for statistics.
 LIBXL_MONITOR_DIR = '/var/run/xen'
 
-#: The commands that a caller may execute. QMP has others that run programs
-#: or read any file.
+#: The commands that a caller may execute. QMP has others, some of which run
+#: programs. The files that blockdev-add opens are the caller's choice, as are
+#: those of the domains that user nova defines in libvirt.
 MONITOR_COMMANDS = frozenset({
     'blockdev-add', 'blockdev-del', 'job-cancel', 'job-dismiss',
     'query-block', 'query-blockstats', 'query-jobs',
@@ -505,8 +500,8 @@ def monitor_path(uuid: str) -> str:
 
 
 @sys_admin_pctxt.entrypoint
-def prepare_monitors() -> None:
-    """Make the directory of the monitors' sockets; safe to repeat.
+def make_socket_dir() -> None:
+    """Make the directory of the sockets of QEMUs; safe to repeat.
 
     A QEMU that cannot make its socket there does not start.
 

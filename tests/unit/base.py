@@ -41,7 +41,7 @@ class TestCase(base.BaseTestCase):
         self.flags = fixture.config
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.flags(instances_path=self.instances)
-        for name in ('prepare_monitors', 'remove_monitor'):
+        for name in ('make_socket_dir', 'remove_monitor'):
             self.useFixture(fixtures.MockPatchObject(privsep, name))
         self.useFixture(fixtures.MockPatchObject(
             privsep, 'monitor_is_there', return_value=False))

@@ -29,17 +29,17 @@ class MonitorTest(base.BaseTestCase):
 
     def test_directory_is_closed(self):
         for _ in range(2):
-            privsep.prepare_monitors()
+            privsep.make_socket_dir()
             self.assertEqual(
                 0o700, os.stat(self.directory).st_mode & 0o777)
             os.chmod(self.directory, 0o500)
 
     def test_directory_of_somebody_else(self):
         os.symlink('/tmp', self.directory)  # noqa: S108
-        self.assertRaises(FileExistsError, privsep.prepare_monitors)
+        self.assertRaises(FileExistsError, privsep.make_socket_dir)
 
     def test_socket_is_removed(self):
-        privsep.prepare_monitors()
+        privsep.make_socket_dir()
         with open(self.path, 'w'):
             pass
         with mock.patch.object(qmp, 'is_there', return_value=True):
@@ -61,7 +61,7 @@ class MonitorTest(base.BaseTestCase):
         self.execute.assert_not_called()
 
     def test_our_monitor(self):
-        privsep.prepare_monitors()
+        privsep.make_socket_dir()
         with open(self.path, 'w'):
             pass
         commands = [('query-jobs', {})]

@@ -78,7 +78,7 @@ def state_kept(
 ) -> Iterator[None]:
     """Let Nova leave an instance's state as it is if a block fails.
 
-    For checks before anything is touched.
+    For a block that touches nothing, or undoes what it did.
 
     :param operation: see :func:`translated`.
     :raises nova.exception.InstanceFaultRollback: the block failed; it holds

@@ -81,7 +81,7 @@ class Node:
             last QEMU has not ended.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
-        privsep.prepare_monitors()
+        privsep.make_socket_dir()
         # The guest's last QEMU would write to the disks of the new one, and
         # remove the new one's monitor.
         monitor.wait_until_closed(guest.uuid)

@@ -66,6 +66,7 @@ def start(node: compute_node.Node) -> None:
     _refuse(itertools.chain(
         _directories(), _tools(), _cpus(node), _guest_types(node),
         _privileges(ours)))
+    # /run is empty after a start of the host.
     privsep.make_socket_dir()
     quiesce.mend(node)
     _warn_of_loaders(node)
@@ -82,8 +83,6 @@ def start(node: compute_node.Node) -> None:
         {'xen': _dotted(versions.xen), 'libvirt': _dotted(versions.libvirt),
          'arch': arch.name,
          'guests': ', '.join(node.capabilities.guest_types)})
-    # /run is empty after a start of the host.
-    privsep.prepare_monitors()
     snapshot.mend(node)
     _report_leftovers(node)
 

@@ -9,7 +9,6 @@ deleted. So it never meets disks that have changed.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import time
@@ -55,23 +54,6 @@ _PAUSE = 1.0
 INTERRUPTED = (task_states.SUSPENDING, task_states.RESUMING)
 
 
-@contextlib.contextmanager
-def _unchanged(operation: str, instance: objects.Instance) -> Iterator[None]:
-    """Tell Nova that a failure of the block leaves the instance as it was.
-
-    Otherwise Nova would put it into ERROR.
-
-    :param operation: name of the operation, for messages.
-    :raises nova.exception.InstanceFaultRollback: the block failed. Nova raises
-        the error inside it.
-    """
-    try:
-        with faults.translated(operation, instance):
-            yield
-    except exception.NovaException as error:
-        raise exception.InstanceFaultRollback(error) from error
-
-
 def suspend(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance,
@@ -84,7 +66,7 @@ def suspend(
         instance is unknown.
     """
     with contextlib.ExitStack() as stack:
-        with _unchanged('suspend', instance):
+        with faults.state_kept('suspend', instance):
             machine = power.machine_of(node, context, instance, None)
             if not node.arch.profile(machine.guest_type).saves_memory:
                 raise exception.InstanceSuspendFailure(
@@ -108,10 +90,10 @@ def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
         LOG.warning('Saving the memory failed: %s', error, instance=instance)
         saved = settle(guest)
         if not saved:
-            with _unchanged('suspend', instance):
+            with faults.state_kept('suspend', instance):
                 raise
     if not saved:
-        with _unchanged('suspend', instance):
+        with faults.state_kept('suspend', instance):
             raise exception.InstanceSuspendFailure(
                 reason='libvirt says that it saved the memory, and then that '
                        'there is none')
@@ -132,7 +114,7 @@ def resume(
     :raises xen44_driver.xen.errors.XenError: it failed when the instance was
         about to run.
     """
-    with _unchanged('resume', instance):
+    with faults.state_kept('resume', instance):
         guest = node.host.guest(instance.uuid)
         # By hand, or by an operation that was interrupted.
         started = not guest.state().is_off

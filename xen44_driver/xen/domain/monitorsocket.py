@@ -12,9 +12,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 import itertools
 
+from xen44_driver.xen import sockets
+
 #: Directory of the sockets. Only root may enter it: whoever can connect to
 #: such a socket can make QEMU, which runs as root, open any file.
-DIRECTORY = '/run/xen44'
+DIRECTORY = sockets.DIRECTORY
 
 # libxl's own ids are libxl-cmd and libxenstat-cmd.
 _ID = 'xen44-monitor'
