@@ -34,7 +34,7 @@ READERS = {'/etc/neutron': 'root', '/var/lib/nova': 'nova',
 NOVA_COMPUTE_LOG = '/var/log/nova/nova-compute.log'
 
 #: Seconds: under emulation Python needs most of a minute for its imports.
-START_TIMEOUT = 300
+START_TIMEOUT = 900
 
 
 def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:

@@ -136,6 +136,38 @@ class DriverFixture(fixtures.Fixture):
         self._test.assertEqual([], os.listdir(self.sockets))
 
 
+class PatientWaits:
+    """Makes the waits of Nova's functional tests long.
+
+    Nova's own give up after five seconds, which a busy machine needs for
+    what is done in one.
+    """
+
+    #: Tries, half a second apart.
+    TRIES = 180
+
+    def _wait_for_server_parameter(self, server, expected_params,
+                                   max_retries=TRIES, **options):
+        return super()._wait_for_server_parameter(
+            server, expected_params, self.TRIES, **options)
+
+    def _wait_for_instance_action_event(self, *args, **kwargs):
+        return self._patiently(
+            super()._wait_for_instance_action_event, *args, **kwargs)
+
+    def _wait_until_deleted(self, server):
+        self._patiently(super()._wait_until_deleted, server)
+
+    def _patiently(self, wait, *args, **kwargs):
+        """Wait again and again, as waits of ten tries or more do."""
+        for _ in range(self.TRIES // 10):
+            try:
+                return wait(*args, **kwargs)
+            except self.failureException as error:
+                failure = error
+        raise failure
+
+
 def tolerate_noload():
     """Undo, for one warning, that Nova's tests make errors of warnings.
 

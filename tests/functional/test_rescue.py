@@ -32,12 +32,12 @@ class RescueTest(test_servers.ServersBase):
         body = {'rescue_image_ref': image or self.other, **options}
         self.api.post_server_action(server['id'], {'rescue': body})
         return self._wait_for_state_change(
-            server, expected, max_retries=60)
+            server, expected)
 
     def unrescue(self, server, expected='ACTIVE'):
         self.api.post_server_action(server['id'], {'unrescue': None})
         return self._wait_for_state_change(
-            server, expected, max_retries=60)
+            server, expected)
 
     def refuse(self, server, *says, **options):
         """Ask for a rescue that is refused; the server is as it was."""
@@ -97,7 +97,7 @@ class RescueTest(test_servers.ServersBase):
         """Without a rescue image, Nova takes the instance's own."""
         server = self.boot()
         self.api.post_server_action(server['id'], {'rescue': None})
-        self._wait_for_state_change(server, 'RESCUE', max_retries=60)
+        self._wait_for_state_change(server, 'RESCUE')
         self.assertEqual([('hda', 'disk.rescue.qcow2'),
                           ('hdb', 'disk.qcow2')], self.disks(server))
 

@@ -32,12 +32,12 @@ class ResizeCase(test_servers.ServersBase):
         self.api.post_server_action(
             server['id'], {'resize': {'flavorRef': flavor}})
         return self._wait_for_state_change(
-            server, expected, max_retries=60)
+            server, expected)
 
     def act(self, server, action, expected='ACTIVE'):
         self.api.post_server_action(server['id'], {action: None})
         return self._wait_for_state_change(
-            server, expected, max_retries=60)
+            server, expected)
 
     def path(self, server, *names):
         return os.path.join(self.below.instances, server['id'], *names)
@@ -179,7 +179,7 @@ class ResizeTest(ResizeCase):
         server = self.boot()
         self.admin_api.post_server_action(server['id'], {'migrate': None})
         self._wait_for_state_change(
-            server, 'VERIFY_RESIZE', max_retries=60)
+            server, 'VERIFY_RESIZE')
         self.assertTrue(self.domain(server).isActive())
         self.act(server, 'confirmResize')
         self.assert_clean(server)
@@ -290,7 +290,7 @@ class InterruptedTest(ResizeCase):
                 server['id'], {'resize': {'flavorRef': self.larger()}})
             self._wait_for_server_parameter(
                 server, {'OS-EXT-STS:task_state':
-                         task_states.RESIZE_MIGRATING}, max_retries=60)
+                         task_states.RESIZE_MIGRATING})
         self.compute = self.restart_compute_service(self.compute)
         self._wait_for_server_parameter(
             server, {'OS-EXT-STS:task_state': None})

@@ -9,7 +9,8 @@ from nova.tests.functional import integrated_helpers
 from tests.functional import base
 
 
-class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
+class ServersBase(base.PatientWaits,
+                  integrated_helpers.ProviderUsageBaseTestCase):
     """A cloud of one compute node with our driver."""
 
     compute_driver = 'xen44.Xen44Driver'
@@ -35,7 +36,7 @@ class ServersBase(integrated_helpers.ProviderUsageBaseTestCase):
             image_uuid=image or self.image, networks='auto',
             flavor_id=flavor or self.flavor())
         server = self.api.post_server({'server': {**server, **options}})
-        return self._wait_for_state_change(server, expected, max_retries=60)
+        return self._wait_for_state_change(server, expected)
 
     def flavor(self, *, memory_mb=256, disk=1, ephemeral=0, swap=0,
                **extra_specs):

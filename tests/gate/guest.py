@@ -12,9 +12,9 @@ from labkit import util
 from labkit.cloud import GUEST_KEY
 
 #: Seconds that hardly ever pass: emulation, and two guests at once.
-ACTIVE_TIMEOUT = 300
-LOGIN_TIMEOUT = 420
-STOP_TIMEOUT = 180
+ACTIVE_TIMEOUT = 600
+LOGIN_TIMEOUT = 600
+STOP_TIMEOUT = 300
 
 #: The boot report and the prompt on a guest's console (lab/guest/small).
 READY = '=== ready ==='

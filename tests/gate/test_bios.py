@@ -40,7 +40,7 @@ class Bios(base.GateCase):
         mark = f'(d{self.dom0("xl", "domid", guest.domain).strip()}) '
         lines = util.wait_for(
             f'{guest.name} to boot from its disk',
-            lambda: self._bios_log(mark), 120, interval=2)
+            lambda: self._bios_log(mark), 300, interval=2)
         self.assertTrue(any('QEMU HARDDISK ATA' in line for line in lines))
 
     def _bios_log(self, mark: str) -> list[str]:

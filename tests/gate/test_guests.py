@@ -33,14 +33,14 @@ SCREENS = config.LOGS / 'screens'
 
 #: Nova looks at power states by itself every 600 s
 #: (``sync_power_state_interval``); what is seen sooner came by an event.
-BY_EVENT_TIMEOUT = 120
+BY_EVENT_TIMEOUT = 240
 
 #: ``[xen44] console_log_max_bytes``, and seconds after which a longer log
 #: has been cut: nova-compute looks every ten.
 MAX_LOG_BYTES = 1024 * 1024
-CUT_TIMEOUT = 60
+CUT_TIMEOUT = 180
 #: Seconds for libxl to write a guest's memory to dom0's disk.
-SAVE_TIMEOUT = 180
+SAVE_TIMEOUT = 300
 FLOOD_END = 'end-of-the-flood'
 
 

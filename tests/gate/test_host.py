@@ -12,7 +12,7 @@ from tests.gate import base
 
 #: A disk image needs nothing in it to be fetched.
 IMAGE_SIZE = 1024 * 1024
-CACHE_TIMEOUT = 60
+CACHE_TIMEOUT = 300
 
 
 class Host(base.GateCase):

@@ -18,7 +18,7 @@ from tests.gate import base
 TEXT = 'booted from a CD-ROM'
 
 #: Seconds until firmware has looked at the empty disk and the CD-ROM.
-BOOT_TIMEOUT = 240
+BOOT_TIMEOUT = 600
 
 #: A boot sector, 16-bit code that runs wherever it is loaded. It halts with
 #: interrupts on: Xen takes a vCPU that halts without for one that is off.

@@ -96,7 +96,7 @@ class Traces:
     def wait_for_none(
         self, host: XenHost,
         cloud: openstack.connection.Connection | None = None,
-        timeout: float = 90,
+        timeout: float = 240,
     ) -> None:
         """Wait until there are none; some go a little after the server.
 

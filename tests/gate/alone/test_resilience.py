@@ -20,8 +20,8 @@ LIBVIRTD = ('libvirtd.socket', 'libvirtd-ro.socket', 'libvirtd-admin.socket',
 #: Seconds that libvirtd is away, that nova-compute has to notice it, and to
 #: notice that it is back.
 AWAY = 20
-NOTICED_TIMEOUT = 60
-BACK_TIMEOUT = 120
+NOTICED_TIMEOUT = 180
+BACK_TIMEOUT = 300
 
 #: Somebody else's domain, which is never started.
 FOREIGN = '''

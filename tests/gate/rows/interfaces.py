@@ -11,7 +11,7 @@ from tests.gate import base
 from tests.gate import guest as guest_lib
 
 #: Seconds for Nova, libxl and the guest to add or remove an interface.
-TIMEOUT = 120
+TIMEOUT = 300
 
 #: Of the second network: less than of the guest's first.
 MTU = 1400
@@ -41,7 +41,7 @@ class Interfaces:
         util.wait_for(
             f'the tag of an interface of {guest.name}',
             lambda: 'gate-tag' in guest.ssh(
-                f'wget -q -O - {_METADATA}', check=False), 60, interval=5)
+                f'wget -q -O - {_METADATA}', check=False), TIMEOUT, interval=5)
         if self.interface_reboots:
             before = guest.boot_id()
             guest.leave('reboot')
