@@ -481,7 +481,8 @@ LIBXL_MONITOR_DIR = '/var/run/xen'
 #: programs. The files that blockdev-add opens are the caller's choice, as are
 #: those of the domains that user nova defines in libvirt.
 MONITOR_COMMANDS = frozenset({
-    'blockdev-add', 'blockdev-del', 'job-cancel', 'job-dismiss',
+    'block_set_io_throttle', 'blockdev-add', 'blockdev-del', 'job-cancel',
+    'job-dismiss',
     'query-block', 'query-blockstats', 'query-jobs',
     'query-named-block-nodes', 'transaction',
 })

@@ -25,10 +25,12 @@ class Qemu:
 
     :ivar nodes: block nodes that were added: name -> arguments
     :ivar jobs: job id -> QEMU's record of it
+    :ivar throttles: device -> limits that were set
     """
 
     def __init__(self):
         self.nodes = {}
+        self.throttles = collections.defaultdict(dict)
         self.jobs = {}
 
 
@@ -89,10 +91,12 @@ class FakeQemuFixture(fixtures.Fixture):
         answer = [{'device': 'empty', 'removable': True}]
         for number, disk in enumerate(self._disks(domain)):
             target, format, path = disk
-            inserted = {'file': path, 'node-name': f'{target}-{format}',
+            device = f'/machine/unattached/device[{number}]'
+            inserted = {**qemu.throttles[device],
+                        'file': path, 'node-name': f'{target}-{format}',
                         'image': {'virtual-size': self._size(path, format)}}
             answer.append({'device': '', 'inserted': inserted,
-                           'qdev': f'/machine/unattached/device[{number}]'})
+                           'qdev': device})
             if self.emulated:
                 answer.append({'device': f'ide0-hd{number}', 'inserted': {
                     **inserted, 'node-name': f'#block{number}'},
@@ -104,6 +108,9 @@ class FakeQemuFixture(fixtures.Fixture):
             'rd_bytes': 1024, 'rd_operations': 2, 'wr_bytes': 512,
             'wr_operations': 1, 'flush_operations': 3}}
             for target, format, _path in self._disks(domain)]
+
+    def _block_set_io_throttle(self, domain, qemu, id, **limits):
+        qemu.throttles[id] = limits
 
     def _blockdev_add(self, domain, qemu, **arguments):
         qemu.nodes[arguments['node_name']] = arguments

@@ -39,7 +39,7 @@ class PropertiesTest(test_servers.ServersBase):
         for name, value, why in (
             ('hw:mem_page_size', 'large', 'Xen itself chooses the pages'),
             ('hw:numa_nodes', '1', 'guests have no NUMA nodes'),
-            ('quota:disk_total_iops_sec', '100', 'not enforced'),
+            ('quota:memory_limit', '100', 'not enforced'),
             ('hw:watchdog_action', 'reset', 'guests have no watchdog'),
         ):
             with self.subTest(name=name):

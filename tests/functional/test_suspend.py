@@ -230,7 +230,10 @@ class DiagnosticsTest(SuspendCase):
                 'num_disks')))
         self.assertEqual(256, found['memory_details']['maximum'])
         self.assertEqual(2080, found['nic_details'][0]['rx_octets'])
-        self.assertIsNone(found['disk_details'][0]['read_bytes'])
+        # As QEMU's double says.
+        self.assertEqual((1024, 1), tuple(
+            found['disk_details'][0][name]
+            for name in ('read_bytes', 'write_requests')))
         self.api.microversion = '2.47'
         self.assertEqual(6 * 10 ** 9, self.api.get_server_diagnostics(
             server['id'])['cpu0_time'])
@@ -278,5 +281,61 @@ class CpuLimitsTest(SuspendCase):
         server = self.boot(flavor=self.limited, expected='ERROR')
         # Its fault may be that no other host is left to try.
         self.assertIn('sched-credit2 says no', self.stdlog.logger.output)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+
+class DiskLimitsTest(SuspendCase):
+
+    def setUp(self):
+        super().setUp()
+        self.limited = self.specified(disk_total_iops_sec='50')
+
+    def specified(self, **quotas):
+        return self._create_flavor(
+            memory_mb=256, vcpu=1, disk=1, ephemeral=0, swap=0, extra_spec={
+                f'quota:{name}': value for name, value in quotas.items()})
+
+    def assert_limited(self, server, limit=50):
+        end = time.monotonic() + 120
+        while not (found := [
+                throttle.get('iops') for throttle in self.below.qemu.qemus[
+                    self.domain(server).ID()].throttles.values()]
+                ) or {*found} != {limit}:
+            self.assertLess(time.monotonic(), end, found)
+            time.sleep(0.05)
+
+    def test_after_each_start(self):
+        server = self.boot(flavor=self.limited)
+        self.assert_limited(server)
+        self._reboot_server(server, hard=True)
+        self.assert_limited(server)
+        # By itself.
+        self.domain(server).reboot()
+        self.assert_limited(server)
+        self.resume(self.suspend(server))
+        self.assert_limited(server)
+
+    def test_resize_changes_them(self):
+        self.flags(allow_resize_to_same_host=True)
+        server = self.boot(flavor=self.limited)
+        self.api.post_server_action(server['id'], {'resize': {
+            'flavorRef': self.specified(disk_total_iops_sec='80')}})
+        server = self._wait_for_state_change(server, 'VERIFY_RESIZE')
+        self.assert_limited(server, 80)
+        self.api.post_server_action(server['id'], {'revertResize': None})
+        self.assert_limited(self._wait_for_state_change(server, 'ACTIVE'))
+
+    def test_impossible_ones(self):
+        server = self.boot(flavor=self.specified(
+            disk_total_bytes_sec='5', disk_read_bytes_sec='5'),
+            expected='ERROR')
+        self.assertIn('quota:disk_read_bytes_sec', server['fault']['message'])
+        self.below.assert_nothing_left()
+
+    def test_not_taken(self):
+        self.below.qemu.refused['block_set_io_throttle'] = 'not today'
+        server = self.boot(flavor=self.limited, expected='ERROR')
+        self.assertIn('was to have', self.stdlog.logger.output)
         self._delete_server(server)
         self.below.assert_nothing_left()

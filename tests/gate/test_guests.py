@@ -24,6 +24,7 @@ from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.rows import consoles
 from tests.gate.rows import interfaces
+from tests.gate.rows import limits
 from tests.gate.rows import rescue
 from tests.gate.rows import resize
 from tests.gate.rows import snapshot
@@ -398,30 +399,33 @@ class Outside:
 
 class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
-         snapshot.SnapshotBoots, interfaces.Interfaces,
+         snapshot.SnapshotBoots, interfaces.Interfaces, limits.DiskLimits,
          consoles.SerialConsole, rescue.Rescue, resize.Resize, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
+    specs: ClassVar[Mapping[str, str]] = limits.DISK_SPECS
 
 
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
-          suspend.Suspend, suspend.CpuLimits, suspend.Diagnostics,
-          snapshot.Snapshot, interfaces.InterfaceLimit,
+          suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
+          suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
           resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
     config_drive = True
     specs: ClassVar[Mapping[str, str]] = {
-        **suspend.CPU_SPECS, **interfaces.LIMIT_SPECS}
+        **limits.CPU_SPECS, **limits.DISK_SPECS, **interfaces.LIMIT_SPECS}
 
 
 class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen,
           consoles.HiddenScreen, suspend.Suspend, snapshot.Snapshot,
-          interfaces.Interfaces, GuestCase):
+          suspend.Diagnostics, interfaces.Interfaces, limits.DiskLimits,
+          GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'
+    specs: ClassVar[Mapping[str, str]] = limits.DISK_SPECS
     image_name = images.DIRECT
     config_drive = True

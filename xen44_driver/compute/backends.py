@@ -9,6 +9,7 @@ ever.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -20,7 +21,9 @@ from oslo_log import log as logging
 from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import cpulimits
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import evidence
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
@@ -60,8 +63,7 @@ _STARTS = 3
 
 def boot(
     node: compute_node.Node, guest: xen_guest.Guest,
-    disks: Iterable[domain.Disk],
-    limits: cpulimits.Limits = cpulimits.NONE, *,
+    disks: Collection[domain.Disk], machine: machine_lib.Machine, *,
     saved: bool = False,
 ) -> None:
     """Start a guest and check that its QEMU has opened its disks.
@@ -71,7 +73,7 @@ def boot(
 
     :param guest: a guest that is off.
     :param disks: the disks that it was defined with.
-    :param limits: limits on its CPUs.
+    :param machine: the record that it is started from.
     :param saved: restore its saved memory and leave it paused, instead of
         starting it from its disk. The saved memory is kept.
     :raises DiskNotOpened: its QEMU cannot open a disk; the guest is off
@@ -92,8 +94,9 @@ def boot(
             LOG.warning('%(name)s is started again: %(error)s',
                         {'name': guest.name, 'error': error.message})
     try:
-        cpulimits.apply(guest, limits)
+        cpulimits.apply(guest, machine.cpu_limits)
         wait_until_open(node, guest, disks)
+        disklimits.apply(guest.uuid, disks, machine.disk_limits)
     except Exception:
         try:
             guest.destroy()

@@ -7,27 +7,32 @@ from typing import Any
 
 from nova import objects
 from nova.compute import power_state
+from nova.compute import vm_states
 from nova.objects import diagnostics
 from nova.objects import fields
+from oslo_log import log as logging
 from oslo_utils import timeutils
 from oslo_utils import units
 
 from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import monitor
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
+from xen44_driver.xen import blocks
+from xen44_driver.xen import errors
+from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import statistics
+
+LOG = logging.getLogger(__name__)
 
 
 def instance_diagnostics(
     node: compute_node.Node, instance: objects.Instance,
 ) -> diagnostics.Diagnostics:
-    """Return what a running instance has used, as Nova's object.
-
-    Of disks that a QEMU serves, libvirt knows nothing: they have no numbers.
-    """
+    """Return what a running instance has used, as Nova's object."""
     guest = node.host.guest(instance.uuid)
     found = guest.statistics()
-    machine = machine_lib.recall(instance)
+    machine = _booted(instance)
     made = diagnostics.Diagnostics(
         state=power_state.STATE_MAP[power.STATES[guest.state()]],
         driver=fields.HypervisorDriver.LIBVIRT,
@@ -45,9 +50,44 @@ def instance_diagnostics(
             for way, numbers in (('rx', interface.received),
                                  ('tx', interface.sent)) if numbers
             for name in ('octets', 'packets', 'errors', 'drop')})
-    for disk in found.disks:
+    for disk in _disks(node, instance, guest, found):
         made.add_disk(**_numbers(disk))
     return made
+
+
+def _booted(instance: objects.Instance) -> machine_lib.Machine | None:
+    """Return the record of what an instance runs as."""
+    rescue = (machine_lib.recall(instance, machine_lib.RESCUE)
+              if instance.vm_state == vm_states.RESCUED else None)
+    return rescue or machine_lib.recall(instance)
+
+
+def _disks(
+    node: compute_node.Node, instance: objects.Instance,
+    guest: xen_guest.Guest, found: statistics.Statistics,
+) -> list[statistics.Disk]:
+    """Return the disks, with the numbers of their QEMU where it serves them.
+
+    A disk has no numbers if its QEMU does not answer.
+    """
+    numbers: dict[str, blocks.Statistics] = {}
+    if machine := _booted(instance):
+        devices = machine.devices(node.files(instance).directory)
+        try:
+            numbers = monitor.block_statistics(
+                instance.uuid, devices, domid=guest.id)
+        except errors.XenError as error:
+            LOG.info('The disks have no statistics: %s', error,
+                     instance=instance)
+    return [
+        statistics.Disk(
+            target=disk.target,
+            read_bytes=known.read_bytes, read_requests=known.read_requests,
+            write_bytes=known.write_bytes,
+            write_requests=known.write_requests)
+        if disk.read_bytes is None and (known := numbers.get(disk.target))
+        else disk
+        for disk in found.disks]
 
 
 def _uptime(instance: objects.Instance) -> int | None:
@@ -67,13 +107,14 @@ def old_diagnostics(
     node: compute_node.Node, instance: objects.Instance,
 ) -> dict[str, Any]:
     """Return the same for API versions before 2.48, in libvirt's names."""
-    found = node.host.guest(instance.uuid).statistics()
+    guest = node.host.guest(instance.uuid)
+    found = guest.statistics()
     told: dict[str, Any] = {
         'memory': found.max_memory_mib * units.Ki,
         'memory-actual': found.memory_mib * units.Ki}
     for number, nanoseconds in enumerate(found.cpu_times):
         told[f'cpu{number}_time'] = nanoseconds
-    for disk in found.disks:
+    for disk in _disks(node, instance, guest, found):
         told |= {
             f'{disk.target}_{name}': value for name, value in (
                 ('read', disk.read_bytes),

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from nova.virt import event as virtevent
 from oslo_log import log as logging
 
+from xen44_driver.compute import backends
 from xen44_driver.compute import cpulimits
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.xen import errors as xen_errors
@@ -60,8 +62,13 @@ def restarted(node: compute_node.Node, uuid: str) -> None:
         found = guest.metadata()
         if found is None or found.machine is None:
             return
-        cpulimits.apply(
-            guest, machine_lib.Machine.from_json(found.machine).limits)
-    except (machine_lib.MachineUnreadable, xen_errors.XenError) as error:
-        LOG.warning('The CPU limits of domain %(uuid)s, which has started, '
-                    'are not set: %(error)s', {'uuid': uuid, 'error': error})
+        machine = machine_lib.Machine.from_json(found.machine)
+        cpulimits.apply(guest, machine.cpu_limits)
+        if machine.disk_limits != disklimits.NONE:
+            devices = machine.devices(node.files_of(uuid).directory)
+            backends.wait_until_open(node, guest, devices)
+            disklimits.apply(uuid, devices, machine.disk_limits)
+    except (machine_lib.MachineUnreadable, xen_errors.XenError,
+            OSError) as error:
+        LOG.warning('The limits of domain %(uuid)s, which has started, are '
+                    'not set: %(error)s', {'uuid': uuid, 'error': error})

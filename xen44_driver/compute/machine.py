@@ -34,11 +34,13 @@ from oslo_utils import units
 
 from xen44_driver.compute import cpulimits
 from xen44_driver.compute import devices
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import properties
 from xen44_driver.storage import kinds
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen import domain
 from xen44_driver.xen.guesttype import GuestType
 
 #: Version of the record's format. A record of another version is refused.
@@ -124,6 +126,7 @@ class Machine:
     :ivar max_grant_frames: None for the hypervisor's default.
     :ivar cpu_weight: see :class:`cpulimits.Limits`.
     :ivar cpu_cap: see :class:`cpulimits.Limits`.
+    :ivar disk_limits: the limits on its disks.
     :ivar rescue: whether it is the machine of a rescue. It boots the CD-ROM
         if it has one, and its kernel has a file of its own.
     """
@@ -143,12 +146,21 @@ class Machine:
     max_grant_frames: int | None = None
     cpu_weight: int | None = None
     cpu_cap: int | None = None
+    disk_limits: disklimits.Limits = disklimits.NONE
     rescue: bool = False
 
     @property
-    def limits(self) -> cpulimits.Limits:
+    def cpu_limits(self) -> cpulimits.Limits:
         """Return the limits on its CPUs."""
         return cpulimits.Limits(weight=self.cpu_weight, cap=self.cpu_cap)
+
+    def devices(self, directory: str) -> tuple[domain.Disk, ...]:
+        """Return the disks as devices of the guest's domain.
+
+        :param directory: the instance's directory.
+        """
+        return tuple(kinds.load(record, directory).spec()
+                     for record in self.disks)
 
     @property
     def root(self) -> kinds.DiskRecord:
@@ -189,6 +201,9 @@ class Machine:
                     'base': kinds.Base(**disk['base'])
                     if disk.get('base') else None})
                 for disk in values['disks'])
+            if 'disk_limits' in values:
+                values['disk_limits'] = disklimits.Limits(
+                    **values['disk_limits'])
             unknown = {disk.kind for disk in values['disks']} - {*kinds.KINDS}
             if unknown or not values['disks']:
                 raise MachineUnreadable(
@@ -392,7 +407,8 @@ def make(
         max_event_channels=options.max_event_channels,
         max_grant_frames=options.max_grant_frames,
         cpu_weight=limits.weight,
-        cpu_cap=limits.cap)
+        cpu_cap=limits.cap,
+        disk_limits=disklimits.of_flavor(flavor))
 
 
 def _check_vcpus(

@@ -109,7 +109,15 @@ class Node:
 
     def files(self, instance: objects.Instance) -> layout.InstanceFiles:
         """Return the paths of an instance's files."""
-        return layout.InstanceFiles(CONF.instances_path, instance.uuid)
+        return self.files_of(instance.uuid)
+
+    @staticmethod
+    def files_of(uuid: str) -> layout.InstanceFiles:
+        """Return the paths of an instance's files.
+
+        :param uuid: the instance's UUID.
+        """
+        return layout.InstanceFiles(CONF.instances_path, uuid)
 
     def machine_options(self) -> machine_lib.Options:
         """Return the current properties and options for a new instance."""

@@ -28,7 +28,6 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import start
-from xen44_driver.storage import kinds
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen.events import OFF
@@ -173,7 +172,7 @@ def boot(
     faultpoints.reached('power on: ports plugged')
     guest = start.define(node, described)
     faultpoints.reached('power on: domain defined')
-    backends.boot(node, guest, described.disks, machine.limits)
+    backends.boot(node, guest, described.disks, machine)
 
 
 def end_rescue(node: compute_node.Node, instance: objects.Instance) -> None:
@@ -308,10 +307,8 @@ def _soft_reboot(
     faultpoints.reached('soft reboot: guest shut down')
     machine = _booted(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
-    directory = node.files(instance).directory
-    backends.boot(node, guest, [kinds.load(record, directory).spec()
-                                for record in machine.disks],
-                  machine.limits)
+    backends.boot(node, guest,
+                  machine.devices(node.files(instance).directory), machine)
     return True
 
 

@@ -142,7 +142,7 @@ class ByArch:
     :ivar values: the values by architecture; none for one that is missing.
     """
 
-    values: Mapping[str, Values | ByGuestType]
+    values: Mapping[str, Anything | Values | ByGuestType]
 
     def of(self, guest: Guest) -> tuple[str, ...] | None:
         """Return the allowed values."""
@@ -443,6 +443,8 @@ _REALTIME = 'it means nothing without realtime, which is refused'
 _XENAPI = 'only the former XenAPI driver read it'
 _VMWARE = "only VMware's driver reads it"
 _LIMIT = 'limits and shares are not enforced yet'
+#: Where dom0's kernel serves disks, nothing limits them.
+_DISK_LIMITS = ByArch({'x86_64': _ANYTHING, 'aarch64': Values(('0',))})
 _AVERAGE = 'Xen limits only the average of what a guest sends'
 _SCHEDULER = "Nova's scheduler"
 _NOVA = 'Nova itself'
@@ -630,6 +632,9 @@ _FLAVORS = (
     _honoured(None, 'quota:cpu_quota',
               "Xen's scheduler, as a cap on all vCPUs together"),
     _honoured(None, 'quota:cpu_shares', "Xen's scheduler, as a weight"),
+    _honoured(None, 'quota:disk_*_sec',
+              "the guest's QEMU, for each disk. A total excludes limits for "
+              'reads and writes', _DISK_LIMITS),
     _honoured(None, 'resources*:*', _SCHEDULER),
     _honoured(None, 'trait*:*', _SCHEDULER),
     _honoured(None, OUTBOUND_LIMIT,
@@ -665,7 +670,6 @@ _FLAVORS = (
     _refuse(None, 'quota:*_limit', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_reservation', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_shares_level', _LIMIT, Values(('normal',))),
-    _refuse(None, 'quota:disk_*_sec', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:vif_inbound_*', _AVERAGE, Values(('0',))),
     _refuse(None, 'quota:vif_outbound_burst', _AVERAGE, Values(('0',))),
     _refuse(None, 'quota:vif_outbound_peak', _AVERAGE, Values(('0',))),

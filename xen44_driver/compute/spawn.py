@@ -105,7 +105,7 @@ def spawn(
         consoles.forget(instance)
         faultpoints.reached('spawn: domain defined')
         if power_on:
-            backends.boot(node, guest, described.disks, machine.limits)
+            backends.boot(node, guest, described.disks, machine)
         steps.done('domain')
         faultpoints.reached('spawn: guest booted')
     LOG.info('Spawned in %s', steps, instance=instance)

@@ -12,7 +12,6 @@ from nova.network import model
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import properties
 from xen44_driver.network import vif as vif_lib
-from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import domain
@@ -50,8 +49,7 @@ def build(
         as a newline in the kernel's command line.
     """
     profile = arch.profile(machine.guest_type)
-    disks = tuple(kinds.load(record, files.directory).spec()
-                  for record in machine.disks)
+    disks = machine.devices(files.directory)
     return domain.DomainSpec(
         uuid=instance.uuid,
         name=instance.name,

@@ -36,7 +36,6 @@ from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import room
 from xen44_driver.compute import undo as undo_lib
-from xen44_driver.storage import kinds
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import threads
@@ -155,10 +154,8 @@ def _start(
     ports.plug(instance, network_info or ())
     with undo_lib.Undo(instance) as undo:
         undo.add(guest.destroy)
-        backends.boot(
-            node, guest, [kinds.load(record, files.directory).spec()
-                          for record in machine.disks],
-            machine.limits, saved=True)
+        backends.boot(node, guest, machine.devices(files.directory), machine,
+                      saved=True)
         guest.forget_memory()
 
 

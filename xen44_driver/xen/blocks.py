@@ -11,19 +11,27 @@ from typing import Any
 
 from xen44_driver.xen import domain
 
+#: The limits of ``block_set_io_throttle``: bytes and requests per second, of
+#: both directions, of reads, of writes.
+THROTTLE = ('bps', 'bps_rd', 'bps_wr', 'iops', 'iops_rd', 'iops_wr')
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
     """A disk of a guest as its QEMU has it.
 
+    :ivar device: QEMU's path of the device.
     :ivar node: QEMU's name of the block node.
     :ivar emulated: whether it is an emulated disk of an HVM guest.
     :ivar size: bytes of the disk.
+    :ivar throttle: its limits, as arguments of ``block_set_io_throttle``.
     """
 
+    device: str
     node: str
     emulated: bool
     size: int
+    throttle: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,10 +72,12 @@ def attached(
                 # QEMU's xen-block names its nodes so.
                 or node.get('node-name') == f'{disk.target}-{disk.format}'):
             found.append(Attached(
+                device=entry['qdev'],
                 node=node['node-name'],
                 # PV disks have no name of a drive.
                 emulated=bool(entry.get('device')),
-                size=node['image']['virtual-size']))
+                size=node['image']['virtual-size'],
+                throttle={name: node.get(name, 0) for name in THROTTLE}))
     return found
 
 

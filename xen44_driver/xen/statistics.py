@@ -63,7 +63,8 @@ class Interface:
 class Disk:
     """A disk; None for what is not known.
 
-    libvirt knows this only of disks that dom0's kernel serves (blkback).
+    libvirt knows this only of disks that dom0's kernel serves (blkback); of
+    others, their QEMU does.
 
     :ivar target: the guest's name of it, such as ``xvda``.
     :ivar read_bytes: number of bytes that the guest read.

@@ -13,7 +13,10 @@ from tests.unit.xen import test_logs
 from tests.unit.xen import test_xenstore
 from xen44_driver import privsep
 from xen44_driver.compute import backends
+from xen44_driver.compute import cpulimits
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import evidence
+from xen44_driver.compute import machine
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen.events import DomainRecord
@@ -164,17 +167,33 @@ class WaitTest(StartedTestCase):
 class BootTest(StartedTestCase):
 
     def boot(self):
-        backends.boot(self.node, self.guest, (ROOT,))
+        backends.boot(self.node, self.guest, (ROOT,), machine.Machine(
+            guest_type='pv', disks=(), cpu_cap=50,
+            disk_limits=disklimits.Limits(total_iops_sec=9)))
 
     def setUp(self):
         super().setUp()
         self.patch(self.node, 'start')
+        self.limit_cpus = self.patch(backends.cpulimits, 'apply')
+        self.limit_disks = self.patch(backends.disklimits, 'apply')
 
     def test_boot(self):
         self.look.return_value = True
         self.boot()
         self.node.start.assert_called_once_with(self.guest, saved=False)
         self.guest.destroy.assert_not_called()
+        self.limit_cpus.assert_called_once_with(
+            self.guest, cpulimits.Limits(cap=50))
+        self.limit_disks.assert_called_once_with(
+            self.guest.uuid, (ROOT,), disklimits.Limits(total_iops_sec=9))
+
+    def test_limits_not_set(self):
+        self.look.return_value = True
+        for limit in (self.limit_disks, self.limit_cpus):
+            limit.side_effect = errors.OperationFailed('x', 'x', None, 'no')
+            self.guest.reset_mock()
+            self.assertRaises(errors.OperationFailed, self.boot)
+            self.guest.destroy.assert_called_once_with()
 
     def test_off_again(self):
         self.log.return_value = test_logs.QEMU.encode()

@@ -9,7 +9,6 @@ from nova.compute import power_state
 from nova.compute import vm_states
 
 from tests.unit import base
-from xen44_driver.compute import cpulimits
 from xen44_driver.compute import faults
 from xen44_driver.compute import machine
 from xen44_driver.compute import ports
@@ -92,8 +91,8 @@ class PowerTest(base.TestCase):
     def test_soft_reboot(self):
         self.guest.wait_for.return_value = True
         self.assertFalse(self.reboot(soft=True))
-        _node, guest, (disk,), limits = self.boot.call_args.args
-        self.assertEqual(cpulimits.NONE, limits)
+        _node, guest, (disk,), booted = self.boot.call_args.args
+        self.assertEqual(machine.recall(self.instance), booted)
         self.assertIs(self.guest, guest)
         self.assertEqual('xvda', disk.target)
         self.guest.destroy.assert_not_called()

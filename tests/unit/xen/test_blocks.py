@@ -30,8 +30,17 @@ class InUseTest(base.BaseTestCase):
             {'device': 'ide1-cd0', 'qdev': 'x'}, PV,
             entry('xvdb-raw', file='/other')))
         self.assertEqual(
-            blocks.Attached(node='xvda-qcow2', emulated=False, size=4096),
+            blocks.Attached(device='/machine/unattached/device[1]',
+                            node='xvda-qcow2', emulated=False, size=4096,
+                            throttle=dict.fromkeys(blocks.THROTTLE, 0)),
             blocks.in_use([PV], DISK))
+
+    def test_throttle(self):
+        limited = entry('xvda-qcow2')
+        limited['inserted'] |= {'bps': 5, 'iops_wr': 7, 'bps_max': 9}
+        self.assertEqual(
+            {'bps': 5, 'bps_rd': 0, 'bps_wr': 0, 'iops': 0, 'iops_rd': 0,
+             'iops_wr': 7}, blocks.in_use([limited], DISK).throttle)
 
     def test_emulated_first(self):
         for order in ((PV, EMULATED), (EMULATED, PV)):

@@ -1,0 +1,161 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a flavor says of disks, and what a guest's QEMU is told."""
+
+import fixtures
+from nova import exception
+
+from tests.unit import base
+from xen44_driver import privsep
+from xen44_driver.compute import backends
+from xen44_driver.compute import disklimits
+from xen44_driver.compute import lifecycle
+from xen44_driver.compute import machine
+from xen44_driver.storage import kinds
+from xen44_driver.xen import domain
+from xen44_driver.xen import errors
+from xen44_driver.xen import qmp
+from xen44_driver.xen.domain import metadata
+
+DISKS = (domain.Disk(target='hda', source='/disk', format='qcow2'),
+         domain.Disk(target='hdd', source='/iso', device='cdrom'))
+LIMITS = disklimits.Limits(read_bytes_sec=1024, write_iops_sec=7)
+THROTTLE = {'bps': 0, 'bps_rd': 1024, 'bps_wr': 0,
+            'iops': 0, 'iops_rd': 0, 'iops_wr': 7}
+
+
+class FlavorTest(base.TestCase):
+
+    def limits(self, **specs):
+        return disklimits.of_flavor(base.instance(extra_specs={
+            f'quota:disk_{name}': value
+            for name, value in specs.items()}).flavor)
+
+    def test_none(self):
+        self.assertEqual(disklimits.NONE, self.limits())
+        self.assertEqual(disklimits.NONE, self.limits(total_iops_sec='0'))
+
+    def test_each(self):
+        for name in ('read_bytes_sec', 'write_bytes_sec', 'total_bytes_sec',
+                     'read_iops_sec', 'write_iops_sec', 'total_iops_sec'):
+            self.assertEqual(disklimits.Limits(**{name: 10 ** 15}),
+                             self.limits(**{name: str(10 ** 15)}))
+        self.assertEqual(LIMITS, self.limits(
+            read_bytes_sec='1024', write_iops_sec='7'))
+
+    def test_total_of_one_and_parts_of_the_other(self):
+        self.assertEqual(
+            disklimits.Limits(total_bytes_sec=1, read_iops_sec=2),
+            self.limits(total_bytes_sec='1', read_iops_sec='2'))
+
+    def test_refused(self):
+        for value in ('-1', 'many', '', '1.5', '\u0661', str(10 ** 15 + 1)):
+            raised = self.assertRaises(exception.InvalidInput, self.limits,
+                                       total_iops_sec=value)
+            self.assertIn('quota:disk_total_iops_sec', str(raised))
+            self.assertIn('allowed: 0', str(raised))
+
+    def test_total_and_parts(self):
+        for unit in ('bytes', 'iops'):
+            for part in ('read', 'write'):
+                raised = self.assertRaises(
+                    exception.InvalidInput, self.limits,
+                    **{f'total_{unit}_sec': '1', f'{part}_{unit}_sec': '2'})
+                self.assertIn(f'quota:disk_{part}_{unit}_sec', str(raised))
+
+
+class QemuTestCase(base.TestCase):
+    """A QEMU with an emulated disk, the PV disk beside it, and a CD-ROM.
+
+    :ivar devices: throttle and node of each device.
+    """
+
+    def setUp(self):
+        super().setUp()
+        self.devices = {'ide': ({}, '#block1', '/disk'),
+                        'pv': ({}, 'hda-qcow2', '/disk'),
+                        'cd': ({}, '#block2', '/iso')}
+        self.obeys = True
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'execute_monitor', side_effect=self.execute))
+
+    def execute(self, uuid, commands, timeout, domid):
+        self.assertEqual(base.UUID, uuid)
+        (command, arguments), = commands
+        if command == 'query-block':
+            return [[{'device': '', 'qdev': device, 'inserted': {
+                'node-name': node, 'file': path, **throttle,
+                'image': {'virtual-size': 1}}}
+                for device, (throttle, node, path) in self.devices.items()]]
+        device = arguments.pop('id')
+        if device == 'ide':
+            self.unplug()
+        if device not in self.devices or not self.obeys:
+            raise qmp.CommandFailed(command, 'GenericError', 'no such device')
+        self.devices[device][0].update(arguments)
+        return [{}]
+
+    def unplug(self):
+        pass
+
+    def throttles(self):
+        return {device: throttle
+                for device, (throttle, *_) in self.devices.items()}
+
+
+class ApplyTest(QemuTestCase):
+
+    def apply(self, limits=LIMITS):
+        disklimits.apply(base.UUID, DISKS, limits)
+
+    def test_both_devices_of_a_disk(self):
+        self.apply()
+        self.assertEqual({'ide': THROTTLE, 'pv': THROTTLE, 'cd': {}},
+                         self.throttles())
+
+    def test_none(self):
+        self.devices.clear()
+        self.apply(disklimits.NONE)
+
+    def test_emulated_disk_is_unplugged_meanwhile(self):
+        self.unplug = lambda: self.devices.pop('ide')
+        self.apply()
+        self.assertEqual({'pv': THROTTLE, 'cd': {}}, self.throttles())
+
+    def test_not_taken(self):
+        self.obeys = False
+        self.assertIn('#block1', str(
+            self.assertRaises(errors.OperationFailed, self.apply)))
+
+    def test_disk_is_missing(self):
+        del self.devices['ide'], self.devices['pv']
+        self.assertIn('hda', str(
+            self.assertRaises(errors.OperationFailed, self.apply)))
+
+
+class RestartedTest(QemuTestCase):
+    """A guest that rebooted itself has another QEMU."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        guest = self.node.host.guest.return_value
+        record = machine.Machine(
+            guest_type='hvm', disk_limits=LIMITS, disks=(kinds.DiskRecord(
+                kind='overlay', name='/dev/xvda', target='hda',
+                format='qcow2', file='disk.qcow2'),))
+        guest.metadata.return_value = metadata.InstanceMetadata(
+            name='x', flavor='x', machine=record.to_json())
+        self.wait = self.useFixture(fixtures.MockPatchObject(
+            backends, 'wait_until_open')).mock
+
+    def test_set_again(self):
+        lifecycle.restarted(self.node, base.UUID)
+        self.assertEqual(THROTTLE, self.throttles()['pv'])
+        (disk,) = self.wait.call_args.args[2]
+        self.assertEqual(
+            f'{self.instances}/{base.UUID}/disk.qcow2', disk.source)
+
+    def test_it_fails(self):
+        self.wait.side_effect = PermissionError('xenstore')
+        lifecycle.restarted(self.node, base.UUID)
+        self.assertEqual({}, self.throttles()['pv'])
