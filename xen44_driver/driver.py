@@ -34,6 +34,7 @@ from xen44_driver.compute import diagnostics
 from xen44_driver.compute import faults
 from xen44_driver.compute import hostboot
 from xen44_driver.compute import interfaces
+from xen44_driver.compute import interrupted
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import logkeeper
 from xen44_driver.compute import machine
@@ -101,7 +102,7 @@ class Xen44Driver(driver.ComputeDriver):
         # libvirt was back.
         self._availability.changed(True)
         self._console_logs.start()
-        suspend.start_mending(self._node)
+        interrupted.start_mending(self._node)
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()

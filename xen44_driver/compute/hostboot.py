@@ -13,6 +13,7 @@ from nova.compute import vm_states
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver.compute import interrupted
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import suspend
@@ -39,8 +40,9 @@ def resume_on_host_boot(
     :raises nova.exception.NovaException: the instance cannot be started.
     """
     if (instance.vm_state == vm_states.SUSPENDED
-            or instance.task_state in suspend.INTERRUPTED):
-        LOG.info('Suspended, or about to be: not started', instance=instance)
+            or interrupted.is_mended(instance)):
+        LOG.info('Suspended, or its task is not ended yet: not started',
+                 instance=instance)
         return
     try:
         guest = node.host.guest(instance.uuid)

@@ -20,6 +20,7 @@ from nova import objects
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import backends
 from xen44_driver.compute import evidence
@@ -74,11 +75,14 @@ def attach(
     with undo_lib.Undo(instance) as undo:
         undo.add(ports.unplug, instance, [vif])
         ports.plug(instance, [vif])
+        faultpoints.reached('attach: port plugged')
         undo.add(_undefine, guest, interface)
         _define(guest, interface)
+        faultpoints.reached('attach: interface defined')
         if not guest.state().is_off:
             undo.add(_detach_live, instance, guest, interface)
             _attach_live(instance, guest, interface)
+            faultpoints.reached('attach: interface attached')
         tags.record_interfaces(context, instance)
 
 
@@ -101,6 +105,7 @@ def detach(
         LOG.warning('There is no domain to detach an interface from',
                     instance=instance)
     ports.unplug(instance, [vif])
+    faultpoints.reached('detach: port unplugged')
     tags.forget_interface(instance, interface.mac)
 
 
@@ -227,8 +232,10 @@ def _detach(
         for mine in defined:
             undo.add(_define, guest, mine)
             _undefine(guest, mine)
+        faultpoints.reached('detach: interface undefined')
         if not guest.state().is_off:
             _detach_live(instance, guest, interface)
+            faultpoints.reached('detach: interface detached')
 
 
 def _detach_live(

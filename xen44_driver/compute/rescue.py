@@ -17,10 +17,13 @@ from nova import block_device
 from nova import context as nova_context
 from nova import exception
 from nova import objects
+from nova.compute import task_states
+from nova.compute import vm_states
 from nova.network import model
 from nova.virt import driver
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import devices
 from xen44_driver.compute import disks
 from xen44_driver.compute import glance
@@ -33,6 +36,7 @@ from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.storage import usage
 from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen.guesttype import GuestType
 
 LOG = logging.getLogger(__name__)
@@ -73,6 +77,7 @@ def rescue(
     machine_lib.check_loader(machine, node.arch.name)
     start.describe(node, instance, machine, vifs)
     machine = _fetch(node, context, instance, machine, image.id)
+    faultpoints.reached('rescue: image fetched')
     with undo_lib.Undo(instance) as undo:
         # The rest of an interrupted one goes first.
         power.end_rescue(node, instance)
@@ -81,11 +86,14 @@ def rescue(
             node, context, instance, machine, undo,
             network_info=network_info, injected_files=(),
             admin_password=admin_password)
+        faultpoints.reached('rescue: disks made')
         machine_lib.keep(instance, machine, machine_lib.RESCUE)
         # Before the domain is defined: whoever finds it knows what it is.
         instance.save()
+        faultpoints.reached('rescue: record kept')
         undo.add(_define, node, instance, own, vifs)
         power.boot(node, context, instance, machine, vifs)
+        faultpoints.reached('rescue: guest booted')
     LOG.info('Rescued with image %s', image.id, instance=instance)
 
 
@@ -101,7 +109,52 @@ def unrescue(
     machine = power.machine_of(node, context, instance, None)
     power.boot(node, context, instance, machine,
                tuple(instance.get_network_info() or ()))
+    faultpoints.reached('unrescue: guest booted')
     power.end_rescue(node, instance)
+
+
+def mend(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Bring an interrupted rescue or unrescue to an end.
+
+    A rescue whose guest does not run yet is undone; the instance is off then.
+
+    :returns: the instance's state in Nova.
+    :raises nova.exception.NovaException: the instance cannot be described.
+    """
+    rescued = machine_lib.RESCUE in instance.system_metadata
+    booted = _booted(node, instance)
+    if instance.task_state == task_states.UNRESCUING:
+        if booted is None or booted.rescue:
+            # It can be unrescued again, also if it is off.
+            return str(vm_states.RESCUED)
+    elif booted is not None and rescued:
+        return str(vm_states.RESCUED)
+    power.end_rescue(node, instance)
+    if booted is not None:
+        return str(vm_states.ACTIVE)
+    _define(node, instance,
+            power.machine_of(node, context, instance, None),
+            tuple(instance.get_network_info() or ()))
+    return str(vm_states.STOPPED)
+
+
+def _booted(
+    node: compute_node.Node, instance: objects.Instance,
+) -> machine_lib.Machine | None:
+    """Return the record that the domain of an instance runs as, if it does."""
+    try:
+        guest = node.host.guest(instance.uuid)
+        if guest.state().is_off:
+            return None
+        found = guest.metadata()
+    except xen_errors.DomainNotFound:
+        return None
+    if found is None or found.machine is None:
+        return machine_lib.recall(instance)
+    return machine_lib.Machine.from_json(found.machine)
 
 
 def _define(

@@ -24,11 +24,13 @@ from typing import Any
 from nova import context as nova_context
 from nova import exception
 from nova import objects
+from nova.compute import vm_states
 from nova.network import model
 from nova.virt import driver
 from oslo_log import log as logging
 from oslo_utils import units
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import before_resize
 from xen44_driver.compute import devices
 from xen44_driver.compute import disks
@@ -77,6 +79,7 @@ def begin(
         _check_memory(node, instance, old, new, flavor)
     power.power_off(node, instance, timeout=timeout,
                     retry_interval=retry_interval)
+    faultpoints.reached('resize: domain stopped')
     # What interrupted operations left.
     power.end_rescue(node, instance)
     before_resize.forget(node, instance)
@@ -84,6 +87,7 @@ def begin(
     for disk in _disks(old, node.files(instance).directory):
         disk.settle(tools)
     before_resize.keep(node, instance, old)
+    faultpoints.reached('resize: disks set aside')
     return '{}'
 
 
@@ -93,13 +97,19 @@ def _check_host(
     if instance.migration_context is None:
         raise exception.MigrationPreCheckError(
             reason='the instance has no migration, which names the host')
-    migration = objects.Migration.get_by_id_and_instance(
-        context, instance.migration_context.migration_id, instance.uuid)
+    migration = _migration(context, instance)
     if migration.dest_compute != instance.host:
         raise exception.MigrationPreCheckError(
             reason=f'host {instance.host} moves no disks to another host, '
                    f'such as {migration.dest_compute}; allowed: the same '
                    'host (allow_resize_to_same_host)')
+
+
+def _migration(
+    context: nova_context.RequestContext, instance: objects.Instance,
+) -> objects.Migration:
+    return objects.Migration.get_by_id_and_instance(
+        context, instance.migration_context.migration_id, instance.uuid)
 
 
 def plan(
@@ -271,14 +281,18 @@ def finish(
                 node, new.guest_type, memory_mib=instance.flavor.memory_mb,
                 vcpus=instance.flavor.vcpus)
         _make(node, instance, old, new, network_info)
+        faultpoints.reached('resize: disks made')
         machine_lib.keep(instance, new)
         # Before the directory is complete: from then on, it is this machine.
         instance.save()
+        faultpoints.reached('resize: record kept')
         files.complete()
+        faultpoints.reached('resize: disks complete')
         if power_on:
             power.boot(node, context, instance, new, vifs)
         else:
             start.define(node, described)
+        faultpoints.reached('resize: domain defined')
     LOG.info('Resized to flavor %s', instance.flavor.name, instance=instance)
 
 
@@ -308,6 +322,7 @@ def _make(
 def confirm(node: compute_node.Node, instance: objects.Instance) -> None:
     """Remove what an instance was before its resize; safe to repeat."""
     before_resize.forget(node, instance)
+    faultpoints.reached('confirm: old disks removed')
 
 
 def revert(
@@ -326,15 +341,26 @@ def revert(
     :param power_on: whether to start it.
     :raises nova.exception.NovaException: it cannot be started.
     """
-    restored = before_resize.restore(node, instance)
-    if power_on:
-        if restored or not _runs(node, instance):
-            power.power_on(node, context, instance, network_info=network_info,
-                           block_device_info=block_device_info)
-        return
-    machine = power.machine_of(node, context, instance, block_device_info)
-    start.define(node, start.describe(
-        node, instance, machine, tuple(network_info or ())))
+    before_resize.restore(node, instance)
+    faultpoints.reached('revert: disks restored')
+    _settle(node, context, instance, network_info=network_info,
+            block_device_info=block_device_info, power_on=power_on)
+
+
+def _settle(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance, *,
+    network_info: model.NetworkInfo | None,
+    block_device_info: Mapping[str, Any] | None, power_on: bool,
+) -> None:
+    """Have an instance run, or defined and off, as its record says."""
+    if not power_on:
+        machine = power.machine_of(node, context, instance, block_device_info)
+        start.define(node, start.describe(
+            node, instance, machine, tuple(network_info or ())))
+    elif not _runs(node, instance):
+        power.power_on(node, context, instance, network_info=network_info,
+                       block_device_info=block_device_info)
 
 
 def _runs(node: compute_node.Node, instance: objects.Instance) -> bool:
@@ -342,3 +368,57 @@ def _runs(node: compute_node.Node, instance: objects.Instance) -> bool:
         return not node.host.guest(instance.uuid).state().is_off
     except xen_errors.DomainNotFound:
         return False
+
+
+def _ran(instance: objects.Instance) -> bool:
+    """Return whether Nova starts an instance when its resize is complete."""
+    return bool(instance.system_metadata.get('old_vm_state')
+                != vm_states.STOPPED)
+
+
+def mend_finish(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Complete a resize that was interrupted after the disks were set aside.
+
+    :returns: the instance's state in Nova: the user can confirm or revert.
+    :raises nova.exception.NovaException: it cannot be completed; the instance
+        is off, and is what it was before.
+    """
+    migration = _migration(context, instance)
+    complete = node.files(instance).exist()
+    try:
+        (_settle if complete else finish)(
+            node, context, instance,
+            network_info=instance.get_network_info(),
+            block_device_info=None, power_on=_ran(instance))
+    except Exception:
+        migration.status = 'error'
+        migration.save()
+        raise
+    migration.status = 'finished'
+    migration.save()
+    return str(vm_states.RESIZED)
+
+
+def mend_revert(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Bring the interrupted revert of a resize to an end.
+
+    :returns: the instance's state in Nova.
+    :raises nova.exception.NovaException: the instance cannot be started.
+    """
+    if instance.old_flavor is not None:
+        # Nova had not begun here: the user can revert it again, or confirm.
+        migration = _migration(context, instance)
+        migration.status = 'finished'
+        migration.save()
+        return str(vm_states.RESIZED)
+    ran = _ran(instance)
+    revert(node, context, instance, network_info=instance.get_network_info(),
+           block_device_info=None, power_on=ran)
+    instance.drop_migration_context()
+    return str(vm_states.ACTIVE if ran else vm_states.STOPPED)

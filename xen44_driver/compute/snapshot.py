@@ -31,6 +31,7 @@ from oslo_concurrency import processutils
 from oslo_log import log as logging
 from oslo_utils import units
 
+from xen44_driver import faultpoints
 from xen44_driver.compute import blockjobs
 from xen44_driver.compute import disks
 from xen44_driver.compute import glance
@@ -85,6 +86,7 @@ def snapshot(
             expected_state=task_states.IMAGE_PENDING_UPLOAD)
         glance.upload(context, image_id, scratch.path, _metadata(
             instance, max(min_disk, math.ceil(size / units.Gi))))
+        faultpoints.reached('snapshot: uploaded')
     except Exception as error:
         # Nova logs the errors of snapshots at the level DEBUG only.
         LOG.error('No image was made: %s', error, instance=instance)
@@ -162,6 +164,7 @@ def _copy(
         monitor.wait_until_closed(instance.uuid)
         scratch.create(0, need)
         _convert(root.spec(), scratch.path)
+        faultpoints.reached('snapshot: disk converted')
         LOG.info('Copied the disk of the guest, which is off',
                  instance=instance)
         return _size(root)
@@ -226,12 +229,14 @@ def _back_up(
             processutils.execute(
                 'qemu-img', 'create', '-q', '-f', 'qcow2', scratch.path,
                 str(source.size))
+        faultpoints.reached('snapshot: file made')
         undo.add(_abandon, uuid, domid, same_guest)
         monitor.execute(uuid, 'blockdev-add', {
             'driver': format, 'node-name': TARGET, 'discard': 'unmap',
             'file': {'driver': 'file', 'filename': scratch.path,
                      'discard': 'unmap'},
         }, domid=domid)
+        faultpoints.reached('snapshot: target open')
         with _frozen(node, instance):
             monitor.execute(uuid, 'transaction', {'actions': [{
                 'type': 'blockdev-backup', 'data': {
@@ -240,6 +245,7 @@ def _back_up(
                     # So that its end can be seen.
                     'auto-dismiss': False,
                 }}]}, domid=domid)
+        faultpoints.reached('snapshot: copy begun')
         blockjobs.wait(uuid, JOB, same_guest=same_guest, domid=domid)
         if _find(uuid, disk, domid) != source:
             raise errors.OperationFailed(
@@ -248,6 +254,7 @@ def _back_up(
                 'meanwhile, as it does when it boots; try again')
         # QEMU writes the last of the target when it closes it.
         blockjobs.clear(uuid, JOB, [TARGET], domid=domid)
+        faultpoints.reached('snapshot: disk copied')
         if format == 'qcow2':
             # QEMU says nothing if that fails. 3 is for clusters that nothing
             # refers to.

@@ -18,12 +18,11 @@ from nova import conf
 from nova import context as nova_context
 from nova import exception
 from nova import objects
-from nova.compute import power_state
-from nova.compute import task_states
 from nova.compute import vm_states
 from nova.network import model
 from oslo_log import log as logging
 
+from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import backends
 from xen44_driver.compute import consoles
@@ -38,7 +37,6 @@ from xen44_driver.compute import room
 from xen44_driver.compute import undo as undo_lib
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
-from xen44_driver.xen import threads
 from xen44_driver.xen.events import DomainState
 
 CONF = conf.CONF
@@ -48,9 +46,6 @@ LOG = logging.getLogger(__name__)
 SETTLE_TIMEOUT = 600
 # Seconds between two questions.
 _PAUSE = 1.0
-
-#: What an instance is doing whose suspend or resume was interrupted.
-INTERRUPTED = (task_states.SUSPENDING, task_states.RESUMING)
 
 
 def suspend(
@@ -77,6 +72,7 @@ def suspend(
                 privsep.saved_memory_room,
                 room.of_memory(instance.flavor.memory_mb),
                 "the instance's memory"))
+        faultpoints.reached('suspend: checked')
         _save(guest, instance)
 
 
@@ -84,6 +80,7 @@ def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
     try:
         with evidence.explained(guest.name):
             guest.save_memory()
+        faultpoints.reached('suspend: memory saved')
         saved = settle(guest)
     except xen_errors.XenError as error:
         LOG.warning('Saving the memory failed: %s', error, instance=instance)
@@ -124,6 +121,7 @@ def resume(
         settle(guest)
     else:
         guest.resume()
+        faultpoints.reached('resume: domain resumed')
     state = guest.state()
     if state is not DomainState.RUNNING:
         raise exception.InstanceResumeFailure(
@@ -152,11 +150,14 @@ def _start(
         consoles.prepare(files.serial_log)
     # This host may have been rebooted since.
     ports.plug(instance, network_info or ())
+    faultpoints.reached('resume: ports plugged')
     with undo_lib.Undo(instance) as undo:
         undo.add(guest.destroy)
         backends.boot(node, guest, machine.devices(files.directory), machine,
                       saved=True)
+        faultpoints.reached('resume: memory restored')
         guest.forget_memory()
+        faultpoints.reached('resume: saved memory removed')
 
 
 def settle(guest: xen_guest.Guest) -> bool:
@@ -201,51 +202,25 @@ def _wait_until_idle(guest: xen_guest.Guest) -> None:
         time.sleep(_PAUSE)
 
 
-def start_mending(node: compute_node.Node) -> None:
-    """Mend instances whose suspend or resume a crash interrupted.
+def mend(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Bring an interrupted suspend or resume to an end.
 
-    Nova leaves them "suspending" or "resuming" for ever. libvirt may still be
-    at it, which is waited for in the background. Call this before Nova can
-    begin new operations.
+    libvirt may still be at it, which is waited for.
+
+    :returns: the instance's state in Nova.
     """
     try:
-        instances = list(objects.InstanceList.get_by_filters(
-            nova_context.get_admin_context(),
-            {'host': CONF.host, 'task_state': list(INTERRUPTED),
-             'deleted': False},
-            expected_attrs=['system_metadata']))
-    except Exception as error:  # whatever the conductor raises
-        LOG.warning('Cannot look for instances whose suspend or resume was '
-                    'interrupted: %s', error)
-        return
-
-    def mend_all() -> None:
-        for instance in instances:
-            undo_lib.attempt(instance, mend, node, instance)
-
-    if instances:
-        threads.start(mend_all, 'xen44-mend')
-
-
-def mend(node: compute_node.Node, instance: objects.Instance) -> None:
-    """Bring an interrupted suspend or resume to an end, and tell Nova."""
-    try:
-        saved = settle(node.host.guest(instance.uuid))
-        state = power.info(node, instance, cached=False).state
+        guest = node.host.guest(instance.uuid)
+        saved = settle(guest)
+        off = guest.state().is_off
     except xen_errors.DomainNotFound:
-        saved, state = False, power_state.NOSTATE
-    before = instance.task_state
-    if saved or (state != power_state.RUNNING
-                 and instance.vm_state == vm_states.SUSPENDED):
+        saved, off = False, True
+    if saved or (off and instance.vm_state == vm_states.SUSPENDED):
         # Without saved memory, a resume says what can be done.
-        instance.vm_state = vm_states.SUSPENDED
-    else:
-        # If it is off, Nova notices that and stops it.
-        instance.vm_state = vm_states.ACTIVE
-        instance.system_metadata.pop('old_vm_state', None)
-    instance.power_state = state
-    instance.task_state = None
-    instance.save(expected_task_state=before)
-    LOG.warning('Its %(task)s was interrupted; it is %(state)s now',
-                {'task': before, 'state': instance.vm_state},
-                instance=instance)
+        return str(vm_states.SUSPENDED)
+    # If it is off, Nova notices that and stops it.
+    instance.system_metadata.pop('old_vm_state', None)
+    return str(vm_states.ACTIVE)

@@ -5,7 +5,6 @@ from unittest import mock
 
 import fixtures
 from nova import exception
-from nova import objects
 from nova.compute import power_state
 from nova.compute import task_states
 from nova.compute import vm_states
@@ -13,6 +12,7 @@ from nova.compute import vm_states
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import hostboot
+from xen44_driver.compute import interrupted
 from xen44_driver.compute import machine
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
@@ -264,7 +264,7 @@ class MendTest(SuspendCase):
         self.guest.now, self.guest.saved = state, saved
         self.instance.task_state = task
         self.instance.vm_state = vm_state
-        suspend.mend(self.node, self.instance)
+        interrupted.mend(self.node, None, self.instance)
         self.instance.save.assert_called_with(expected_task_state=task)
         self.assertIsNone(self.instance.task_state)
         return self.instance.vm_state, self.instance.power_state
@@ -311,18 +311,6 @@ class MendTest(SuspendCase):
             self.mend(task=task_states.RESUMING,
                       vm_state=vm_states.SUSPENDED,
                       state=DomainState.SHUTDOWN, saved=False))
-
-    def test_nobody_answers(self):
-        with mock.patch.object(objects.InstanceList, 'get_by_filters',
-                               side_effect=OSError('no conductor')):
-            suspend.start_mending(self.node)
-
-    def test_none_to_mend(self):
-        with mock.patch.object(objects.InstanceList, 'get_by_filters',
-                               return_value=[]), \
-                mock.patch.object(suspend.threads, 'start') as start:
-            suspend.start_mending(self.node)
-        start.assert_not_called()
 
 
 class HostBootTest(SuspendCase):

@@ -1,0 +1,280 @@
+# SPDX-License-Identifier: Apache-2.0
+"""nova-compute is killed at each named point of an operation.
+
+What the doubles below the driver have stays, and nothing is undone, as when
+the process ends. Then nova-compute starts anew, and the user goes on.
+"""
+
+import operator
+import os
+import sys
+import time
+
+import fixtures
+from nova.tests.functional.api import client as api_client
+
+from tests.functional import base
+from tests.functional import test_interfaces
+from tests.functional import test_resize
+from xen44_driver.compute import undo
+
+
+class Killed(BaseException):
+    """Ends a thread where the process would end."""
+
+
+def unless_killed(function):
+    """Return a function that does nothing in a thread that was killed."""
+    def wrapped(*args):
+        if Killed in args or isinstance(sys.exc_info()[1], Killed):
+            return None
+        return function(*args)
+
+    return wrapped
+
+
+class KilledCase(test_resize.ResizeCase):
+    """Kills nova-compute, and starts it again."""
+
+    def setUp(self):
+        super().setUp()
+        self.point = None
+        # The API waits for an answer that does not come.
+        self.flags(rpc_response_timeout=2)
+        for name in ('Undo.__exit__', 'attempt'):
+            self.useFixture(fixtures.MonkeyPatch(
+                f'xen44_driver.compute.undo.{name}',
+                unless_killed(operator.attrgetter(name)(undo))))
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.faultpoints._action', self.at))
+
+    def at(self, point):
+        if point == self.point:
+            self.point = None
+            raise Killed(point)
+
+    def kill(self, server, point, ask, *args, expected):
+        """Ask for something, and be killed at a point of it.
+
+        :param ask: what asks; it may fail.
+        :param expected: the server's state when nova-compute is back.
+        """
+        self.point = point
+        try:
+            ask(*args)
+        except api_client.OpenStackApiException:
+            # The answer is awaited by some, and does not come.
+            pass
+        end = time.monotonic() + 60
+        while self.point:
+            self.assertLess(time.monotonic(), end, point)
+            time.sleep(0.02)
+        self.compute = self.restart_compute_service(self.compute)
+        self.driver = self.compute.manager.driver
+        try:
+            return self._wait_for_server_parameter(server, {
+                'status': expected, 'OS-EXT-STS:task_state': None})
+        except AssertionError as error:
+            raise AssertionError(f'killed at {point}: {error}') from None
+
+    def ask(self, server, name, body=None):
+        self.api.post_server_action(server['id'], {name: body})
+
+    def assert_runs(self, server):
+        self.assertTrue(self.domain(server).isActive())
+
+
+class SuspendTest(KilledCase):
+
+    def test_suspend(self):
+        server = self.boot()
+        for point, after in (('suspend: checked', 'ACTIVE'),
+                             ('suspend: memory saved', 'SUSPENDED')):
+            self.kill(server, point, self.ask, server, 'suspend',
+                      expected=after)
+            self.assertEqual(after == 'ACTIVE',
+                             self.domain(server).isActive())
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def test_resume(self):
+        server = self.boot()
+        for point, after in (
+                ('resume: ports plugged', 'SUSPENDED'),
+                ('boot: domain started', 'ACTIVE'),
+                ('resume: memory restored', 'ACTIVE'),
+                ('resume: saved memory removed', 'ACTIVE'),
+                ('resume: domain resumed', 'ACTIVE')):
+            if server['status'] == 'ACTIVE':
+                self.ask(server, 'suspend')
+                self._wait_for_state_change(server, 'SUSPENDED')
+            server = self.kill(server, point, self.ask, server, 'resume',
+                               expected=after)
+            self.assertEqual(after == 'ACTIVE',
+                             self.domain(server).isActive())
+            self.assertEqual(after == 'SUSPENDED',
+                             server['id'] in self.below.host.saved)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+
+class SnapshotTest(KilledCase):
+
+    def test_snapshot(self):
+        server = self.boot(image=base.create_image(
+            self.glance, base.raw_image(b'guest'), hw_vm_mode='xen'))
+        for point in ('snapshot: file made', 'snapshot: target open',
+                      'snapshot: copy begun', 'snapshot: disk copied',
+                      'snapshot: uploaded'):
+            self.kill(server, point, self.ask, server, 'createImage',
+                      {'name': 'snapshot'}, expected='ACTIVE')
+            self.assertTrue(self.below.qemu.clean(), point)
+            self.assertEqual([], self.copies(), point)
+            self.assert_runs(server)
+        self._stop_server(server)
+        self.kill(server, 'snapshot: disk converted', self.ask, server,
+                  'createImage', {'name': 'snapshot'}, expected='SHUTOFF')
+        self.assertEqual([], self.copies())
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def copies(self):
+        return [name for directory, _, names in os.walk(os.path.join(
+            self.below.instances, 'snapshots')) for name in names]
+
+
+class RescueTest(KilledCase):
+
+    def setUp(self):
+        super().setUp()
+        self.image = base.create_image(self.glance, base.raw_image(b'own'))
+        self.other = base.create_image(
+            self.glance, base.raw_image(b'rescue'))
+
+    def test_rescue(self):
+        server = self.boot()
+        before = self.domain(server).xml
+        for point, after in (('rescue: image fetched', 'SHUTOFF'),
+                             ('rescue: disks made', 'SHUTOFF'),
+                             ('rescue: record kept', 'SHUTOFF'),
+                             ('power on: domain defined', 'SHUTOFF'),
+                             ('rescue: guest booted', 'RESCUE')):
+            server = self.kill(
+                server, point, self.ask, server, 'rescue',
+                {'rescue_image_ref': self.other}, expected=after)
+            if after == 'SHUTOFF':
+                self.assertEqual(before, self.domain(server).xml)
+                self.assert_no_rescue()
+                self._start_server(server)
+        self.assert_runs(server)
+        self.ask(server, 'unrescue')
+        self._wait_for_state_change(server, 'ACTIVE')
+        self.assertEqual(before, self.domain(server).xml)
+        self.assert_no_rescue()
+
+    def test_unrescue(self):
+        server = self.boot()
+        before = self.domain(server).xml
+        for point, after in (('power on: old domain stopped', 'RESCUE'),
+                             ('power on: domain defined', 'RESCUE'),
+                             ('unrescue: guest booted', 'ACTIVE')):
+            if server['status'] == 'ACTIVE':
+                self.ask(server, 'rescue', {'rescue_image_ref': self.other})
+                self._wait_for_state_change(server, 'RESCUE')
+            server = self.kill(server, point, self.ask, server, 'unrescue',
+                               expected=after)
+        self.assert_runs(server)
+        self.assertEqual(before, self.domain(server).xml)
+        self.assert_no_rescue()
+
+    def assert_no_rescue(self):
+        self.assertEqual([], [name for name in self.below.files()
+                              if 'rescue' in name])
+
+
+class ResizeTest(KilledCase):
+
+    def test_resize(self):
+        server = self.boot()
+        memory, large = self.memory(server), self.larger()
+        for point, after in (('resize: domain stopped', 'ACTIVE'),
+                             ('resize: disks set aside', 'ACTIVE'),
+                             ('resize: disks made', 'VERIFY_RESIZE'),
+                             ('resize: record kept', 'VERIFY_RESIZE'),
+                             ('resize: disks complete', 'VERIFY_RESIZE'),
+                             ('resize: domain defined', 'VERIFY_RESIZE')):
+            server = self.kill(
+                server, point, self.ask, server, 'resize',
+                {'flavorRef': large}, expected=after)
+            self.assert_runs(server)
+            if after != 'ACTIVE':
+                self.assertNotEqual(memory, self.memory(server), point)
+                server = self.act(server, 'revertResize')
+            self.assertEqual(memory, self.memory(server), point)
+            self.assert_clean(server)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+        self.assertEqual(
+            {}, self._get_allocations_by_server_uuid(server['id']))
+
+    def test_resize_of_one_that_is_off(self):
+        server = self._stop_server(self.boot())
+        self.kill(server, 'resize: disks made', self.ask, server, 'resize',
+                  {'flavorRef': self.larger()}, expected='VERIFY_RESIZE')
+        self.assertFalse(self.domain(server).isActive())
+        self.act(server, 'revertResize', 'SHUTOFF')
+        self.assert_clean(server)
+
+    def test_revert(self):
+        server = self.boot()
+        memory = self.memory(server)
+        for point in ('revert: disks restored', 'power on: domain defined',
+                      'boot: domain started'):
+            self.resize(server, self.larger())
+            server = self.kill(server, point, self.ask, server,
+                               'revertResize', expected='ACTIVE')
+            self.assertEqual(memory, self.memory(server), point)
+            self.assert_runs(server)
+            self.assert_clean(server)
+
+    def test_confirm(self):
+        server = self.boot()
+        self.resize(server, self.larger())
+        server = self.kill(
+            server, 'confirm: old disks removed', self.ask, server,
+            'confirmResize', expected='VERIFY_RESIZE')
+        server = self.act(server, 'confirmResize')
+        self.assertEqual('524288', self.memory(server))
+        self.assert_clean(server)
+
+
+class InterfacesTest(KilledCase, test_interfaces.InterfacesBase):
+
+    def test_attach(self):
+        server = self.boot()
+        for point in ('attach: port plugged', 'attach: interface defined',
+                      'attach: interface attached'):
+            port = self.port()
+            self.kill(server, point, self.attach, server, port,
+                      expected='ACTIVE')
+            # Nova knows of the port: a hard reboot brings it, or the user
+            # takes it away.
+            self._reboot_server(server, hard=True)
+            self.assertEqual(2, len(self.macs(server)), point)
+            self.detach(server, port)
+            self.assertEqual(1, len(self.macs(server)), point)
+            self.assertEqual(1, len(self.below.plugged), point)
+
+    def test_detach(self):
+        server = self.boot()
+        for point in ('detach: interface undefined',
+                      'detach: interface detached',
+                      'detach: port unplugged'):
+            port = self.port()
+            self.attach(server, port)
+            self.kill(server, point, self.api.detach_interface, server['id'],
+                      port['id'], expected='ACTIVE')
+            self.detach(server, port)
+            self.assertEqual(1, len(self.macs(server)), point)
+            self.assertEqual(1, len(self.definition(server)), point)
+            self.assertEqual(1, len(self.below.plugged), point)
