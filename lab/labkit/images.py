@@ -5,6 +5,7 @@
 guest      qcow2; boots from its own disk
 direct     qcow2 with a kernel and a ramdisk of its own (``kernel_id``)
 direct-raw the same, with a raw disk
+agent      as guest, with a channel to a guest agent
 kernel     what these two boot
 ramdisk    its initrd
 ========== ==========================================================
@@ -27,6 +28,7 @@ from labkit.cloud import rest
 DISK = 'guest'
 DIRECT = 'direct'
 DIRECT_RAW = 'direct-raw'
+AGENT = 'agent'
 KERNEL = 'kernel'
 RAMDISK = 'ramdisk'
 
@@ -72,6 +74,8 @@ def ensure(cloud: Cloud) -> dict[str, str]:
     given = {'kernel_id': ids[KERNEL], 'ramdisk_id': ids[RAMDISK],
              'os_command_line': guest.CMDLINE, **small}
     have(DIRECT, files.disk_qcow2, 'qcow2', **given)
+    have(AGENT, files.disk_qcow2, 'qcow2', hw_qemu_guest_agent='yes',
+         os_require_quiesce='yes', **small)
     have(DIRECT_RAW, files.disk_raw, 'raw', **given)
     return ids
 

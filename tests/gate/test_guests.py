@@ -23,6 +23,7 @@ from labkit import vnc
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.rows import consoles
+from tests.gate.rows import guest_agent
 from tests.gate.rows import interfaces
 from tests.gate.rows import limits
 from tests.gate.rows import rescue
@@ -213,6 +214,7 @@ class NoScreen:
 class StopStart:
     """Nova's stop and start."""
 
+    @base.slow  # Tempest does it with PV guests.
     def test_power_stop_and_start(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
@@ -227,6 +229,7 @@ class StopStart:
 class SoftReboot:
     """Nova's soft reboot: the guest is asked."""
 
+    @base.slow  # Tempest does it with PV guests.
     def test_power_soft_reboot(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
@@ -303,6 +306,14 @@ class Pause:
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         self.assertEqual(before, guest.boot_id())
+
+
+class SlowPause(Pause):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_power_pause(self: Any) -> None:
+        super().test_power_pause()
 
 
 class RebootsItself:
@@ -407,6 +418,13 @@ class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
     specs: ClassVar[Mapping[str, str]] = limits.DISK_SPECS
 
 
+class Agent(guest_agent.AgentChannel, GuestCase):
+    """A PV guest with a guest agent."""
+
+    guest_type = 'pv'
+    image_name = images.AGENT
+
+
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
@@ -419,9 +437,9 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
         **limits.CPU_SPECS, **limits.DISK_SPECS, **interfaces.LIMIT_SPECS}
 
 
-class HVM(Inside, SoftReboot, SerialHardReboot, Pause, Screen,
+class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
           consoles.HiddenScreen, suspend.Suspend, snapshot.Snapshot,
-          suspend.Diagnostics, interfaces.Interfaces, limits.DiskLimits,
+          suspend.Diagnostics, interfaces.SlowInterfaces, limits.DiskLimits,
           GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 

@@ -6,13 +6,19 @@ from __future__ import annotations
 import shlex
 from typing import Any
 
+import openstack
+
 from labkit import util
+from tests.gate import base
+from tests.gate import guest as guest_lib
+from tests.gate.rows.snapshot import IMAGE_TIMEOUT
 
 PASSWORD = 'of-the-gate'
 
 #: What the small guest has instead of qemu-ga: it speaks the same over the
 #: same terminal, and keeps the password in a file.
 AGENT = r'''
+echo $$ > /dev/shm/pid
 stty -F /dev/hvc1 raw -echo
 exec 3<>/dev/hvc1
 while IFS= read -r line <&3; do
@@ -24,6 +30,13 @@ while IFS= read -r line <&3; do
         echo "$line" | sed 's/.*"password": *"\([^"]*\)".*/\1/' |
             base64 -d > /root/password
         printf '{"return": {}}\n' >&3 ;;
+    *guest-fsfreeze-freeze*)
+        # Its own file is not on the disk, which takes nothing now.
+        echo frozen >> /dev/shm/agent
+        fsfreeze --freeze / && printf '{"return": 1}\n' >&3 ;;
+    *guest-fsfreeze-thaw*)
+        fsfreeze --unfreeze / && printf '{"return": 1}\n' >&3
+        echo thawed >> /dev/shm/agent ;;
     *)
         printf '{"error": {"class": "CommandNotFound", "desc": "no"}}\n' >&3 ;;
     esac
@@ -38,11 +51,40 @@ class AgentChannel:
     boot.
     """
 
+    def agent(self: Any) -> guest_lib.Guest:
+        """The guest, with an agent in it."""
+        guest: guest_lib.Guest = self.running()
+        if guest.ssh('kill -0 $(cat /dev/shm/pid) && echo there',
+                     check=False) != 'there':
+            guest.ssh(
+                'rm -f /root/password; '
+                f'echo {shlex.quote(AGENT)} > /root/agent; '
+                'setsid sh /root/agent < /dev/null > /dev/shm/log 2>&1 &')
+        return guest
+
+    @base.slow
+    def test_agent_freezes_for_a_snapshot(self: Any) -> None:
+        guest = self.agent()
+        image = self.cloud.compute.create_server_image(
+            guest.id, self._name('image'), wait=True, timeout=IMAGE_TIMEOUT)
+        self.addCleanup(self.cloud.image.delete_image, image.id)
+        self.assertEqual(['frozen', 'thawed'],
+                         guest.ssh('cat /dev/shm/agent').split())
+        # It writes again.
+        guest.ssh('echo x > /root/after && sync')
+
+    @base.slow
+    def test_agent_does_not_answer(self: Any) -> None:
+        guest = self.agent()
+        guest.ssh('kill $(cat /dev/shm/pid)')
+        self.assertRaises(
+            openstack.exceptions.ConflictException,
+            self.cloud.compute.change_server_password, guest.id, PASSWORD)
+        self.assertEqual('ACTIVE', guest.server().status)
+
+    @base.slow
     def test_agent_sets_password(self: Any) -> None:
-        guest = self.running()
-        guest.ssh('rm -f /root/password; '
-                  f'echo {shlex.quote(AGENT)} > /root/agent; '
-                  'setsid sh /root/agent < /dev/null > /root/agent.log 2>&1 &')
+        guest = self.agent()
         self.cloud.compute.change_server_password(guest.id, PASSWORD)
         self.assertEqual(PASSWORD, util.wait_for(
             f'{guest.name} to have the password',
@@ -52,4 +94,3 @@ class AgentChannel:
             ['grep', '-rlF', PASSWORD, '/var/log/nova', '/var/log/syslog'],
             check=False).stdout
         self.assertEqual('', logs)
-        guest.ssh('pkill -f /root/agent; true')

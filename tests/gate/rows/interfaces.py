@@ -130,6 +130,14 @@ class Interfaces:
 LIMIT_SPECS = {'quota:vif_outbound_average': '102400'}
 
 
+class SlowInterfaces(Interfaces):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_interface_attach_and_detach(self: Any) -> None:
+        super().test_interface_attach_and_detach()
+
+
 class InterfaceLimit:
     """A flavor's limit of what a guest sends reaches the backend.
 

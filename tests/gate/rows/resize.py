@@ -12,6 +12,7 @@ from tests.gate import guest as guest_lib
 class Resize:
     """The guest gets another flavor, and its own back with the old disk."""
 
+    @base.slow
     def test_resize_and_revert(self: Any) -> None:
         guest = self.running()
         guest.ssh('echo before > /root/resized && sync')

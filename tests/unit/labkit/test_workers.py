@@ -11,19 +11,26 @@ import yaml
 GATE = pathlib.Path(__file__).parents[2] / 'gate'
 
 
+def classes_of(path):
+    """Return the classes of a module by name, without importing it."""
+    return {node.name: node for node in ast.parse(path.read_text()).body
+            if isinstance(node, ast.ClassDef)}
+
+
 def names(path):
-    """Return the ids of a module's tests, without importing it."""
-    classes = {node.name: node for node in ast.parse(path.read_text()).body
-               if isinstance(node, ast.ClassDef)}
+    """Return the ids of a module's tests."""
+    own = classes_of(path)
+    classes = {name: node for row in (GATE / 'rows').glob('*.py')
+               for name, node in classes_of(row).items()} | own
 
     def line(name):
-        """A class and those of the module that it is made of."""
-        bases = [base.id for base in classes[name].bases
-                 if isinstance(base, ast.Name) and base.id in classes]
-        return [classes[name], *(part for base in bases
+        """A class and those of the gate that it is made of."""
+        bases = [getattr(base, 'attr', getattr(base, 'id', None))
+                 for base in classes[name].bases]
+        return [classes[name], *(part for base in bases if base in classes
                                  for part in line(base))]
 
-    for name, node in classes.items():
+    for name, node in own.items():
         # What is no test case of its own is a part of others.
         if (name.endswith('Case') or not node.bases
                 or not any('Case' in ast.unparse(base)
