@@ -9,13 +9,18 @@ import operator
 import os
 import sys
 import time
+from unittest import mock
 
 import fixtures
+from nova import objects
+from nova.compute import manager
+from nova.compute import utils as compute_utils
 from nova.tests.functional.api import client as api_client
 
 from tests.functional import base
 from tests.functional import test_interfaces
 from tests.functional import test_resize
+from xen44_driver.compute import resize
 from xen44_driver.compute import undo
 
 
@@ -25,10 +30,10 @@ class Killed(BaseException):
 
 def unless_killed(function):
     """Return a function that does nothing in a thread that was killed."""
-    def wrapped(*args):
+    def wrapped(*args, **kwargs):
         if Killed in args or isinstance(sys.exc_info()[1], Killed):
             return None
-        return function(*args)
+        return function(*args, **kwargs)
 
     return wrapped
 
@@ -39,12 +44,16 @@ class KilledCase(test_resize.ResizeCase):
     def setUp(self):
         super().setUp()
         self.point = None
-        # The API waits for an answer that does not come.
-        self.flags(rpc_response_timeout=2)
-        for name in ('Undo.__exit__', 'attempt'):
-            self.useFixture(fixtures.MonkeyPatch(
-                f'xen44_driver.compute.undo.{name}',
-                unless_killed(operator.attrgetter(name)(undo))))
+        # What runs when an exception passes, but not when a process ends.
+        for module, names in (
+                (undo, ('Undo.__exit__', 'attempt')),
+                (compute_utils, ('EventReporter.__exit__',)),
+                (manager, ('ComputeManager._delete_stashed_flavor_info',
+                           'ComputeManager._delete_allocation_after_move'))):
+            for name in names:
+                self.useFixture(fixtures.MonkeyPatch(
+                    f'{module.__name__}.{name}',
+                    unless_killed(operator.attrgetter(name)(module))))
         self.useFixture(fixtures.MonkeyPatch(
             'xen44_driver.faultpoints._action', self.at))
 
@@ -60,6 +69,8 @@ class KilledCase(test_resize.ResizeCase):
         :param expected: the server's state when nova-compute is back.
         """
         self.point = point
+        # The API waits for an answer that does not come.
+        self.flags(rpc_response_timeout=2)
         try:
             ask(*args)
         except api_client.OpenStackApiException:
@@ -69,6 +80,7 @@ class KilledCase(test_resize.ResizeCase):
         while self.point:
             self.assertLess(time.monotonic(), end, point)
             time.sleep(0.02)
+        self.flags(rpc_response_timeout=60)
         self.compute = self.restart_compute_service(self.compute)
         self.driver = self.compute.manager.driver
         try:
@@ -214,8 +226,28 @@ class ResizeTest(KilledCase):
             self.assert_clean(server)
         self._delete_server(server)
         self.below.assert_nothing_left()
-        self.assertEqual(
-            {}, self._get_allocations_by_server_uuid(server['id']))
+        self.assert_no_allocation()
+
+    def assert_no_allocation(self):
+        """Nothing is allocated, neither by servers nor by migrations."""
+        self.assertEqual({}, self._get_allocations_by_provider_uuid(
+            self._get_provider_uuid_by_host('xen1')))
+
+    def test_resize_that_cannot_be_completed(self):
+        server = self.boot()
+        memory, real = self.memory(server), resize.finish
+        with mock.patch.object(resize, 'finish', side_effect=[
+                mock.DEFAULT, OSError('no room')], wraps=real):
+            server = self.kill(
+                server, 'resize: disks made', self.ask, server, 'resize',
+                {'flavorRef': self.larger()}, expected='ERROR')
+        self.assertIn('no room', server['fault']['message'])
+        self._reboot_server(server, hard=True)
+        self.assertEqual(memory, self.memory(server))
+        self.assert_clean(server)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+        self.assert_no_allocation()
 
     def test_resize_of_one_that_is_off(self):
         server = self._stop_server(self.boot())
@@ -236,6 +268,9 @@ class ResizeTest(KilledCase):
             self.assertEqual(memory, self.memory(server), point)
             self.assert_runs(server)
             self.assert_clean(server)
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+        self.assert_no_allocation()
 
     def test_confirm(self):
         server = self.boot()
@@ -244,7 +279,7 @@ class ResizeTest(KilledCase):
             server, 'confirm: old disks removed', self.ask, server,
             'confirmResize', expected='VERIFY_RESIZE')
         server = self.act(server, 'confirmResize')
-        self.assertEqual('524288', self.memory(server))
+        self.assertEqual('512', self.memory(server))
         self.assert_clean(server)
 
 
@@ -278,3 +313,26 @@ class InterfacesTest(KilledCase, test_interfaces.InterfacesBase):
             self.assertEqual(1, len(self.macs(server)), point)
             self.assertEqual(1, len(self.definition(server)), point)
             self.assertEqual(1, len(self.below.plugged), point)
+
+
+class QueuedTest(KilledCase):
+    """What nova-compute has not begun is not interrupted."""
+
+    def test_suspend_waits_in_the_queue(self):
+        server = self.boot()
+        asked = []
+        with mock.patch.object(
+                self.compute.manager, 'suspend_instance',
+                side_effect=lambda *args, **kwargs: asked.append(args)):
+            self.ask(server, 'suspend')
+            self._wait_for_server_parameter(
+                server, {'OS-EXT-STS:task_state': 'suspending'})
+        self.compute = self.restart_compute_service(self.compute)
+        self.assertEqual('suspending', self.api.get_server(
+            server['id'])['OS-EXT-STS:task_state'])
+        # Here it comes.
+        context, = (args[0] for args in asked)
+        self.compute.manager.suspend_instance(
+            context, objects.Instance.get_by_uuid(context, server['id']))
+        self._wait_for_state_change(server, 'SUSPENDED')
+        self.assertIn(server['id'], self.below.host.saved)

@@ -75,8 +75,9 @@ def mend(node: compute_node.Node, instance: objects.Instance) -> None:
     One that is complete is left to be confirmed or reverted.
     """
     files = node.files(instance)
-    if (files.was_set_aside() and not files.exist()
-            and machine_lib.BEFORE_RESIZE in instance.system_metadata):
+    complete = files.was_set_aside() and files.exist()
+    if (machine_lib.BEFORE_RESIZE in instance.system_metadata
+            and not complete):
         LOG.warning('Its resize was interrupted: it becomes what it was '
                     'before', instance=instance)
         restore(node, instance)

@@ -124,13 +124,11 @@ def mend(
     :returns: the instance's state in Nova.
     :raises nova.exception.NovaException: the instance cannot be described.
     """
-    rescued = machine_lib.RESCUE in instance.system_metadata
     booted = _booted(node, instance)
-    if instance.task_state == task_states.UNRESCUING:
-        if booted is None or booted.rescue:
-            # It can be unrescued again, also if it is off.
-            return str(vm_states.RESCUED)
-    elif booted is not None and rescued:
+    if booted is not None and booted.rescue:
+        return str(vm_states.RESCUED)
+    if booted is None and instance.task_state == task_states.UNRESCUING:
+        # It can be unrescued again.
         return str(vm_states.RESCUED)
     power.end_rescue(node, instance)
     if booted is not None:

@@ -26,6 +26,7 @@ from nova import exception
 from nova import objects
 from nova.compute import vm_states
 from nova.network import model
+from nova.scheduler.client import report
 from nova.virt import driver
 from oslo_log import log as logging
 from oslo_utils import units
@@ -376,6 +377,19 @@ def _ran(instance: objects.Instance) -> bool:
                 != vm_states.STOPPED)
 
 
+def mend_begin(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Undo a resize that was interrupted when its disks were set aside.
+
+    :returns: the instance's state in Nova.
+    :raises nova.exception.NovaException: the instance cannot be started.
+    """
+    give_up(context, instance)
+    return _as_before(node, context, instance)
+
+
 def mend_finish(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance,
@@ -394,8 +408,7 @@ def mend_finish(
             network_info=instance.get_network_info(),
             block_device_info=None, power_on=_ran(instance))
     except Exception:
-        migration.status = 'error'
-        migration.save()
+        give_up(context, instance)
         raise
     migration.status = 'finished'
     migration.save()
@@ -411,14 +424,66 @@ def mend_revert(
     :returns: the instance's state in Nova.
     :raises nova.exception.NovaException: the instance cannot be started.
     """
-    if instance.old_flavor is not None:
-        # Nova had not begun here: the user can revert it again, or confirm.
-        migration = _migration(context, instance)
+    migration = _migration(context, instance)
+    if migration.status == 'reverting':
+        # Nova had not begun to take the new flavor away. The user can revert
+        # it again, or confirm.
+        _settle(node, context, instance,
+                network_info=instance.get_network_info(),
+                block_device_info=None, power_on=_ran(instance))
         migration.status = 'finished'
         migration.save()
         return str(vm_states.RESIZED)
+    _take_back_flavor(context, instance, migration)
+    return _as_before(node, context, instance)
+
+
+def _as_before(
+    node: compute_node.Node, context: nova_context.RequestContext,
+    instance: objects.Instance,
+) -> str:
+    """Make an instance what it was before a resize that Nova has given up.
+
+    :returns: the instance's state in Nova.
+    """
     ran = _ran(instance)
     revert(node, context, instance, network_info=instance.get_network_info(),
            block_device_info=None, power_on=ran)
     instance.drop_migration_context()
+    instance.old_flavor = instance.new_flavor = None
+    instance.system_metadata.pop('old_vm_state', None)
     return str(vm_states.ACTIVE if ran else vm_states.STOPPED)
+
+
+def give_up(
+    context: nova_context.RequestContext, instance: objects.Instance,
+) -> None:
+    """Tell Nova that a resize has failed: the old flavor counts again.
+
+    The instance is saved; its disks and its domain are not touched.
+    """
+    migration = _migration(context, instance)
+    migration.status = 'error'
+    migration.save()
+    _take_back_flavor(context, instance, migration)
+
+
+def _take_back_flavor(
+    context: nova_context.RequestContext, instance: objects.Instance,
+    migration: objects.Migration,
+) -> None:
+    """Give an instance its old flavor and what that needs in Placement.
+
+    During a resize, the migration holds what the old flavor needs. Safe to
+    repeat.
+    """
+    flavor = instance.old_flavor
+    if flavor is not None:
+        instance.flavor = flavor
+        instance.instance_type_id = flavor.id
+        for name in ('memory_mb', 'vcpus', 'root_gb', 'ephemeral_gb'):
+            setattr(instance, name, getattr(flavor, name))
+        instance.save()
+    placement = report.report_client_singleton()
+    if placement.get_allocations_for_consumer(context, migration.uuid):
+        placement.move_allocations(context, migration.uuid, instance.uuid)

@@ -264,7 +264,7 @@ class MendTest(SuspendCase):
         self.guest.now, self.guest.saved = state, saved
         self.instance.task_state = task
         self.instance.vm_state = vm_state
-        interrupted.mend(self.node, None, self.instance)
+        interrupted._mend(self.node, None, self.instance)
         self.instance.save.assert_called_with(expected_task_state=task)
         self.assertIsNone(self.instance.task_state)
         return self.instance.vm_state, self.instance.power_state
