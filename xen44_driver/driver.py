@@ -36,6 +36,7 @@ from xen44_driver.compute import hostboot
 from xen44_driver.compute import interfaces
 from xen44_driver.compute import interrupted
 from xen44_driver.compute import lifecycle
+from xen44_driver.compute import limits
 from xen44_driver.compute import logkeeper
 from xen44_driver.compute import machine
 from xen44_driver.compute import node as compute_node
@@ -82,6 +83,8 @@ class Xen44Driver(driver.ComputeDriver):
     def __init__(self, virtapi: nova_virtapi.VirtAPI) -> None:
         super().__init__(virtapi)
         self._availability = service.Availability(virtapi)
+        self._limiter = limits.Limiter(
+            lambda uuid: limits.restore(self._node, uuid))
         self._node = compute_node.Node(self._new_host(), virtapi)
         self._console_logs = logkeeper.LogKeeper(self._node)
         os_vif.initialize()
@@ -91,7 +94,7 @@ class Xen44Driver(driver.ComputeDriver):
             CONF.xen44.connection_uri,
             event_callback=lifecycle.forwarder(
                 self.emit_event,
-                lambda uuid: lifecycle.restarted(self._node, uuid)),
+                self._limiter.started),
             connection_callback=self._availability.changed)
 
     # The host
@@ -103,6 +106,10 @@ class Xen44Driver(driver.ComputeDriver):
         self._availability.changed(True)
         self._console_logs.start()
         interrupted.start_mending(self._node)
+        # Guests may have rebooted themselves since.
+        for uuid, record in self._node.host.records().items():
+            if not record.state.is_off:
+                self._limiter.started(uuid)
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Report lifecycle events of domains to Nova, and act on some."""
+"""Report lifecycle events of domains to Nova."""
 
 from __future__ import annotations
 
@@ -8,12 +8,6 @@ from collections.abc import Callable
 from nova.virt import event as virtevent
 from oslo_log import log as logging
 
-from xen44_driver.compute import backends
-from xen44_driver.compute import cpulimits
-from xen44_driver.compute import disklimits
-from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import node as compute_node
-from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events as xen_events
 
 LOG = logging.getLogger(__name__)
@@ -48,27 +42,3 @@ def forwarder(
             started(event.uuid)
 
     return forward
-
-
-def restarted(node: compute_node.Node, uuid: str) -> None:
-    """Set the limits of a guest that may have rebooted itself.
-
-    Failures are logged. Costs one libvirt call for a guest without limits.
-
-    :param uuid: UUID of its domain.
-    """
-    try:
-        guest = node.host.guest(uuid)
-        found = guest.metadata()
-        if found is None or found.machine is None:
-            return
-        machine = machine_lib.Machine.from_json(found.machine)
-        cpulimits.apply(guest, machine.cpu_limits)
-        if machine.disk_limits != disklimits.NONE:
-            devices = machine.devices(node.files_of(uuid).directory)
-            backends.wait_until_open(node, guest, devices)
-            disklimits.apply(uuid, devices, machine.disk_limits)
-    except (machine_lib.MachineUnreadable, xen_errors.XenError,
-            OSError) as error:
-        LOG.warning('The limits of domain %(uuid)s, which has started, are '
-                    'not set: %(error)s', {'uuid': uuid, 'error': error})

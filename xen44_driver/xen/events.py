@@ -148,9 +148,15 @@ def agrees(kind: EventKind, state: DomainState | None) -> bool:
     return state in _TRUE_WHILE[kind]
 
 
-def between(before: DomainRecord | None,
-            after: DomainRecord | None) -> tuple[EventKind, ...]:
-    """Return the events that lead from one record of a domain to another."""
+def between(
+    before: DomainRecord | None, after: DomainRecord | None, *,
+    missed: bool = False,
+) -> tuple[EventKind, ...]:
+    """Return the events that lead from one record of a domain to another.
+
+    :param missed: whether libvirt has not reported the events between them,
+        so that a reboot counts too.
+    """
     kinds = []
     was_on = before is not None and not before.state.is_off
     is_on = after is not None and not after.state.is_off
@@ -159,7 +165,9 @@ def between(before: DomainRecord | None,
     if was_on and not is_on:
         crashed = after is not None and after.state is DomainState.CRASHED
         kinds.append(EventKind.CRASHED if crashed else EventKind.STOPPED)
-    elif is_on and not was_on:
+    elif is_on and (not was_on or (
+            missed and before is not None and after is not None
+            and before.id != after.id)):
         kinds.append(EventKind.STARTED)
     if (before is not None and after is not None and was_on and is_on
             and before.state is not after.state):

@@ -452,7 +452,7 @@ class Watch:
                 # Their events will not come through this session.
                 self._definitions.clear()
             for uuid, before in self._refresh().items():
-                self._tell_between(before, self._cache.get(uuid))
+                self._tell_between(before, self._cache.get(uuid), missed=True)
             self._seen = session
         self._retry_at, self._delay, self._problem = None, 0.0, ''
         if self._lost:
@@ -503,8 +503,9 @@ class Watch:
         return self._learn(uuid, lambda: self.connection.twice(ask))
 
     def _tell_between(self, before: DomainRecord | None,
-                      after: DomainRecord | None) -> None:
-        for kind in events.between(before, after):
+                      after: DomainRecord | None, *,
+                      missed: bool = False) -> None:
+        for kind in events.between(before, after, missed=missed):
             self._tell(kind, after, before)
 
     def _tell(self, kind: EventKind, after: DomainRecord | None,

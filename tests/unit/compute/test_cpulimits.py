@@ -7,11 +7,8 @@ from nova import exception
 
 from tests.unit import base
 from xen44_driver.compute import cpulimits
-from xen44_driver.compute import lifecycle
-from xen44_driver.compute import machine
 from xen44_driver.storage import kinds
 from xen44_driver.xen import errors
-from xen44_driver.xen.domain import metadata
 
 DISK = kinds.DiskRecord(
     kind='clone', name='/dev/xvda', target='xvda', file='disk.raw')
@@ -82,38 +79,3 @@ class ApplyTest(base.TestCase):
                        cpulimits.Limits(weight=256)):
             self.assertRaises(errors.OperationFailed, cpulimits.apply,
                               self.guest, limits)
-
-
-class RestartedTest(base.TestCase):
-    """A guest that rebooted itself has lost its limits."""
-
-    def setUp(self):
-        super().setUp()
-        self.node = base.node()
-        self.guest = self.node.host.guest.return_value
-        self.guest.cpu_limits.return_value = {'weight': 128, 'cap': 0}
-
-    def restart(self, **limits):
-        record = machine.Machine(guest_type='pv', disks=(DISK,), **limits)
-        self.guest.metadata.return_value = metadata.InstanceMetadata(
-            name='x', flavor='x', machine=record.to_json())
-        lifecycle.restarted(self.node, base.UUID)
-
-    def test_set_again(self):
-        self.restart(cpu_weight=128)
-        self.guest.limit_cpus.assert_called_once_with(weight=128, cap=0)
-
-    def test_no_limits(self):
-        self.restart()
-        for found in (None, metadata.InstanceMetadata(name='x', flavor='x')):
-            self.guest.metadata.return_value = found
-            lifecycle.restarted(self.node, base.UUID)
-        self.guest.limit_cpus.assert_not_called()
-
-    def test_failures_are_logged(self):
-        for error in (errors.DomainNotFound(base.UUID),
-                      errors.ConnectionFailed('xen:///', 'refused')):
-            self.guest.limit_cpus.side_effect = error
-            with mock.patch.object(lifecycle.LOG, 'warning') as warning:
-                self.restart(cpu_cap=50)
-            warning.assert_called_once()

@@ -6,20 +6,15 @@ from nova import exception
 
 from tests.unit import base
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import disklimits
-from xen44_driver.compute import lifecycle
-from xen44_driver.compute import machine
-from xen44_driver.storage import kinds
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import qmp
-from xen44_driver.xen.domain import metadata
 
 DISKS = (domain.Disk(target='hda', source='/disk', format='qcow2'),
          domain.Disk(target='hdd', source='/iso', device='cdrom'))
 LIMITS = disklimits.Limits(read_bytes_sec=1024, write_iops_sec=7)
-THROTTLE = {'bps': 0, 'bps_rd': 1024, 'bps_wr': 0,
+THROTTLE = {'group': 'hda', 'bps': 0, 'bps_rd': 1024, 'bps_wr': 0,
             'iops': 0, 'iops_rd': 0, 'iops_wr': 7}
 
 
@@ -130,32 +125,3 @@ class ApplyTest(QemuTestCase):
         del self.devices['ide'], self.devices['pv']
         self.assertIn('hda', str(
             self.assertRaises(errors.OperationFailed, self.apply)))
-
-
-class RestartedTest(QemuTestCase):
-    """A guest that rebooted itself has another QEMU."""
-
-    def setUp(self):
-        super().setUp()
-        self.node = base.node()
-        guest = self.node.host.guest.return_value
-        record = machine.Machine(
-            guest_type='hvm', disk_limits=LIMITS, disks=(kinds.DiskRecord(
-                kind='overlay', name='/dev/xvda', target='hda',
-                format='qcow2', file='disk.qcow2'),))
-        guest.metadata.return_value = metadata.InstanceMetadata(
-            name='x', flavor='x', machine=record.to_json())
-        self.wait = self.useFixture(fixtures.MockPatchObject(
-            backends, 'wait_until_open')).mock
-
-    def test_set_again(self):
-        lifecycle.restarted(self.node, base.UUID)
-        self.assertEqual(THROTTLE, self.throttles()['pv'])
-        (disk,) = self.wait.call_args.args[2]
-        self.assertEqual(
-            f'{self.instances}/{base.UUID}/disk.qcow2', disk.source)
-
-    def test_it_fails(self):
-        self.wait.side_effect = PermissionError('xenstore')
-        lifecycle.restarted(self.node, base.UUID)
-        self.assertEqual({}, self.throttles()['pv'])

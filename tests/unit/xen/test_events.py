@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import dataclasses
+
 from oslotest import base
 
 from xen44_driver.xen import cache
@@ -35,6 +37,15 @@ class BetweenTest(base.BaseTestCase):
                 self.assertEqual(
                     kinds.split(), [kind.value for kind in events.between(
                         before and _record(before), after and _record(after))])
+
+
+    def test_missed_reboot(self):
+        before, after = (
+            dataclasses.replace(_record('running'), id=id_) for id_ in (5, 6))
+        self.assertEqual((), events.between(before, after))
+        self.assertEqual((), events.between(before, before, missed=True))
+        self.assertEqual((events.EventKind.STARTED,),
+                         events.between(before, after, missed=True))
 
 
 class AgreesTest(base.BaseTestCase):

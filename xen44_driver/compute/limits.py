@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Set the limits of guests that have rebooted themselves.
+
+The limits on CPUs and disks end with a domain and its QEMU. When a guest
+reboots itself, it gets new ones, without limits until the event of it is
+handled here. A guest may also have rebooted while nova-compute was away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import threading
+
+from oslo_log import log as logging
+
+from xen44_driver.compute import backends
+from xen44_driver.compute import cpulimits
+from xen44_driver.compute import disklimits
+from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import node as compute_node
+from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import threads
+
+LOG = logging.getLogger(__name__)
+
+#: How often setting the limits of a guest is tried.
+ATTEMPTS = 3
+
+
+class Limiter:
+    """Sets limits in a thread of its own, as a guest's QEMU may be slow.
+
+    :param set_limits: sets the limits of the domain with a UUID; returns
+        whether it has them now.
+    """
+
+    def __init__(self, set_limits: Callable[[str], bool]) -> None:
+        self._set_limits = set_limits
+        # The attempts that each domain has left, in the order of their turns.
+        self._waiting: dict[str, int] = {}
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def started(self, uuid: str) -> None:
+        """Have the limits of a domain set soon; never wait.
+
+        :param uuid: the domain's UUID.
+        """
+        self._add(uuid, ATTEMPTS)
+
+    def _add(self, uuid: str, attempts: int) -> None:
+        with self._wake:
+            self._waiting[uuid] = max(attempts, self._waiting.get(uuid, 0))
+            self._wake.notify()
+            if self._thread is None:
+                self._thread = threads.start(self._run, 'xen44-limits')
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._waiting:
+                    self._wake.wait()
+                uuid = next(iter(self._waiting))
+                left = self._waiting.pop(uuid) - 1
+            try:
+                done = self._set_limits(uuid)
+            except Exception:
+                LOG.exception('Setting the limits of domain %s failed', uuid)
+                continue
+            if not done and left:
+                self._add(uuid, left)
+
+
+def restore(node: compute_node.Node, uuid: str) -> bool:
+    """Set the limits of a guest that may have rebooted itself.
+
+    Failures are logged. Costs one libvirt call for a guest without limits.
+
+    :param uuid: UUID of its domain.
+    :returns: whether it has its limits now, or is off.
+    """
+    try:
+        guest = node.host.guest(uuid)
+        found = guest.metadata()
+        if found is None or found.machine is None:
+            return True
+        machine = machine_lib.Machine.from_json(found.machine)
+        cpulimits.apply(guest, machine.cpu_limits)
+        if machine.disk_limits != disklimits.NONE:
+            devices = machine.devices(node.files_of(uuid).directory)
+            backends.wait_until_open(node, guest, devices)
+            disklimits.apply(uuid, devices, machine.disk_limits)
+    except xen_errors.DomainNotFound:
+        return True
+    except (machine_lib.MachineUnreadable, xen_errors.XenError,
+            OSError) as error:
+        LOG.warning('The limits of domain %(uuid)s, which has started, are '
+                    'not set: %(error)s', {'uuid': uuid, 'error': error})
+        return False
+    return True
