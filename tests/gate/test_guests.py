@@ -428,6 +428,7 @@ class Agent(guest_agent.AgentChannel, GuestCase):
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
+          interfaces.SlowInterfaces, rescue.SlowRescue,
           resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
@@ -440,7 +441,7 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
           consoles.HiddenScreen, suspend.Suspend, snapshot.Snapshot,
           suspend.Diagnostics, interfaces.SlowInterfaces, limits.DiskLimits,
-          GuestCase):
+          rescue.SlowRescue, resize.Resize, GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'

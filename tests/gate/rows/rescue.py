@@ -31,3 +31,11 @@ class Rescue:
         guest.wait_for_reboot(rescued)
         self.assertEqual('of the old root', guest.ssh('cat /root/rescued'))
         self.assertNotIn('rescue', self.dom0('ls', directory))
+
+
+class SlowRescue(Rescue):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_rescue_and_unrescue(self: Any) -> None:
+        super().test_rescue_and_unrescue()
