@@ -52,6 +52,9 @@ sys_admin_pctxt = priv_context.PrivContext(
         capabilities.CAP_DAC_READ_SEARCH,
     ],
 )
+# oslo.privsep has one for each CPU. Some functions wait for a guest's QEMU,
+# and none of them may keep other guests waiting.
+CONF.set_default('thread_pool_size', 16, group='xen44_privileged')
 
 
 def console_log_path(domain: str) -> str:

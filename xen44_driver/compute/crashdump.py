@@ -8,6 +8,7 @@ import time
 from nova import conf
 from nova import exception
 from nova import objects
+from oslo_concurrency import lockutils
 from oslo_log import log as logging
 from oslo_utils import units
 
@@ -16,6 +17,7 @@ from xen44_driver.compute import evidence
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import room
 from xen44_driver.compute import undo as undo_lib
+from xen44_driver.xen import guest as xen_guest
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -36,6 +38,12 @@ def trigger(node: compute_node.Node, instance: objects.Instance) -> None:
     guest = node.host.guest(instance.uuid)
     if guest.state().is_off:
         raise exception.InstanceNotReady(instance_id=instance.uuid)
+    # Nova has no task for it, so that a user can ask again meanwhile.
+    with lockutils.lock(f'crash-dump-{instance.uuid}'):
+        _write(guest, instance)
+
+
+def _write(guest: xen_guest.Guest, instance: objects.Instance) -> None:
     # Those that were interrupted, and the one that the new one replaces: two
     # may not fit.
     privsep.remove_crash_dumps(

@@ -247,7 +247,7 @@ def _back_up(
                 }}]}, domid=domid)
         faultpoints.reached('snapshot: copy begun')
         blockjobs.wait(uuid, JOB, same_guest=same_guest, domid=domid)
-        if _find(uuid, disk, domid) != source:
+        if _find(uuid, disk, domid).node != source.node:
             raise errors.OperationFailed(
                 'snapshot', uuid, None,
                 'the guest changed from the emulated disk to the PV disk '

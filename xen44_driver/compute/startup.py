@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Iterator
 from concurrent import futures
+import functools
 import grp
 import itertools
 import os
@@ -33,6 +34,7 @@ from xen44_driver.compute import resources
 from xen44_driver.compute import snapshot
 from xen44_driver.conf import opts
 from xen44_driver.xen import errors
+from xen44_driver.xen import threads
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -68,7 +70,7 @@ def start(node: compute_node.Node) -> None:
         _privileges(ours)))
     # /run is empty after a start of the host.
     privsep.make_socket_dir()
-    quiesce.mend(node)
+    threads.start(functools.partial(quiesce.mend, node), 'xen44-thaw')
     _warn_of_loaders(node)
     _warn_of_dom0_memory(node)
     _warn_of_tools()

@@ -9,9 +9,10 @@ of the expected type is used.
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 import contextlib
 import json
-import secrets
+import random
 import socket
 import time
 from typing import Any
@@ -54,7 +55,7 @@ class Agent:
 
     def sync(self) -> None:
         """See that an agent answers, and skip what was written before."""
-        token = secrets.randbelow(2 ** 31)
+        token = random.SystemRandom().randrange(2 ** 31)
         end = time.monotonic() + SYNC_TIMEOUT
         self._send('guest-sync-delimited', {'id': token}, end, _DELIMITER)
         left = MAX_SKIPPED
@@ -70,15 +71,10 @@ class Agent:
     def set_password(self, user: str, password: str) -> None:
         """Set the password of a user in the guest."""
         encoded = base64.b64encode(password.encode()).decode()
-        try:
-            self._call('guest-set-user-password', COMMAND_TIMEOUT, {
-                'username': user, 'password': encoded, 'crypted': False})
-        except errors.AgentRefused as error:
-            # The guest chose these words, and they are logged.
-            text = str(error).replace(encoded, '***')
-            raise errors.AgentRefused(
-                text.replace(password, '***') if password else text
-            ) from None
+        # The guest chooses the words of an error, and they are logged.
+        self._call('guest-set-user-password', COMMAND_TIMEOUT, {
+            'username': user, 'password': encoded, 'crypted': False},
+            secrets=(encoded, password))
 
     def freeze(self) -> int:
         """Freeze the guest's file systems, in a consistent state.
@@ -102,10 +98,11 @@ class Agent:
         return value
 
     def _call(self, command: str, timeout: float,
-              arguments: dict[str, Any] | None = None) -> Any:
+              arguments: dict[str, Any] | None = None,
+              secrets: Sequence[str] = ()) -> Any:
         end = time.monotonic() + timeout
         self._send(command, arguments, end)
-        return self._value(self._line(end))
+        return self._value(self._line(end), secrets)
 
     def _send(self, command: str, arguments: dict[str, Any] | None,
               end: float, prefix: bytes = b'') -> None:
@@ -166,8 +163,11 @@ class Agent:
         self._connection.settimeout(left)
 
     @staticmethod
-    def _value(line: bytes) -> Any:
-        """Return the value in an answer."""
+    def _value(line: bytes, secrets: Sequence[str] = ()) -> Any:
+        """Return the value in an answer.
+
+        :param secrets: what must not be in the message of an error.
+        """
         try:
             answer = json.loads(line)
         except (ValueError, RecursionError):
@@ -177,8 +177,12 @@ class Agent:
         reason: object = 'no reason'
         if isinstance(answer, dict) and isinstance(answer.get('error'), dict):
             reason = answer['error'].get('desc', reason)
+        text = str(reason)
+        for secret in filter(None, secrets):
+            text = text.replace(secret, '***')
+        # Cut last: a part of a secret would not be recognised.
         raise errors.AgentRefused(
-            check.one_line(str(reason))[:_MAX_REASON] or 'no reason')
+            check.one_line(text)[:_MAX_REASON] or 'no reason')
 
 
 def _silent(error: OSError) -> errors.AgentSilent:

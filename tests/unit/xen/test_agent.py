@@ -96,6 +96,14 @@ class AgentTest(base.BaseTestCase):
             if len(answer) > 60_000:
                 break
 
+    def test_no_part_of_a_password_is_told(self):
+        self.serve()
+        self.agent.sync()
+        self.guest.answers['guest-set-user-password'] = (
+            b'{"error": {"desc": "' + b'x' * 115 + b'secret"}}\n')
+        self.assertNotIn('secr', self.refused(
+            self.agent.set_password, 'root', 'secret'))
+
     def test_password_is_not_told(self):
         self.serve()
         self.agent.sync()
