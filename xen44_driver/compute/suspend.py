@@ -47,6 +47,11 @@ SETTLE_TIMEOUT = 600
 # Seconds between two questions.
 _PAUSE = 1.0
 
+# libxl's words for a guest that did not answer within 60 s.
+_SILENT = 'guest did not suspend, timed out'
+# How often a guest is asked to suspend.
+_ATTEMPTS = 3
+
 
 def suspend(
     node: compute_node.Node, context: nova_context.RequestContext,
@@ -77,17 +82,24 @@ def suspend(
 
 
 def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
-    try:
-        with evidence.explained(guest.name):
-            guest.save_memory()
-        faultpoints.reached('suspend: memory saved')
-        saved = settle(guest)
-    except xen_errors.XenError as error:
-        LOG.warning('Saving the memory failed: %s', error, instance=instance)
-        saved = settle(guest)
-        if not saved:
-            with faults.state_kept('suspend', instance):
-                raise
+    for left in reversed(range(_ATTEMPTS)):
+        try:
+            with evidence.explained(guest.name):
+                guest.save_memory()
+            faultpoints.reached('suspend: memory saved')
+            saved = settle(guest)
+            break
+        except xen_errors.XenError as error:
+            LOG.warning('Saving the memory failed: %s', error,
+                        instance=instance)
+            saved = settle(guest)
+            if saved:
+                break
+            # A guest that boots does not suspend until its kernel runs, and
+            # libxl waits only a minute for it.
+            if not left or _SILENT not in str(error):
+                with faults.state_kept('suspend', instance):
+                    raise
     if not saved:
         with faults.state_kept('suspend', instance):
             raise exception.InstanceSuspendFailure(

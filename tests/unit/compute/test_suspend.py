@@ -154,6 +154,30 @@ class SuspendTest(SuspendCase):
         self.assertEqual([], self.guest.done)
         self.room.assert_not_called()
 
+    def test_guest_that_still_boots(self):
+        silent = errors.OperationFailed(
+            'domainManagedSave', base.UUID, 1,
+            'guest did not suspend, timed out')
+        real = self.guest.save_memory
+        with mock.patch.object(self.guest, 'save_memory') as save:
+            save.side_effect = silent
+            self.assertIn('did not suspend', str(self.refused(self.suspend)))
+            self.assertEqual(3, save.call_count)
+            save.side_effect = [silent, FAILED]
+            self.refused(self.suspend)
+            self.assertEqual(5, save.call_count)
+        tries = iter([silent, None])
+
+        def at_last():
+            error = next(tries)
+            if error:
+                raise error
+            real()
+
+        with mock.patch.object(self.guest, 'save_memory', at_last):
+            self.suspend()
+        self.assertTrue(self.guest.saved)
+
     def test_fails_and_runs_on(self):
         self.guest.fail['save'] = FAILED
         error = self.refused(self.suspend)
