@@ -15,10 +15,11 @@ function xen44_host_packages {
 
 # Only where the operator asked for it: this changes what the machine boots.
 function xen44_install_xen {
+    local size=$XEN44_DOM0_MEMORY
     # shellcheck disable=SC2046 # one word each
     install_package $(xen44_host_packages)
     _xen44_write /etc/default/grub.d/xen44.cfg \
-        "GRUB_CMDLINE_XEN_DEFAULT=\"dom0_mem=$XEN44_DOM0_MEMORY,max:$XEN44_DOM0_MEMORY\""
+        "GRUB_CMDLINE_XEN_DEFAULT=\"dom0_mem=$size,max:$size\""
     sudo update-grub
 }
 
@@ -146,7 +147,7 @@ function xen44_restore_host {
         if [[ -e $host/etc/default/grub.d/xen44.cfg.absent ]]; then
             sudo update-grub
         fi
-        if [[ -e $host/etc/default/xen || -e $host/etc/default/xen.absent ]]; then
+        if compgen -G "$host/etc/default/xen*" > /dev/null; then
             restart_service xen
         fi
     fi

@@ -197,9 +197,11 @@ function is_service_enabled {
 }
 
 function enable_service {
-    if [[ ,$DISABLED_SERVICES, != *,$1,* ]] && ! is_service_enabled "$1"; then
-        ENABLED_SERVICES+=,$1
-    fi
+    local service
+    for service; do
+        [[ ,$DISABLED_SERVICES,$ENABLED_SERVICES, == *,$service,* ]] ||
+            ENABLED_SERVICES+=,$service
+    done
 }
 
 # Only in localrc and settings.
@@ -214,6 +216,10 @@ function disable_service {
 
 function define_plugin {
     note define_plugin "$@"
+}
+
+function enable_plugin { # NAME URL
+    note enable_plugin "$@"
 }
 
 function install_package {

@@ -1,120 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """The devstack plugin, phase by phase, on a double of devstack."""
 
-import configparser
-import os
-import pathlib
 import re
-import subprocess
 
 import ddt
-import fixtures
-from oslotest import base
 
 from labkit import config
 from labkit import features
 from labkit.cloud import settings
-
-CHECKOUT = config.CHECKOUT
-PLUGIN = CHECKOUT / 'devstack'
-DOUBLE = pathlib.Path(__file__).parent / 'double.sh'
-
-#: What the user of a dom0 writes, and of a machine without Xen.
-DOM0 = """
-VIRT_DRIVER=xen44
-Q_AGENT=openvswitch
-XEN44_MIN_MEMORY=1
-"""
-NESTED = f"""
-VIRT_DRIVER=xen44
-XEN44_NESTED=True
-Q_AGENT=openvswitch
-Q_ML2_TENANT_NETWORK_TYPE=vxlan
-HOST_IP={config.NODE_IP}
-XEN44_MIN_MEMORY=1
-disable_service n-cpu tls-proxy
-"""
+from tests.unit.devstack import base
 
 
-class TestCase(base.BaseTestCase):
-    """A host in a directory, and the double of devstack on it.
-
-    :ivar host: the directory.
-    """
-
-    def setUp(self):
-        super().setUp()
-        self.host = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
-        for name in ('etc/default', 'etc/logrotate.d', 'fails',
-                     'var/log/xen', 'etc/systemd/system'):
-            (self.host / name).mkdir(parents=True)
-        self.write('etc/default/xen', '# Xen\nXENCONSOLED_ARGS=\n')
-        self.write('enabled', 'xendomains.service\nssh.service\n')
-        self.write('groups', 'stack sudo\n')
-        self.write('guests', 'Domain-0\ninstance-00000001\nother\n')
-
-    def write(self, name, text):
-        (self.host / name).write_text(text)
-
-    def read(self, name):
-        return (self.host / name).read_text()
-
-    def run_double(self, mode, localrc=DOM0, **env):
-        """Run stack.sh, unstack.sh or clean.sh.
-
-        :returns: what was said, and whether it went well.
-        """
-        self.write('calls', '')
-        self.write('localrc', localrc + ''.join(
-            f'XEN44_{name}={self.host}/{where}\n' for name, where in (
-                ('STATE_DIR', 'lib/state'), ('CACHE_DIR', 'cache/lab'))
-            if f'XEN44_{name}' not in localrc))
-        done = subprocess.run(
-            ['bash', DOUBLE, mode], check=False, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=120,
-            env={'PATH': os.environ['PATH'], 'HOST': str(self.host),
-                 'PLUGIN': str(CHECKOUT), **env})
-        self.assertNotIn('UNKNOWN', self.read('calls'), done.stdout)
-        return done.stdout, done.returncode == 0
-
-    def run_well(self, mode, localrc=DOM0, **env):
-        said, well = self.run_double(mode, localrc, **env)
-        self.assertTrue(well, said)
-        self.assertNotRegex(said, '(?i)error|fail|no such|not found')
-
-    def refused(self, localrc=DOM0, **env):
-        """What stack.sh says when it ends in pre-install."""
-        before = self.tree()
-        said, well = self.run_double('stack', localrc, **env)
-        self.assertFalse(well, said)
-        self.assertNotIn('== stack install', self.calls())
-        self.assertEqual(before, self.tree())
-        return said
-
-    def calls(self, name=''):
-        return [line for line in self.read('calls').splitlines()
-                if line.startswith(name)]
-
-    def tree(self):
-        """The host's files and what is in them, as an operator sees it."""
-        ours = ('calls', 'localrc', 'nova', 'neutron', 'tempest', 'fails',
-                'joined')
-        return {
-            str(path.relative_to(self.host)):
-                path.read_text() if path.is_file() else None
-            for path in sorted(self.host.rglob('*'))
-            if path.relative_to(self.host).parts[0] not in ours
-            and not path.name.startswith('async-')}
-
-    def ini(self, name):
-        parser = configparser.ConfigParser(
-            interpolation=None, default_section='')
-        parser.read_string(self.read(name))
-        return {section: dict(parser[section])
-                for section in parser.sections()}
-
-
-class Dom0Test(TestCase):
+class Dom0Test(base.TestCase):
 
     def test_the_phases(self):
         self.run_well('stack')
@@ -129,7 +26,8 @@ class Dom0Test(TestCase):
             self.assertIn(f' {name}', packages)
         self.assertEqual(
             ['pip_install qemu.qmp>=0.0.6',
-             f'pip_install --no-deps {CHECKOUT}'], self.calls('pip_install'))
+             f'pip_install --no-deps {base.CHECKOUT}'],
+            self.calls('pip_install'))
         self.assertEqual(['add_user_to_group stack libvirt'],
                          self.calls('add_user'))
         self.assertEqual(
@@ -164,7 +62,7 @@ class Dom0Test(TestCase):
         self.assertNotIn('restart_service xen', self.calls())
 
     def test_a_user_value_stays(self):
-        self.run_well('stack', DOM0 + """
+        self.run_well('stack', base.DOM0 + """
             XEN44_DEFAULT_GUEST_TYPE=pvh
             LIBVIRT_GROUP=sudo
             BUILD_TIMEOUT=17
@@ -186,29 +84,29 @@ class Dom0Test(TestCase):
                 'compute-feature-enabled']['suspend'])
 
     def test_a_compute_node_alone(self):
-        self.run_well('stack', DOM0 + 'ENABLED_SERVICES=n-cpu,q-agt\n')
+        self.run_well('stack', base.DOM0 + 'ENABLED_SERVICES=n-cpu,q-agt\n')
         self.assertFalse((self.host / 'tempest').exists())
 
     def test_a_controller_alone(self):
         before = self.tree()
-        self.run_well('stack', DOM0 + 'disable_service n-cpu\n')
+        self.run_well('stack', base.DOM0 + 'disable_service n-cpu\n')
         self.assertEqual(before, self.tree())
         self.assertNotIn('compute_driver', self.read('nova/nova.conf'))
         self.assertEqual(
             'xen', self.ini('tempest/tempest.conf')['compute'][
                 'hypervisor_type'])
-        self.run_well('clean', DOM0 + 'disable_service n-cpu\n')
+        self.run_well('clean', base.DOM0 + 'disable_service n-cpu\n')
         self.assertEqual(before, self.tree())
 
     def test_disabled(self):
         before = self.tree()
         for mode in ('stack', 'unstack', 'clean'):
-            self.run_well(mode, DOM0 + 'disable_service xen44\n')
+            self.run_well(mode, base.DOM0 + 'disable_service xen44\n')
             self.assertEqual(before, self.tree())
 
     def test_another_plugin_takes_the_driver(self):
         said, well = self.run_double(
-            'stack', DOM0 + 'function iniget { echo other.Driver; }\n')
+            'stack', base.DOM0 + 'function iniget { echo other.Driver; }\n')
         self.assertFalse(well)
         self.assertIn("compute_driver is 'other.Driver'", said)
         self.assertNotIn('== stack extra', self.calls())
@@ -286,7 +184,7 @@ class Dom0Test(TestCase):
     def test_xen_is_installed_where_asked_for(self):
         before = self.tree()
         self.write('fails/xl', 'info')
-        text = DOM0 + 'XEN44_INSTALL_XEN=True\nXEN44_DOM0_MEMORY=6144M\n'
+        text = base.DOM0 + 'XEN44_INSTALL_XEN=True\nXEN44_DOM0_MEMORY=6144M\n'
         said, well = self.run_double('stack', text)
         self.assertFalse(well)
         self.assertIn('Reboot this machine', said)
@@ -303,16 +201,16 @@ class Dom0Test(TestCase):
                          self.read('etc/default/xen'))
 
     def test_too_little_memory(self):
-        said = self.refused(DOM0 + 'XEN44_MIN_MEMORY=999999999\n')
+        said = self.refused(base.DOM0 + 'XEN44_MIN_MEMORY=999999999\n')
         self.assertIn('XEN44_MIN_MEMORY is 999999999', said)
 
 
 @ddt.ddt
-class TempestTest(TestCase):
+class TempestTest(base.TestCase):
 
     @ddt.data('pv', 'pvh', 'hvm')
     def test_from_the_matrix(self, kind):
-        self.run_well('stack', DOM0 + f'XEN44_DEFAULT_GUEST_TYPE={kind}'
+        self.run_well('stack', base.DOM0 + f'XEN44_DEFAULT_GUEST_TYPE={kind}'
                       '\nenable_service n-sproxy n-spice\n')
         wanted = features.options(features.load(), f'x86-{kind}')
         written = self.ini('tempest/tempest.conf')
@@ -323,17 +221,17 @@ class TempestTest(TestCase):
         self.assertEqual('xvdb', written['compute']['volume_device_name'])
 
     def test_no_console_without_its_proxy(self):
-        self.run_well('stack', DOM0 + 'disable_service n-novnc\n')
+        self.run_well('stack', base.DOM0 + 'disable_service n-novnc\n')
         written = self.ini('tempest/tempest.conf')
         self.assertEqual(
             'false', written['compute-feature-enabled']['vnc_console'])
 
 
-class NestedTest(TestCase):
+class NestedTest(base.TestCase):
 
     def test_the_phases(self):
         before = self.tree()
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         state = self.host / 'lib/state'
         self.assertEqual(
             [f'xenlab {words} [{state}/lab]' for words in (
@@ -355,7 +253,7 @@ class NestedTest(TestCase):
         self.assertNotIn('compute_driver', self.read('nova/nova.conf'))
 
     def test_what_dom0_is_told(self):
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         known = dict(line.split('=', 1)
                      for line in self.read('joined').splitlines())
         self.assertEqual({
@@ -370,19 +268,19 @@ class NestedTest(TestCase):
         settings.Foreign(**known)
 
     def test_it_waits_for_dom0(self):
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         first, second, third = self.calls('test_with_retry')
         self.assertIn('compute service list --host xen1 ', first)
         self.assertIn('network agent list --host xen1 ', second)
         self.assertIn('tools/discover_hosts.sh', third)
         self.write('fails/test_with_retry', 'compute service')
-        said, well = self.run_double('stack', NESTED)
+        said, well = self.run_double('stack', base.NESTED)
         self.assertFalse(well)
         self.assertIn('nova-compute of xen1 does not report', said)
         self.assertIn(f'XENLAB_STATE={self.host}/lib/state/lab', said)
 
     def test_devstacks_defaults(self):
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         tempest = self.ini('tempest/tempest.conf')
         self.assertEqual('900', tempest['compute']['build_timeout'])
         self.assertEqual('xen44', tempest['validation']['image_ssh_user'])
@@ -391,7 +289,7 @@ class NestedTest(TestCase):
                          tempest['double'])
 
     def test_without_the_image(self):
-        self.run_well('stack', NESTED + 'XEN44_BUILD_IMAGE=False\n'
+        self.run_well('stack', base.NESTED + 'XEN44_BUILD_IMAGE=False\n'
                       'BUILD_TIMEOUT=17\n')
         self.assertEqual([], self.calls('upload_image'))
         self.assertEqual([], self.calls('guest-image'))
@@ -400,26 +298,26 @@ class NestedTest(TestCase):
         self.assertEqual('cirros', tempest['double']['image'])
 
     def test_the_image_for_a_dom0(self):
-        self.run_well('stack', DOM0 + 'XEN44_BUILD_IMAGE=True\n')
+        self.run_well('stack', base.DOM0 + 'XEN44_BUILD_IMAGE=True\n')
         self.assertEqual([], self.calls('xenlab'))
         self.assertEqual(1, len(self.calls('guest-image')))
         self.assertEqual(1, len(self.calls('upload_image')))
 
     def test_twice(self):
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         tree = self.tree()
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         self.assertEqual(tree, self.tree())
 
     def test_unstack_and_clean(self):
         before = self.tree()
-        self.run_well('stack', NESTED)
+        self.run_well('stack', base.NESTED)
         self.assertEqual('INPUT -i xenlab0 -j ACCEPT\n', self.read('rules'))
-        self.run_well('unstack', NESTED)
+        self.run_well('unstack', base.NESTED)
         self.assertEqual('', self.read('rules'))
         self.assertEqual(1, len(self.calls('xenlab down')))
         self.assertEqual([], self.calls('virsh'))
-        self.run_well('clean', NESTED)
+        self.run_well('clean', base.NESTED)
         self.assertEqual(1, len(self.calls('xenlab reset')))
         # What only saves time is kept.
         after = {name: text for name, text in self.tree().items()
@@ -430,39 +328,39 @@ class NestedTest(TestCase):
 
     def test_a_host_that_does_not_start(self):
         self.write('fails/xenlab', ' up ')
-        said, well = self.run_double('stack', NESTED)
+        said, well = self.run_double('stack', base.NESTED)
         self.assertFalse(well, said)
         self.assertIn('async_wait xen44-lab', self.calls())
         self.assertEqual([], self.calls('xenlab join'))
 
     def test_an_image_that_is_not_built(self):
         self.write('fails/guest-image', '')
-        _, well = self.run_double('stack', NESTED)
+        _, well = self.run_double('stack', base.NESTED)
         self.assertFalse(well)
         self.assertEqual([], self.calls('upload_image'))
 
     def test_another_lab_runs(self):
         self.write('fails/xenlab', ' check ')
-        self.refused(NESTED)
+        self.refused(base.NESTED)
         self.assertEqual([], self.calls('install_package'))
 
 
 @ddt.ddt
-class WrongValuesTest(TestCase):
+class WrongValuesTest(base.TestCase):
 
     @ddt.data(
-        (DOM0, 'VIRT_DRIVER=libvirt', 'xen44, set in localrc'),
-        (DOM0, 'XEN44_NESTED=maybe', 'True or False'),
-        (DOM0, 'XEN44_BUILD_IMAGE=2', 'True or False'),
-        (DOM0, 'XEN44_INSTALL_XEN=ja', 'True or False'),
-        (DOM0, 'XEN44_DEFAULT_GUEST_TYPE=kvm', 'hvm, pvh or pv'),
-        (DOM0, 'XEN44_MIN_MEMORY=8G', 'a number of MiB'),
-        (DOM0, 'XEN44_DOM0_MEMORY=lots', 'a size such as 8G or 6144M'),
-        (DOM0, 'XEN44_START_TIMEOUT=0', 'a number of seconds'),
-        (DOM0, 'XEN44_STATE_DIR=/', 'two directories deep'),
-        (DOM0, 'XEN44_CACHE_DIR=cache', 'two directories deep'),
-        (NESTED, 'Q_AGENT=ovn', 'openvswitch with XEN44_NESTED'),
-        (NESTED, 'Q_ML2_TENANT_NETWORK_TYPE=vlan', 'vxlan'),
+        (base.DOM0, 'VIRT_DRIVER=libvirt', 'xen44, set in localrc'),
+        (base.DOM0, 'XEN44_NESTED=maybe', 'True or False'),
+        (base.DOM0, 'XEN44_BUILD_IMAGE=2', 'True or False'),
+        (base.DOM0, 'XEN44_INSTALL_XEN=ja', 'True or False'),
+        (base.DOM0, 'XEN44_DEFAULT_GUEST_TYPE=kvm', 'hvm, pvh or pv'),
+        (base.DOM0, 'XEN44_MIN_MEMORY=8G', 'a number of MiB'),
+        (base.DOM0, 'XEN44_DOM0_MEMORY=lots', 'a size such as 8G or 6144M'),
+        (base.DOM0, 'XEN44_START_TIMEOUT=0', 'a number of seconds'),
+        (base.DOM0, 'XEN44_STATE_DIR=/', 'two directories deep'),
+        (base.DOM0, 'XEN44_CACHE_DIR=cache', 'two directories deep'),
+        (base.NESTED, 'Q_AGENT=ovn', 'openvswitch with XEN44_NESTED'),
+        (base.NESTED, 'Q_ML2_TENANT_NETWORK_TYPE=vlan', 'vxlan'),
     )
     @ddt.unpack
     def test_refused(self, localrc, line, allowed):
@@ -473,31 +371,67 @@ class WrongValuesTest(TestCase):
 
     @ddt.data('n-cpu', 'tls-proxy')
     def test_services_that_nested_cannot_have(self, service):
-        said = self.refused(f'{NESTED}\nENABLED_SERVICES+=,{service}\n')
+        said = self.refused(f'{base.NESTED}\nENABLED_SERVICES+=,{service}\n')
         self.assertIn(f'disable_service {service}', said)
 
     def test_all_in_one_message(self):
-        said = self.refused(DOM0 + 'XEN44_NESTED=maybe\nVIRT_DRIVER=fake\n')
+        said = self.refused(
+            base.DOM0 + 'XEN44_NESTED=maybe\nVIRT_DRIVER=fake\n')
         self.assertIn('XEN44_NESTED=maybe', said)
         self.assertIn('VIRT_DRIVER=fake', said)
 
     def test_arm(self):
-        said = self.refused(DOM0 + 'XEN44_DEFAULT_GUEST_TYPE=pv\n',
+        said = self.refused(base.DOM0 + 'XEN44_DEFAULT_GUEST_TYPE=pv\n',
                             ARCH='aarch64')
         self.assertIn('pvh on ARM', said)
-        said = self.refused(NESTED, ARCH='aarch64')
+        said = self.refused(base.NESTED, ARCH='aarch64')
         self.assertIn('only on x86-64', said)
 
     def test_clean_works_all_the_same(self):
-        self.run_well('clean', DOM0 + 'XEN44_NESTED=maybe\n')
+        self.run_well('clean', base.DOM0 + 'XEN44_NESTED=maybe\n')
 
 
-class ConstantsTest(TestCase):
+@ddt.ddt
+class SamplesTest(base.TestCase):
+
+    @ddt.data(('aio', 'hvm'), ('compute', 'hvm'), ('nested', 'pv'))
+    @ddt.unpack
+    def test_it_stacks(self, shape, kind):
+        text = (base.PLUGIN / f'local.conf.{shape}').read_text()
+        localrc = text.partition('[[local|localrc]]\n')[2]
+        self.run_well('stack', localrc + 'XEN44_MIN_MEMORY=1\n')
+        name = self.calls('enable_plugin')[0].split()[1]
+        self.assertTrue((base.PLUGIN / 'files/debs' / name).is_file())
+        self.assertEqual([f'define_plugin {name}'],
+                         self.calls('define_plugin'))
+        driver = 'compute_driver = xen44' in self.read('nova/nova.conf')
+        self.assertEqual(shape != 'nested', driver)
+        if shape == 'nested':
+            self.assertIn(f'address={config.NODE_IP}\n', self.read('joined'))
+            self.assertIn(f'guest_type={kind}\n', self.read('joined'))
+        else:
+            nova = self.ini('nova/nova.conf')
+            self.assertEqual({'default_guest_type': kind},
+                             nova['xen44_x86_64'])
+
+    def test_every_variable_is_explained(self):
+        variables = set(re.findall(
+            r'^\s*(?:_xen44_boolean \S+ |[^#\n]*?)(XEN44_\w+)(?:$|=\$\{\1:-)',
+            (base.PLUGIN / 'settings').read_text(), re.MULTILINE))
+        self.assertIn('XEN44_NESTED', variables)
+        self.assertIn('XEN44_STATE_DIR', variables)
+        explained = re.findall(r'^   \* - ``(XEN44_\w+)``$',
+                               (base.PLUGIN / 'README.rst').read_text(),
+                               re.MULTILINE)
+        self.assertEqual(sorted(variables), sorted(explained))
+
+
+class ConstantsTest(base.TestCase):
     """What the plugin's shell code says of the lab."""
 
     def test_addresses_and_names(self):
         text = ''.join(path.read_text() for path in (
-            PLUGIN / 'override-defaults', PLUGIN / 'lib/lab.sh'))
+            base.PLUGIN / 'override-defaults', base.PLUGIN / 'lib/lab.sh'))
         self.assertIn(f'TUNNEL_ENDPOINT_IP={config.NODE_IP}\n', text)
         self.assertEqual({config.NODE_LINK},
                          set(re.findall(r'-i (\w+)', text)))
@@ -505,19 +439,20 @@ class ConstantsTest(TestCase):
                          set(re.findall(r'\bxen\d\b', text)))
 
     def test_what_devstack_reads_by_pattern(self):
-        text = (PLUGIN / 'settings').read_text()
+        text = (base.PLUGIN / 'settings').read_text()
         self.assertRegex(text, r'(?m)^define_plugin xen44_driver$')
-        names = (PLUGIN / 'files/debs/xen44_driver').read_text().splitlines()
+        debs = base.PLUGIN / 'files/debs/xen44_driver'
+        names = debs.read_text().splitlines()
         self.assertEqual(sorted(names), names)
 
     def test_every_package_of_the_lab_is_there_before(self):
         """The lab installs none beside devstack's own installation."""
-        text = (PLUGIN / 'lib/lab.sh').read_text().replace('\\\n', ' ')
+        text = (base.PLUGIN / 'lib/lab.sh').read_text().replace('\\\n', ' ')
         given = set(re.search(r'install_package (.*)', text)[1].split())
         wanted = set()
         for name in ('debian', 'guest', 'host', 'image', 'kernel', 'network',
                      'qemu'):
-            source = (CHECKOUT / f'lab/labkit/{name}.py').read_text()
+            source = (base.CHECKOUT / f'lab/labkit/{name}.py').read_text()
             for words in re.findall(r'need_packages\(([^)]*)\)', source):
                 wanted |= set(re.findall(r"'([^']+)'", words))
         self.assertEqual(wanted, given)

@@ -29,7 +29,8 @@ class ReleaseTest(base.TestCase):
     def test_tox_uses_the_same(self):
         text = (config.CHECKOUT / 'tox.ini').read_text()
         name = release.CURRENT.constraints.relative_to(config.CHECKOUT)
-        used = set(re.findall(r'-c {tox_root}/(\S+)', text))
+        used = set(re.findall(
+            r'-c {env:TOX_CONSTRAINTS_FILE:{tox_root}/(\S+)}', text))
         self.assertEqual({str(name)}, used)
 
     def test_the_venv_is_kept_by_what_is_in_it(self):
