@@ -111,8 +111,9 @@ function xen44_unstack {
 
 # devstack ran unstack.sh before.
 function xen44_clean {
+    # Whatever shape it was that left them.
     xen44_restore_host
-    if [[ $XEN44_SHAPE == nested ]]; then
+    if [[ -d $XEN44_STATE_DIR/lab ]]; then
         xen44_reset_lab
     fi
     sudo rm -f "$XEN44_STATE_DIR/xen44-small.img"

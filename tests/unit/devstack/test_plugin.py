@@ -326,6 +326,12 @@ class NestedTest(base.TestCase):
             after.pop(name, None)
         self.assertEqual(before, after)
 
+    def test_clean_after_another_shape(self):
+        self.run_well('stack', base.NESTED)
+        self.run_well('clean', base.DOM0)
+        self.assertEqual(1, len(self.calls('xenlab reset')))
+        self.assertFalse((self.host / 'lib/state').exists())
+
     def test_a_host_that_does_not_start(self):
         self.write('fails/xenlab', ' up ')
         said, well = self.run_double('stack', base.NESTED)
