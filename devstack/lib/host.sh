@@ -69,6 +69,8 @@ function xen44_prepare_host {
         args=$(sudo cat /etc/default/xen 2> /dev/null || true)
         _xen44_write /etc/default/xen "$args
 $(cat "$share/xenconsoled")"
+    fi
+    if [[ $(ps -C xenconsoled -o args=) != *' --log'* ]]; then
         # xenstored and guests go on running.
         restart_service xen
     fi
@@ -139,6 +141,8 @@ function xen44_restore_host {
                     sudo rmdir --ignore-fail-on-non-empty "$path"
                 fi
                 ;;
+            # Of a stack.sh that was killed before it changed the file.
+            *.partial) ;;
             *) sudo cp -a "$host$path" "$path" ;;
             esac
         done < <(sudo find "$host" ! -type d -printf '/%P\n' |

@@ -94,7 +94,7 @@ class TestCase(base.BaseTestCase):
     def tree(self):
         """The host's files and what is in them, as an operator sees it."""
         ours = ('calls', 'localrc', 'nova', 'neutron', 'tempest', 'fails',
-                'joined')
+                'joined', 'xenconsoled')
         return {
             str(path.relative_to(self.host)):
                 path.read_text() if path.is_file() else None

@@ -138,6 +138,11 @@ function iptables {
     esac
 }
 
+# Only xenconsoled's arguments are asked for.
+function ps {
+    [[ -e $HOST/xenconsoled ]] && cat "$HOST/xenconsoled"
+}
+
 function xl {
     pretend xl "$@"
 }
@@ -236,7 +241,11 @@ function add_user_to_group { # USER GROUP
 }
 
 function restart_service {
-    pretend restart_service "$@"
+    pretend restart_service "$@" || return
+    if [[ $1 == xen ]]; then
+        echo "xenconsoled $(sed -n 's/^XENCONSOLED_ARGS=//p' \
+            "$HOST/etc/default/xen" | tail -n 1)" > "$HOST/xenconsoled"
+    fi
 }
 
 function stop_process {

@@ -11,6 +11,7 @@ from labkit.cloud import settings
 from tests.unit.devstack import base
 
 
+@ddt.ddt
 class Dom0Test(base.TestCase):
 
     def test_the_phases(self):
@@ -152,6 +153,7 @@ class Dom0Test(base.TestCase):
         self.write('groups', 'stack libvirt\n')
         (self.host / 'var/log/xen/console').mkdir()
         self.write('var/log/xen/console/guest-a.log', 'login:')
+        self.write('xenconsoled', 'xenconsoled --log=all\n')
         self.run_well('stack')
         self.run_well('clean')
         self.assertEqual('XENCONSOLED_ARGS=--log=all\n',
@@ -161,14 +163,20 @@ class Dom0Test(base.TestCase):
                          self.read('var/log/xen/console/guest-a.log'))
         self.assertNotIn('restart_service xen', self.calls())
 
-    def test_after_half_a_stack(self):
+    @ddt.data('xen', 'libvirtd')
+    def test_after_half_a_stack(self, service):
         before = self.tree()
-        self.write('fails/restart_service', 'libvirtd')
+        self.write('fails/restart_service', service)
         _, well = self.run_double('stack')
         self.assertFalse(well)
         (self.host / 'fails/restart_service').unlink()
+        kept = self.host / 'lib/state/host/etc/default/half.partial'
+        kept.write_text('')
         self.run_well('stack')
+        self.assertIn(f'restart_service {service}', self.calls())
+        self.assertIn('--log=guest', self.read('xenconsoled'))
         self.run_well('clean')
+        self.assertFalse((self.host / 'etc/default/half.partial').exists())
         self.assertEqual(before['etc/default/xen'],
                          self.read('etc/default/xen'))
         self.assertEqual(before['groups'], self.read('groups'))
