@@ -30,6 +30,7 @@ from labkit import qemu
 from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import Row
+from labkit.cloud import settings
 from labkit.host import Status
 from labkit.host import XenHost
 from labkit.host import hosts
@@ -145,6 +146,30 @@ def reinstall(args: argparse.Namespace) -> int:
     return 0
 
 
+# For a cloud of this machine that is not the lab's
+
+def node(args: argparse.Namespace) -> int:
+    """Give this machine an address in the lab's network."""
+    with util.Lock():
+        network.add_node()
+    util.say(f'{config.NODE_LINK}: {config.NODE_IP}')
+    return 0
+
+
+def join(args: argparse.Namespace) -> int:
+    """Make the running Xen host a compute node of another cloud."""
+    try:
+        cloud = settings.Foreign(**dict(
+            line.rstrip('\n').split('=', 1) for line in sys.stdin))
+    except (ValueError, TypeError) as error:
+        raise util.LabError(f'join: standard input: {error}') from None
+    with util.Lock(), util.step('xenlab join'):
+        for host in hosts():
+            host.check()
+            compute.join(host, args.venv, cloud)
+    return 0
+
+
 # Looking
 
 def status(args: argparse.Namespace) -> int:
@@ -255,6 +280,15 @@ def _parser() -> argparse.ArgumentParser:
     add('exec', execute).usage = 'xenlab exec COMMAND...'
     add('reset', reset)
     add('reinstall', reinstall)
+    add('node', node)
+    command = add('join', join)
+    command.epilog = (
+        'Standard input describes the cloud, with passwords: NAME=VALUE on '
+        'a line for each field of labkit.cloud.settings.Foreign. The lab '
+        'was started by "up --host-only", and "node" was called.')
+    command.add_argument('--venv', type=pathlib.Path, required=True,
+                         help='virtual environment whose pip builds the '
+                         'driver')
     for module in (images, gate, bench, demo):
         module.add_parsers(add)
     return parser

@@ -6,8 +6,10 @@ nova-compute and Neutron's OVS agent run in dom0, as they do at operators'.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import datetime
+import ipaddress
 import pathlib
 import shutil
 import tempfile
@@ -16,6 +18,7 @@ import time
 from labkit import config
 from labkit import util
 from labkit.cloud import Cloud
+from labkit.cloud import settings
 from labkit.host import AGENT
 from labkit.host import NOVA_COMPUTE
 from labkit.host import SERVICES
@@ -90,10 +93,13 @@ def install_driver(host: XenHost, venv: pathlib.Path) -> None:
                   f'{SITE_PACKAGES}/xen44_driver'])
 
 
-def configure(host: XenHost, cloud: Cloud) -> None:
-    """Write the configuration of nova-compute and the agent into dom0."""
+def configure(host: XenHost, files: Mapping[str, str]) -> None:
+    """Write the configuration of nova-compute and the agent into dom0.
+
+    :param files: content by absolute path in dom0.
+    """
     with tempfile.TemporaryDirectory() as directory:
-        for name, text in cloud.render_compute_config(host.number).items():
+        for name, text in files.items():
             if not name.startswith(tuple(READERS)):
                 raise ValueError(f'{name} goes to none of {list(READERS)}')
             path = pathlib.Path(directory, name.lstrip('/'))
@@ -114,19 +120,61 @@ def start(host: XenHost, cloud: Cloud) -> None:
 
     :raises LabError: a service ended, or Nova does not see it in time.
     """
-    # A host fresh from its snapshot has both services waiting for theirs.
-    configured = host.ssh(['test', '-e', NOVA_CONF], check=False)
+    configured = _configured(host)
     begin = datetime.datetime.now(datetime.UTC)
     with util.step(f'{host.name}: driver and configuration'):
         cloud.attach_host(host.number)
-        install_driver(host, cloud.venv)
-        configure(host, cloud)
-        host.ssh(['xl', 'sched-credit2', '-d', '0', '-w', str(DOM0_WEIGHT)])
+        _prepare(host, cloud.venv, cloud.render_compute_config(host.number))
     with util.step(f'{host.name}: nova-compute and agent'):
-        if configured.returncode == 0:
+        if configured:
             restart(host, cloud, SERVICES)
         else:
             _wait(host, cloud, begin)
+
+
+def join(host: XenHost, venv: pathlib.Path,
+         cloud: settings.Foreign) -> None:
+    """Make a running host a compute node of a cloud of this machine.
+
+    That cloud sees by itself when the host reports. The machine must have
+    its address in the lab's network (``network.add_node``).
+
+    :param venv: virtual environment whose pip builds the driver.
+    """
+    configured = _configured(host)
+    rendered = settings.render(
+        'compute', settings.foreign_values(host.number, cloud))
+    with util.step(f'{host.name}: driver and configuration'):
+        if not _is_in_the_labs_network(cloud.address):
+            host.ssh(['ip', 'route', 'replace', cloud.address,
+                      'via', config.NODE_IP])
+        _prepare(host, venv,
+                 {f'/{path}': text for path, text in rendered.items()})
+    if configured:
+        with util.step(f'{host.name}: nova-compute and agent'):
+            host.ssh(['systemctl', 'restart', *SERVICES],
+                     timeout=START_TIMEOUT)
+
+
+def _configured(host: XenHost) -> bool:
+    """Whether the services have a configuration.
+
+    On a host fresh from its snapshot both wait for theirs.
+    """
+    return host.ssh(['test', '-e', NOVA_CONF], check=False).returncode == 0
+
+
+def _is_in_the_labs_network(address: str) -> bool:
+    network = ipaddress.ip_interface(
+        f'{config.NODE_IP}/{config.PREFIX}').network
+    return ipaddress.ip_address(address) in network
+
+
+def _prepare(host: XenHost, venv: pathlib.Path,
+             files: Mapping[str, str]) -> None:
+    install_driver(host, venv)
+    configure(host, files)
+    host.ssh(['xl', 'sched-credit2', '-d', '0', '-w', str(DOM0_WEIGHT)])
 
 
 def restart(host: XenHost, cloud: Cloud,

@@ -29,6 +29,11 @@ NETNS = 'xenlab'
 BRIDGE = 'labbr0'
 CONTROLLER_IP = '192.168.144.1'
 PREFIX = 24
+#: This machine itself in that network, if `xenlab node` put it there: its
+#: address, its network device, and the bridge's port at the other end.
+NODE_IP = '192.168.144.2'
+NODE_LINK = 'xenlab0'
+NODE_PORT = 'xl-node'
 
 #: Neutron's physical network and the OVS bridge behind it, on both sides.
 PHYSNET = 'physnet1'

@@ -3,12 +3,17 @@
 
 Tempest has one set of ``[compute-feature-enabled]`` for all servers, and the
 matrix a column for each guest type: Tempest's servers are of one type.
+
+``python3 -m labkit.features [COLUMN]`` prints the options that follow the
+driver, for another cloud than the lab's.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from collections.abc import Mapping
+from collections.abc import Sequence
 import configparser
 import dataclasses
 import pathlib
@@ -184,3 +189,22 @@ def _lacking(
         cell = matrix[name][f'driver.{column}']
         if cell not in rule.enough:
             yield f'"{matrix[name]["title"]}" is {cell} for {guests}.'
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Print the options that follow the driver, ``option=value`` on a line."""
+    matrix = load()
+    columns = [name.removeprefix('driver.') for name in matrix
+               if name.startswith('driver.')]
+    parser = argparse.ArgumentParser(
+        prog='python3 -m labkit.features',
+        description="Tempest's options that follow the driver.")
+    parser.add_argument('column', nargs='?', default=COLUMN, choices=columns)
+    column = parser.parse_args(argv).column
+    for name, value in options(matrix, column).items():
+        if isinstance(OPTIONS[name], Rows):
+            print(f'{name}={value}')
+
+
+if __name__ == '__main__':
+    main()

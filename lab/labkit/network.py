@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The lab's own network: a namespace, a bridge, and taps for Xen hosts.
 
-Nothing of the lab can be reached from outside this namespace. A machine has
-one of it, so one lab runs at a time. The bridge bears the name of the lab
-that it belongs to (its ``ifalias``), so that one lab never takes or deletes
-what another one uses.
+Nothing of the lab can be reached from outside this namespace, unless
+:func:`add_node` is called. A machine has one of it, so one lab runs at a
+time. The bridge bears the name of the lab that it belongs to (its
+``ifalias``), so that one lab never takes or deletes what another one uses.
 """
 
 from __future__ import annotations
@@ -126,6 +126,24 @@ def add_taps(number: int) -> None:
             _ip('tuntap', 'add', tap, 'mode', 'tap')
         _ip('link', 'set', tap, 'up')
     _ip('link', 'set', config.tap(number, 'm'), 'master', config.BRIDGE)
+
+
+def add_node() -> None:
+    """Give this machine itself an address in the lab's network.
+
+    So a cloud of this machine can use the lab's Xen hosts. It ends with the
+    namespace.
+
+    :raises LabError: another lab runs.
+    """
+    up()
+    if config.NODE_PORT not in _links():
+        util.run(['ip', 'link', 'add', config.NODE_LINK, 'type', 'veth',
+                  'peer', 'name', config.NODE_PORT, 'netns', config.NETNS])
+    _ip('link', 'set', config.NODE_PORT, 'master', config.BRIDGE, 'up')
+    util.run(['ip', 'address', 'replace',
+              f'{config.NODE_IP}/{config.PREFIX}', 'dev', config.NODE_LINK])
+    util.run(['ip', 'link', 'set', config.NODE_LINK, 'up'])
 
 
 def down() -> None:

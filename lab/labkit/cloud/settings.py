@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+import dataclasses
 import json
 import os
 import pathlib
@@ -75,19 +76,47 @@ def load_secrets() -> dict[str, str]:
     return known
 
 
+@dataclasses.dataclass(frozen=True)
+class Foreign:
+    """A cloud that is not the lab's own and uses its Xen host.
+
+    :ivar address: its controller's, as dom0 is to reach it.
+    :ivar auth_url: Keystone.
+    :ivar region: the region of its services.
+    :ivar image_url: Glance.
+    :ivar transport_url: the message queue of nova-compute.
+    :ivar network_transport_url: the message queue of Neutron's agents.
+    :ivar password: of its service users nova, neutron and placement.
+    :ivar guest_type: of servers whose image and flavor ask for none.
+    """
+
+    address: str
+    auth_url: str
+    region: str
+    image_url: str
+    transport_url: str
+    network_transport_url: str
+    password: str
+    guest_type: str
+
+
+def _credentials(auth_url: str, region: str) -> str:
+    return (
+        'auth_type = password\n'
+        f'auth_url = {auth_url}\n'
+        f'region_name = {region}\n'
+        'project_name = service\n'
+        'project_domain_name = Default\n'
+        'user_domain_name = Default')
+
+
 def values(venv: pathlib.Path) -> dict[str, str]:
     """What the controller's templates may name.
 
     :param venv: the services' virtual environment.
     """
     known = load_secrets()
-    credentials = (
-        'auth_type = password\n'
-        f'auth_url = {ENDPOINTS["identity"]}\n'
-        f'region_name = {REGION}\n'
-        'project_name = service\n'
-        'project_domain_name = Default\n'
-        'user_domain_name = Default')
+    credentials = _credentials(ENDPOINTS['identity'], REGION)
     return {
         'ip': config.CONTROLLER_IP,
         'auth_url': ENDPOINTS['identity'],
@@ -122,12 +151,41 @@ def values(venv: pathlib.Path) -> dict[str, str]:
 
 def compute_values(number: int) -> dict[str, str]:
     """What the templates of Xen host ``number`` may name."""
-    dom0 = pathlib.Path(_DOM0_VENV)
-    helper = f'{dom0}/bin/privsep-helper --config-file /etc'
+    known = values(pathlib.Path(_DOM0_VENV))
     return {
-        **values(dom0),
+        **known,
+        **_dom0_values(number),
+        'image_url': ENDPOINTS['image'],
+        'network_transport_url': known['transport_url'],
+        # The lab's networks are flat.
+        'tunnel_types': '',
+        'guest_type': 'pv',
+    }
+
+
+def foreign_values(number: int, cloud: Foreign) -> dict[str, str]:
+    """The same for a Xen host of a cloud that is not the lab's own."""
+    return {
+        **_dom0_values(number),
+        'ip': cloud.address,
+        'credentials': _credentials(cloud.auth_url, cloud.region),
+        **{f'{user}_password': cloud.password
+           for user in ('nova', 'neutron', 'placement')},
+        'image_url': cloud.image_url,
+        'transport_url': cloud.transport_url,
+        'network_transport_url': cloud.network_transport_url,
+        'tunnel_types': 'vxlan',
+        'guest_type': cloud.guest_type,
+    }
+
+
+def _dom0_values(number: int) -> dict[str, str]:
+    helper = f'{_DOM0_VENV}/bin/privsep-helper --config-file /etc'
+    return {
         'host': config.host_name(number),
         'host_ip': config.host_ip(number),
+        'physnet': config.PHYSNET,
+        'data_bridge': config.DATA_BRIDGE,
         'privsep_nova': f'{helper}/nova/nova.conf',
         'privsep_neutron': f'{helper}/neutron/neutron.conf',
     }

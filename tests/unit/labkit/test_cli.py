@@ -1,18 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The command line: options, exit statuses, errors."""
 
+import dataclasses
 import io
 import signal
 
 import fixtures
 
 from labkit import cli
+from labkit import compute
 from labkit import guest
 from labkit import image
 from labkit import images
 from labkit import network
 from labkit import qemu
 from labkit import util
+from labkit.cloud import settings
 from tests.unit.labkit import base
 
 
@@ -59,6 +62,27 @@ class MainTest(base.TestCase):
         self.assertEqual(0, cli.main(['build', '--all']))
         self.assertEqual(sorted([*usual, *usual, 'debian_guest']),
                          sorted(built))
+
+    def test_join(self):
+        joined = []
+        self.output()
+        self.useFixture(fixtures.MonkeyPatch(
+            'labkit.host.XenHost.check', lambda _: None))
+        self.patch(compute, 'join',
+                   lambda host, venv, cloud: joined.append(
+                       (host.name, str(venv), cloud)))
+        cloud = {field.name: field.name
+                 for field in dataclasses.fields(settings.Foreign)}
+        whole = '\n'.join(f'{name}={name}' for name in cloud)
+        for text, status in (('', 1), ('{}', 1), ('address=a\n', 1),
+                             (f'{whole}\nheight=1', 1), (whole, 0)):
+            self.useFixture(fixtures.MonkeyPatch(
+                'sys.stdin', io.StringIO(text)))
+            self.assertEqual(
+                status, cli.main(['join', '--venv', '/venv']), text)
+        self.assertEqual(
+            [('xen1', '/venv', settings.Foreign(**cloud))], joined)
+        self.assertIn('standard input', self.errors.getvalue())
 
     def test_an_interrupt(self):
         def interrupt():

@@ -2,7 +2,9 @@
 """What Tempest is told of the driver."""
 
 import configparser
+import io
 
+import fixtures
 from nova import conf
 
 from labkit import features
@@ -100,6 +102,26 @@ class OptionsTest(base.TestCase):
         self.assertEqual(
             option['opt'].default,
             features.OPTIONS['scheduler_enabled_filters'].value.split(','))
+
+
+class MainTest(base.TestCase):
+    """What another cloud is told: the driver's part."""
+
+    def test_the_rows_of_a_guest_type(self):
+        known = features.load()
+        for column in ('x86-pv', 'x86-hvm'):
+            out = self.output()
+            features.main([column])
+            wanted = features.options(known, column)
+            self.assertEqual(
+                [f'{name}={wanted[name]}'
+                 for name, rule in features.OPTIONS.items()
+                 if isinstance(rule, features.Rows)],
+                out.getvalue().splitlines())
+
+    def test_no_such_guest_type(self):
+        self.useFixture(fixtures.MonkeyPatch('sys.stderr', io.StringIO()))
+        self.assertRaises(SystemExit, features.main, ['x86-none'])
 
 
 class SkippedTest(base.TestCase):

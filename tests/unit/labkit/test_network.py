@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """One lab at a time: which one runs, and what a killed one left."""
 
+import json
+
 from labkit import config
 from labkit import network
 from labkit import util
@@ -12,12 +14,20 @@ class Namespace:
 
     :ivar alias: of its bridge; None without a bridge.
     :ivar pids: what `ip netns pids` prints.
+    :ivar made: what was called, but for questions.
     """
 
     def __init__(self, alias=None, pids=''):
         self.there = True
         self.alias = alias
         self.pids = pids
+        self.made = []
+
+    def _links(self):
+        if self.alias is not None:
+            yield {'ifname': config.BRIDGE, 'ifalias': self.alias}
+        if any(config.NODE_PORT in call for call in self.made):
+            yield {'ifname': config.NODE_PORT}
 
     def run(self, argv, **_):
         match argv[1:]:
@@ -30,12 +40,11 @@ class Namespace:
             case ['netns', 'add', _]:
                 self.there, out = True, ''
             case ['-json', 'link', 'show']:
-                out = '[]' if self.alias is None else (
-                    f'[{{"ifname": "{config.BRIDGE}", '
-                    f'"ifalias": "{self.alias}"}}]')
+                out = json.dumps(list(self._links()))
             case ['link', 'set', config.BRIDGE, 'alias', alias]:
                 self.alias, out = alias, ''
-            case _:
+            case call:
+                self.made.append(call)
                 out = ''
         return util.subprocess.CompletedProcess(argv, 0, out, '')
 
@@ -98,6 +107,17 @@ class AnotherLabTest(base.TestCase):
         namespace = self.namespace()
         network.up()
         self.assertEqual(f'xenlab {self.state}', namespace.alias)
+
+    def test_a_node_is_added_once(self):
+        namespace = self.namespace()
+        network.add_node()
+        network.add_node()
+        self.assertEqual(f'xenlab {self.state}', namespace.alias)
+        self.assertEqual(1, namespace.made.count(
+            ['link', 'add', config.NODE_LINK, 'type', 'veth', 'peer', 'name',
+             config.NODE_PORT, 'netns', config.NETNS]))
+        self.assertIn(['address', 'replace', f'{config.NODE_IP}/24', 'dev',
+                       config.NODE_LINK], namespace.made)
 
     def test_down_leaves_that_of_another(self):
         namespace = self.namespace(f'xenlab {self.other}')

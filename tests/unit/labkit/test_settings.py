@@ -29,7 +29,8 @@ class ReleaseTest(base.TestCase):
     def test_tox_uses_the_same(self):
         text = (config.CHECKOUT / 'tox.ini').read_text()
         name = release.CURRENT.constraints.relative_to(config.CHECKOUT)
-        used = set(re.findall(r'-c {tox_root}/(\S+)', text))
+        used = set(re.findall(
+            r'-c {env:TOX_CONSTRAINTS_FILE:{tox_root}/(\S+)}', text))
         self.assertEqual({str(name)}, used)
 
     def test_the_venv_is_kept_by_what_is_in_it(self):
@@ -91,6 +92,35 @@ class TemplatesTest(base.TestCase):
         for name, text in files.items():
             self.assertNotIn('${', text, name)
 
+    def test_dom0_of_a_foreign_cloud(self):
+        cloud = settings.Foreign(
+            address='192.0.2.7', auth_url='http://192.0.2.7/identity',
+            region='RegionTwo', image_url='http://192.0.2.7/image',
+            transport_url='rabbit://u:p@192.0.2.7:5672/nova_cell1',
+            network_transport_url='rabbit://u:p@192.0.2.7:5672/',
+            password='service', guest_type='pvh')
+        files = settings.render('compute', settings.foreign_values(1, cloud))
+        # Nothing of it is the lab's own, and no secret of the lab was made.
+        for text in files.values():
+            self.assertNotIn(f'{config.CONTROLLER_IP}:', text)
+        self.assertFalse(config.SECRETS.exists())
+        nova = self.parsed(files['etc/nova/nova.conf'])
+        self.assertEqual(cloud.transport_url,
+                         nova['DEFAULT']['transport_url'])
+        self.assertEqual('pvh', nova['xen44_x86_64']['default_guest_type'])
+        for section in ('placement', 'neutron', 'service_user'):
+            self.assertEqual(cloud.auth_url, nova[section]['auth_url'])
+            self.assertEqual('RegionTwo', nova[section]['region_name'])
+            self.assertEqual('service', nova[section]['password'])
+        neutron = self.parsed(files['etc/neutron/neutron.conf'])
+        self.assertEqual(cloud.network_transport_url,
+                         neutron['DEFAULT']['transport_url'])
+        self.assertEqual(nova['DEFAULT']['host'], neutron['DEFAULT']['host'])
+        agent = self.parsed(
+            files['etc/neutron/plugins/ml2/openvswitch_agent.ini'])
+        self.assertEqual('vxlan', agent['agent']['tunnel_types'])
+        self.assertEqual(config.host_ip(1), agent['ovs']['local_ip'])
+
     def test_an_unknown_name(self):
         template = self.directory / 'one'
         template.write_text('a = ${nobody}\n')
@@ -121,7 +151,8 @@ class HostsTest(base.TestCase):
         self.assertEqual(4, len(addresses))
         for address in addresses:
             self.assertIn(ipaddress.ip_address(address), net)
-            self.assertNotEqual(config.CONTROLLER_IP, address)
+            self.assertNotIn(address, (config.CONTROLLER_IP, config.NODE_IP))
+        self.assertIn(ipaddress.ip_address(config.NODE_IP), net)
 
     def test_names_of_devices(self):
         both = {(role, number): (config.tap(number, role),
