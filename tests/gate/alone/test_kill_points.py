@@ -82,7 +82,6 @@ class KillPoints(base.GateCase):
         """
         self.host.ssh(['tee', FILE], input=point)
         self.host.ssh(['chown', 'nova', FILE])
-        begin = datetime.datetime.now(datetime.UTC)
         try:
             ask(*args, **options)
         except Exception as error:
@@ -93,6 +92,8 @@ class KillPoints(base.GateCase):
             lambda: self.host.ssh(['test', '-e', FILE],
                                   check=False).returncode != 0,
             REACHED_TIMEOUT, interval=1)
+        # Later than the last report of the killed one.
+        begin = datetime.datetime.now(datetime.UTC)
         Cloud().wait_compute(self.host.name, compute.START_TIMEOUT, begin)
 
         def mended() -> bool:
