@@ -19,8 +19,9 @@ PASSWORD = 'of-the-gate'
 #: same terminal, and keeps the password in a file.
 AGENT = r'''
 echo $$ > /dev/shm/pid
-stty -F /dev/hvc1 raw -echo
 exec 3<>/dev/hvc1
+# Only now: the terminal forgets it when nobody has it open.
+stty raw -echo <&3
 while IFS= read -r line <&3; do
     case "$line" in
     *guest-sync-delimited*)
