@@ -107,15 +107,14 @@ def apply(uuid: str, disks: Iterable[domain.Disk], limits: Limits) -> None:
         return
     wanted = limits.throttle()
     failure: qmp.CommandFailed | None = None
-    for target, device in _devices(uuid, limited):
+    for device in _devices(uuid, limited):
         try:
-            monitor.execute(uuid, 'block_set_io_throttle', {
-                # The emulated and the PV half of a disk share its limits.
-                'id': device.device, 'group': target, **wanted})
+            monitor.execute(uuid, 'block_set_io_throttle',
+                            {'id': device.device, **wanted})
         except qmp.CommandFailed as error:
             # PV drivers may have unplugged an emulated disk just now.
             failure = error
-    for _target, device in _devices(uuid, limited):
+    for device in _devices(uuid, limited):
         if device.throttle != wanted:
             raise errors.OperationFailed(
                 'block_set_io_throttle', uuid, None,
@@ -125,8 +124,8 @@ def apply(uuid: str, disks: Iterable[domain.Disk], limits: Limits) -> None:
 
 def _devices(
     uuid: str, disks: Iterable[domain.Disk],
-) -> list[tuple[str, blocks.Attached]]:
-    """Return the devices of disks, in the guest's QEMU, by their targets.
+) -> list[blocks.Attached]:
+    """Return the devices of disks, in the guest's QEMU.
 
     :raises xen44_driver.xen.errors.XenError: it does not have a disk.
     """
@@ -138,5 +137,5 @@ def _devices(
             raise errors.OperationFailed(
                 'query-block', uuid, None,
                 f"the guest's QEMU does not have the disk {disk.target}")
-        found += [(disk.target, device) for device in devices]
+        found += devices
     return found

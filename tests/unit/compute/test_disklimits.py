@@ -14,7 +14,7 @@ from xen44_driver.xen import qmp
 DISKS = (domain.Disk(target='hda', source='/disk', format='qcow2'),
          domain.Disk(target='hdd', source='/iso', device='cdrom'))
 LIMITS = disklimits.Limits(read_bytes_sec=1024, write_iops_sec=7)
-THROTTLE = {'group': 'hda', 'bps': 0, 'bps_rd': 1024, 'bps_wr': 0,
+THROTTLE = {'bps': 0, 'bps_rd': 1024, 'bps_wr': 0,
             'iops': 0, 'iops_rd': 0, 'iops_wr': 7}
 
 
