@@ -8,7 +8,6 @@ from unittest import mock
 import libvirt
 from nova import context as nova_context
 from nova import objects
-from nova.compute import task_states
 
 from tests.functional import test_servers
 from xen44_driver import privsep
@@ -150,30 +149,6 @@ class SuspendTest(SuspendCase):
         self.assertEqual('SUSPENDED', server['status'])
         self.assertIn('hard reboot', self.fault(server))
         self._reboot_server(server, hard=True)
-
-    def test_nova_compute_is_killed(self):
-        # While libvirt goes on.
-        for task, vm_state, saved, paused, after in (
-            (task_states.SUSPENDING, 'active', True, False, 'SUSPENDED'),
-            (task_states.SUSPENDING, 'active', False, False, 'ACTIVE'),
-            (task_states.RESUMING, 'suspended', False, True, 'ACTIVE'),
-        ):
-            server = self.boot()
-            if saved:
-                self.domain(server).managedSave()
-            if paused:
-                self.domain(server).suspend()
-                self.below.host.saved.add(server['id'])
-            instance = objects.Instance.get_by_uuid(
-                nova_context.get_admin_context(), server['id'])
-            instance.task_state, instance.vm_state = task, vm_state
-            instance.save()
-            self.compute = self.restart_compute_service(self.compute)
-            server = self._wait_for_server_parameter(
-                server, {'status': after, 'OS-EXT-STS:task_state': None})
-            self.assertEqual(after == 'ACTIVE',
-                             self.domain(server).isActive())
-            self._delete_server(server)
 
 
 class CrashDumpTest(SuspendCase):
