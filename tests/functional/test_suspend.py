@@ -17,6 +17,13 @@ SHUTDOWN, RUNNING = 4, 1
 
 class SuspendCase(test_servers.ServersBase):
 
+    def quotas(self, vcpu=1, **quotas):
+        """Make a flavor with extra specs ``quota:``."""
+        return self._create_flavor(
+            memory_mb=256, vcpu=vcpu, disk=1, ephemeral=0, swap=0,
+            extra_spec={f'quota:{name}': value
+                        for name, value in quotas.items()})
+
     def act(self, server, action, state):
         self.api.post_server_action(server['id'], {action: None})
         return self._wait_for_state_change(server, state)
@@ -218,10 +225,8 @@ class CpuLimitsTest(SuspendCase):
 
     def setUp(self):
         super().setUp()
-        self.limited = self._create_flavor(
-            memory_mb=256, vcpu=2, disk=1, ephemeral=0, swap=0, extra_spec={
-                'quota:cpu_shares': '512', 'quota:cpu_period': '100000',
-                'quota:cpu_quota': '25000'})
+        self.limited = self.quotas(
+            vcpu=2, cpu_shares='512', cpu_period='100000', cpu_quota='25000')
 
     def assert_limited(self, server):
         end = time.monotonic() + 120
@@ -244,9 +249,7 @@ class CpuLimitsTest(SuspendCase):
         self.assert_limited(server)
 
     def test_impossible_ones(self):
-        flavor = self._create_flavor(
-            memory_mb=256, vcpu=1, disk=1, ephemeral=0, swap=0,
-            extra_spec={'quota:cpu_period': '5'})
+        flavor = self.quotas(cpu_period='5')
         server = self.boot(flavor=flavor, expected='ERROR')
         self.assertIn("quota:cpu_period 5", server['fault']['message'])
         self.below.assert_nothing_left()
@@ -264,12 +267,7 @@ class DiskLimitsTest(SuspendCase):
 
     def setUp(self):
         super().setUp()
-        self.limited = self.specified(disk_total_iops_sec='50')
-
-    def specified(self, **quotas):
-        return self._create_flavor(
-            memory_mb=256, vcpu=1, disk=1, ephemeral=0, swap=0, extra_spec={
-                f'quota:{name}': value for name, value in quotas.items()})
+        self.limited = self.quotas(disk_total_iops_sec='50')
 
     def assert_limited(self, server, limit=50):
         end = time.monotonic() + 120
@@ -295,14 +293,14 @@ class DiskLimitsTest(SuspendCase):
         self.flags(allow_resize_to_same_host=True)
         server = self.boot(flavor=self.limited)
         self.api.post_server_action(server['id'], {'resize': {
-            'flavorRef': self.specified(disk_total_iops_sec='80')}})
+            'flavorRef': self.quotas(disk_total_iops_sec='80')}})
         server = self._wait_for_state_change(server, 'VERIFY_RESIZE')
         self.assert_limited(server, 80)
         self.api.post_server_action(server['id'], {'revertResize': None})
         self.assert_limited(self._wait_for_state_change(server, 'ACTIVE'))
 
     def test_impossible_ones(self):
-        server = self.boot(flavor=self.specified(
+        server = self.boot(flavor=self.quotas(
             disk_total_bytes_sec='5', disk_read_bytes_sec='5'),
             expected='ERROR')
         self.assertIn('quota:disk_read_bytes_sec', server['fault']['message'])
