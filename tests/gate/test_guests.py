@@ -285,9 +285,13 @@ class HardReboot:
 
 
 class SerialHardReboot(HardReboot):
-    """The same with the serial port of an HVM guest."""
+    """The same with the serial port of an HVM guest: its BIOS takes long."""
 
     console_device = '/dev/ttyS0'
+
+    @base.slow
+    def test_power_hard_reboot(self: Any) -> None:
+        super().test_power_hard_reboot()
 
     def console_log(self, guest: guest_lib.Guest) -> str:
         return f'/var/lib/nova/instances/{guest.id}/console.log'

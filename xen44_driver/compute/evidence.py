@@ -71,9 +71,10 @@ def explained(name: str) -> Iterator[None]:
 
 def _libxl(name: str, since: float) -> tuple[str, ...]:
     # The domain's own log exists only once libxl has created the domain.
-    return logs.libxl_reasons(
-        line for kind in (privsep.LogKind.DOMAIN, privsep.LogKind.DRIVER)
-        for line in logs.libxl_lines(_read(kind, name, since), since))
+    # libxenguest's messages about it are in the driver's log all the same.
+    lines = [line for kind in (privsep.LogKind.DOMAIN, privsep.LogKind.DRIVER)
+             for line in logs.libxl_lines(_read(kind, name, since), since)]
+    return logs.libxl_reasons(sorted(lines, key=lambda line: line.time))
 
 
 def _qemu(name: str, since: float) -> tuple[str, ...]:

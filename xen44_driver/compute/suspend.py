@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import contextlib
+import re
 import time
 from typing import Any
 
@@ -47,10 +48,16 @@ SETTLE_TIMEOUT = 600
 # Seconds between two questions.
 _PAUSE = 1.0
 
-# libxl's words for a guest that did not answer within 60 s.
-_SILENT = 'guest did not suspend, timed out'
-# How often a guest is asked to suspend.
-_ATTEMPTS = 3
+# Seconds in which a guest that still boots is asked to suspend, again and
+# again, and seconds between two requests.
+_PATIENCE = 180
+_REPEAT = 5.0
+# libxl's words for such a guest. With a running kernel it has 60 s to answer
+# (libxl_dom_suspend.c); a PV guest in its boot loader has no list of its
+# memory yet, which fails at once (xg_sr_save_x86_pv.c: "Bad mfn 0 for p2m
+# frame list list").
+_SILENT = re.compile('did not suspend, timed out|'
+                     'did not respond to suspend request')
 
 
 def suspend(
@@ -82,29 +89,37 @@ def suspend(
 
 
 def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
-    for left in reversed(range(_ATTEMPTS)):
-        try:
-            with evidence.explained(guest.name):
-                guest.save_memory()
-            faultpoints.reached('suspend: memory saved')
-            saved = settle(guest)
-            break
-        except xen_errors.XenError as error:
-            LOG.warning('Saving the memory failed: %s', error,
-                        instance=instance)
-            saved = settle(guest)
-            if saved:
-                break
-            # A guest that boots does not suspend until its kernel runs, and
-            # libxl waits only a minute for it.
-            if not left or _SILENT not in str(error):
-                with faults.state_kept('suspend', instance):
-                    raise
-    if not saved:
+    end = time.monotonic() + _PATIENCE
+    while not _saved(guest, instance, last=time.monotonic() >= end):
+        time.sleep(_REPEAT)
+
+
+def _saved(
+    guest: xen_guest.Guest, instance: objects.Instance, *, last: bool,
+) -> bool:
+    """Save a guest's memory.
+
+    :param last: whether to raise the error of a guest that does not answer.
+    :returns: whether it is saved; if not, the guest still boots.
+    """
+    try:
+        with evidence.explained(guest.name):
+            guest.save_memory()
+    except xen_errors.XenError as error:
+        LOG.warning('Saving the memory failed: %s', error, instance=instance)
+        if settle(guest):
+            return True
+        if not last and _SILENT.search(str(error)):
+            return False
+        with faults.state_kept('suspend', instance):
+            raise
+    faultpoints.reached('suspend: memory saved')
+    if not settle(guest):
         with faults.state_kept('suspend', instance):
             raise exception.InstanceSuspendFailure(
                 reason='libvirt says that it saved the memory, and then that '
                        'there is none')
+    return True
 
 
 def resume(

@@ -155,28 +155,36 @@ class SuspendTest(SuspendCase):
         self.room.assert_not_called()
 
     def test_guest_that_still_boots(self):
-        silent = errors.OperationFailed(
-            'domainManagedSave', base.UUID, 1,
-            'guest did not suspend, timed out')
-        real = self.guest.save_memory
-        with mock.patch.object(self.guest, 'save_memory') as save:
-            save.side_effect = silent
-            self.assertIn('did not suspend', str(self.refused(self.suspend)))
-            self.assertEqual(3, save.call_count)
-            save.side_effect = [silent, FAILED]
-            self.refused(self.suspend)
-            self.assertEqual(5, save.call_count)
-        tries = iter([silent, None])
+        pauses = self.patch(suspend.time, 'sleep')
+        for words in ('guest did not suspend, timed out',
+                      'Bad mfn 0 for p2m frame list list; saving domain: '
+                      'domain did not respond to suspend request: Success'):
+            silent = errors.OperationFailed(
+                'domainManagedSave', base.UUID, 1, words)
+            for answers, saved in (([silent, silent, None], True),
+                                   ([silent, FAILED], False)):
+                pauses.reset_mock()
+                self.asked(answers, saved)
+                pauses.assert_called_with(suspend._REPEAT)
+                self.assertEqual(len(answers) - 1, pauses.call_count)
+            with mock.patch.object(suspend, '_PATIENCE', 0):
+                self.assertIn(words, str(self.asked([silent], saved=False)))
 
-        def at_last():
-            error = next(tries)
+    def asked(self, answers, saved):
+        self.guest.now, self.guest.saved = DomainState.RUNNING, False
+        real, answers = self.guest.save_memory, iter(answers)
+
+        def save():
+            error = next(answers)
             if error:
                 raise error
             real()
 
-        with mock.patch.object(self.guest, 'save_memory', at_last):
-            self.suspend()
-        self.assertTrue(self.guest.saved)
+        with mock.patch.object(self.guest, 'save_memory', save):
+            error = self.suspend() if saved else self.refused(self.suspend)
+        self.assertEqual([], list(answers))
+        self.assertIs(saved, self.guest.saved)
+        return error
 
     def test_fails_and_runs_on(self):
         self.guest.fail['save'] = FAILED
