@@ -429,6 +429,13 @@ class Agent(guest_agent.AgentChannel, GuestCase):
     image_name = images.AGENT
 
 
+class AgentPVH(guest_agent.AgentChannel, GuestCase):
+    """The same with a PVH guest."""
+
+    guest_type = 'pvh'
+    image_name = images.AGENT
+
+
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
