@@ -76,7 +76,8 @@ OPTIONS: Mapping[str, Rows | Fixed] = {
         why='Complete live migration includes the copy of local disks.'),
     'can_migrate_between_any_hosts': Fixed(
         'true', "The lab's hosts are alike."),
-    'change_password': _rows('operation.set-admin-password'),
+    'change_password': Fixed(
+        'false', "The images of Tempest's servers have no guest agent."),
     'cold_migration': _whole(
         'operation.resize',
         why='Complete resize includes the move to another host.'),

@@ -11,8 +11,10 @@ from typing import ClassVar
 
 from lxml import etree
 
+from labkit import images
 from labkit import util
 from tests.gate import base
+from tests.gate import guest as guest_lib
 
 #: What the boot sector writes to the serial port.
 TEXT = 'booted from a CD-ROM'
@@ -64,14 +66,15 @@ def make_iso(directory: pathlib.Path) -> pathlib.Path:
 class Iso(base.GateCase):
     """One image for all tests."""
 
+    _iso: ClassVar[pathlib.Path]
     _image: ClassVar[Any]
 
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
         directory = cls.enterClassContext(tempfile.TemporaryDirectory())
-        cls._image = cls.make_image(
-            cls.addClassCleanup, make_iso(pathlib.Path(directory)), 'iso')
+        cls._iso = make_iso(pathlib.Path(directory))
+        cls._image = cls.make_image(cls.addClassCleanup, cls._iso, 'iso')
 
     def test_boots_hvm(self) -> None:
         guest = self.make_server(
@@ -79,20 +82,53 @@ class Iso(base.GateCase):
             flavor=self.make_flavor(self.addCleanup, guest_type='hvm'))
         guest.wait_for_status('ACTIVE')
         directory = f'{base.INSTANCES}/{guest.id}'
-        domain = etree.fromstring(
-            self.dom0('virsh', 'dumpxml', guest.domain))
-        disks = {disk.find('target').get('dev'):
-                 (disk.get('device'), disk.find('source').get('file'))
-                 for disk in domain.iterfind('devices/disk')}
+        disks = self.disks(guest)
         self.assertEqual(('disk', f'{directory}/disk.raw'), disks['hda'])
         self.assertEqual(('cdrom', f'{directory}/disk.iso'), disks['hdc'])
         blank = json.loads(self.dom0(
             'qemu-img', 'info', '--force-share', '--output=json',
             '-f', 'raw', f'{directory}/disk.raw'))
         self.assertEqual(2**30, blank['virtual-size'])
+        self.wait_for_boot(guest)
+
+    def disks(self, guest: guest_lib.Guest) -> dict[str, tuple[str, str]]:
+        """A guest's disks by their names: what each is, and its file."""
+        domain = etree.fromstring(
+            self.dom0('virsh', 'dumpxml', guest.domain))
+        return {disk.find('target').get('dev'):
+                (disk.get('device'), disk.find('source').get('file'))
+                for disk in domain.iterfind('devices/disk')}
+
+    def wait_for_boot(self, guest: guest_lib.Guest) -> None:
+        """Wait until a guest has booted from its CD-ROM."""
         util.wait_for(f'{guest.name} to boot from its CD-ROM',
                       lambda: TEXT in guest.console(), BOOT_TIMEOUT,
                       interval=3)
+
+    @base.slow
+    def test_rescues_with_stable_devices(self) -> None:
+        """All disks keep their names beside the CD-ROM of the rescue."""
+        iso = self.make_image(self.addCleanup, self._iso, 'iso',
+                              hw_rescue_device='cdrom', hw_rescue_bus='ide')
+        guest = self.make_server(
+            self.addCleanup, image=self.image(images.DIRECT),
+            flavor=self.make_flavor(self.addCleanup, guest_type='hvm',
+                                    swap=64))
+        guest.wait_for_status('ACTIVE')
+        before = self.disks(guest)
+        self.assertEqual({'hda', 'hdb'}, set(before))
+        self.cloud.compute.rescue_server(guest.id, image_ref=iso.id)
+        guest.wait_for_status('RESCUE')
+        self.assertEqual(
+            {**before, 'hdc': ('cdrom', f'{base.INSTANCES}/{guest.id}/'
+                                        'disk.rescue.iso')},
+            self.disks(guest))
+        self.wait_for_boot(guest)
+        self.cloud.compute.unrescue_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        self.assertEqual(before, self.disks(guest))
+        self.assertNotIn('rescue', self.dom0(
+            'ls', f'{base.INSTANCES}/{guest.id}'))
 
     @base.slow
     def test_is_refused_without_drive(self) -> None:
