@@ -221,19 +221,11 @@ class DiagnosticsTest(SuspendCase):
             server['id'])['cpu0_time'])
 
 
-class CpuLimitsTest(SuspendCase):
+class AfterEachStart:
+    """Limits are set again whenever the guest has started.
 
-    def setUp(self):
-        super().setUp()
-        self.limited = self.quotas(
-            vcpu=2, cpu_shares='512', cpu_period='100000', cpu_quota='25000')
-
-    def assert_limited(self, server):
-        end = time.monotonic() + 120
-        while (found := self.domain(server).scheduler) != {
-                'weight': 128, 'cap': 50}:
-            self.assertLess(time.monotonic(), end, found)
-            time.sleep(0.05)
+    :ivar limited: a flavor with limits.
+    """
 
     def test_after_each_start(self):
         server = self.boot(flavor=self.limited)
@@ -247,6 +239,21 @@ class CpuLimitsTest(SuspendCase):
         self.assert_limited(server)
         self.resume(self.suspend(server))
         self.assert_limited(server)
+
+
+class CpuLimitsTest(AfterEachStart, SuspendCase):
+
+    def setUp(self):
+        super().setUp()
+        self.limited = self.quotas(
+            vcpu=2, cpu_shares='512', cpu_period='100000', cpu_quota='25000')
+
+    def assert_limited(self, server):
+        end = time.monotonic() + 120
+        while (found := self.domain(server).scheduler) != {
+                'weight': 128, 'cap': 50}:
+            self.assertLess(time.monotonic(), end, found)
+            time.sleep(0.05)
 
     def test_impossible_ones(self):
         flavor = self.quotas(cpu_period='5')
@@ -263,7 +270,7 @@ class CpuLimitsTest(SuspendCase):
         self.below.assert_nothing_left()
 
 
-class DiskLimitsTest(SuspendCase):
+class DiskLimitsTest(AfterEachStart, SuspendCase):
 
     def setUp(self):
         super().setUp()
@@ -277,17 +284,6 @@ class DiskLimitsTest(SuspendCase):
                 ) or {*found} != {limit}:
             self.assertLess(time.monotonic(), end, found)
             time.sleep(0.05)
-
-    def test_after_each_start(self):
-        server = self.boot(flavor=self.limited)
-        self.assert_limited(server)
-        self._reboot_server(server, hard=True)
-        self.assert_limited(server)
-        # By itself.
-        self.domain(server).reboot()
-        self.assert_limited(server)
-        self.resume(self.suspend(server))
-        self.assert_limited(server)
 
     def test_resize_changes_them(self):
         self.flags(allow_resize_to_same_host=True)
