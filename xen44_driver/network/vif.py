@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 
 from nova import exception
@@ -12,6 +13,7 @@ from nova.network import os_vif_util
 import os_vif
 from os_vif import exception as os_vif_exception
 from os_vif.objects import vif as os_vif_objects
+from oslo_concurrency import lockutils
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
@@ -86,6 +88,18 @@ def bridge(vif: model.VIF) -> str:
     return name
 
 
+def _alone(vif: model.VIF) -> contextlib.AbstractContextManager[object]:
+    """Let one thread at a time change a port.
+
+    os-vif looks whether a bridge exists and then makes it. When nova-compute
+    starts, Nova plugs the ports of every instance, maybe while an interrupted
+    operation of one is mended.
+    """
+    alone: contextlib.AbstractContextManager[object] = lockutils.lock(
+        f'xen44-port-{vif["id"]}')
+    return alone
+
+
 def plug(instance: objects.Instance, vif: model.VIF) -> None:
     """Make a port's Linux bridge and its port on br-int; safe to repeat.
 
@@ -95,8 +109,9 @@ def plug(instance: objects.Instance, vif: model.VIF) -> None:
     """
     try:
         check(vif)
-        os_vif.plug(
-            convert(vif), os_vif_util.nova_to_osvif_instance(instance))
+        with _alone(vif):
+            os_vif.plug(
+                convert(vif), os_vif_util.nova_to_osvif_instance(instance))
     except (exception.InvalidInput,
             os_vif_exception.ExceptionBase) as error:
         raise exception.VirtualInterfacePlugException(
@@ -116,8 +131,9 @@ def unplug(instance: objects.Instance, vif: model.VIF) -> None:
                   instance=instance)
         return
     try:
-        os_vif.unplug(
-            convert(vif), os_vif_util.nova_to_osvif_instance(instance))
+        with _alone(vif):
+            os_vif.unplug(
+                convert(vif), os_vif_util.nova_to_osvif_instance(instance))
     except os_vif_exception.ExceptionBase as error:
         raise exception.VirtualInterfaceUnplugException(
             reason=f'port {vif["id"]}: {error}') from error

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Every port is plugged the hybrid way."""
 
+from concurrent import futures
+import time
 from unittest import mock
 
 from nova import exception
@@ -76,6 +78,26 @@ class VifTest(base.TestCase):
                 base.instance(), base.vif())
         self.assertIn('no ovsdb', str(raised))
         self.assertIn(base.PORT, str(raised))
+
+    def test_one_at_a_time(self):
+        """os-vif looks for a bridge before it makes it."""
+        inside, most = 0, 0
+
+        def change(*_):
+            nonlocal inside, most
+            inside += 1
+            most = max(most, inside)
+            time.sleep(0.02)
+            inside -= 1
+
+        with mock.patch.object(os_vif, 'plug', change), \
+                mock.patch.object(os_vif, 'unplug', change), \
+                futures.ThreadPoolExecutor() as pool:
+            done = [pool.submit(function, base.instance(), base.vif())
+                    for function in (vif.plug, vif.unplug) * 2]
+            for each in done:
+                each.result()
+        self.assertEqual(1, most)
 
     def test_plug_refuses_in_novas_words(self):
         # nova-compute plugs every port at its start, and goes on after this.
