@@ -422,7 +422,7 @@ class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
     specs: ClassVar[Mapping[str, str]] = limits.DISK_SPECS
 
 
-class Agent(guest_agent.AgentChannel, GuestCase):
+class AgentPV(guest_agent.AgentChannel, GuestCase):
     """A PV guest with a guest agent."""
 
     guest_type = 'pv'
