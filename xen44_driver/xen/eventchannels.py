@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How many event channels and grant frames guests need.
+
+*Event channels* are Xen's interrupts. They connect a guest with Xen, with
+itself (one vCPU calls another), and with the backends of its devices in dom0.
+A *grant frame* is a page of a guest's grant table: the list of its memory that
+backends may use.
+
+A guest that has used up its event channels cannot connect another device, or
+bring up another vCPU; without grants, a network interface stays down.
+
+What guests use is that of Linux 6.12, which has the largest demand:
+``arch/x86/xen``, ``drivers/net/xen-netfront.c`` and
+``drivers/block/xen-blkfront.c``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from xen44_driver.xen.guesttype import GuestType
+
+#: The event channels of a guest for which nothing else is configured, in
+#: libxl (``libxl__domain_build_info_setdefault``).
+DEFAULT_EVENT_CHANNELS = 1023
+
+#: The most event channels of a domain, by the ABI that its kernel uses. The
+#: first one is never used. (``EVTCHN_2L_NR_CHANNELS`` for 64 bits and
+#: ``EVTCHN_FIFO_NR_CHANNELS`` of ``public/event_channel.h``.)
+MAX_2L = 2 ** 12 - 1
+MAX_FIFO = 2 ** 17 - 1
+
+#: The grant frames of a guest for which nothing else is configured, in Xen
+#: (``gnttab_max_frames`` on its command line).
+DEFAULT_GRANT_FRAMES = 64
+
+#: The most grant frames that may be asked for. Xen itself takes any number of
+#: 31 bits (``max_grant_frames`` of ``public/domctl.h``). This many hold grants
+#: of 128 GiB, and the list of them is 4 MiB of Xen's memory at most.
+MAX_GRANT_FRAMES = 2 ** 16 - 1
+
+#: Event channels of each vCPU: timer, debugging, performance counters, the
+#: lock that it waits for, and four kinds of call from other vCPUs.
+PER_VCPU = 8
+
+#: Event channels of each queue of a network interface, one for each direction.
+PER_QUEUE = 2
+
+# The most queues of a network interface: one for each vCPU up to this number
+# (MAX_QUEUES_DEFAULT in both halves of the driver).
+_MAX_QUEUES = 8
+
+# Event channels for Xenstore and the console.
+_FIXED = 2
+
+# Devices for which there is room, besides the disks that a guest starts with.
+_INTERFACES = 8
+_DISKS_TO_COME = 8
+
+# Grants of a page: of a queue of a network interface (256 buffers to send,
+# 256 to receive, and the two rings), of a disk (32 requests of 11 pages, as
+# QEMU allows, and the ring), and those that Xen's interface reserves.
+_PER_FRAME = 4096 // 8
+_GRANTS_PER_QUEUE = 2 * 256 + 2
+_GRANTS_PER_DISK = 32 * 11 + 1
+_RESERVED_GRANTS = 8
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Need:
+    """What a guest needs of Xen's tables.
+
+    :ivar event_channels: the number of event channels.
+    :ivar grant_frames: the number of grant frames, of 4 KiB each.
+    """
+
+    event_channels: int
+    grant_frames: int
+
+
+def of_guest(kind: GuestType, *, vcpus: int, disks: int) -> Need:
+    """Return what a guest needs, with room for devices to be attached.
+
+    There is room for eight network interfaces and for eight more disks.
+
+    :param kind: the guest's type.
+    :param vcpus: the number of vCPUs.
+    :param disks: the number of disks that it starts with.
+    """
+    disks += _DISKS_TO_COME
+    queues = _INTERFACES * min(vcpus, _MAX_QUEUES)
+    channels = _FIXED + PER_VCPU * vcpus + PER_QUEUE * queues + disks
+    if kind is GuestType.HVM:
+        # Each vCPU asks QEMU to emulate; and there is one for buffered writes.
+        channels += vcpus + 1
+    grants = (_RESERVED_GRANTS + _GRANTS_PER_QUEUE * queues
+              + _GRANTS_PER_DISK * disks)
+    return Need(event_channels=channels,
+                grant_frames=-(-grants // _PER_FRAME))
