@@ -342,6 +342,21 @@ class HostTest(ServersBase):
         self.assertEqual(16, self.inventory('VCPU')['total'])
         self.assertGreater(self.inventory('DISK_GB')['total'], 0)
 
+    def test_event_channels_of_dom0(self):
+        inventory = self.inventory('CUSTOM_XEN_EVENT_CHANNELS')
+        self.assertIn(inventory['total'], (4095, 131071))
+        free = inventory['total'] - inventory['reserved']
+        # Half of what is free, twice: the second one does not fit beside.
+        flavor = self.flavor(
+            **{'resources:CUSTOM_XEN_EVENT_CHANNELS': str(free // 2 + 1)})
+        server = self.boot(flavor=flavor)
+        self.assertEqual(free // 2 + 1, self._get_provider_usages(
+            self._get_provider_uuid_by_host('xen1'))[
+                'CUSTOM_XEN_EVENT_CHANNELS'])
+        refused = self.boot(flavor=flavor, expected='ERROR')
+        self.assertIn('No valid host', refused['fault']['message'])
+        self.assertEqual([server['id']], list(self.below.host.domains))
+
     def test_traits(self):
         traits = self.traits()
         for trait in ('CUSTOM_XEN44_GUEST_PV', 'CUSTOM_XEN44_GUEST_PVH',

@@ -17,6 +17,7 @@ What guests use is that of Linux 6.12, which has the largest demand:
 from __future__ import annotations
 
 import dataclasses
+import re
 
 from xen44_driver.xen.guesttype import GuestType
 
@@ -66,6 +67,15 @@ _GRANTS_PER_DISK = 32 * 11 + 1
 _RESERVED_GRANTS = 8
 
 
+# Event channels of dom0 itself: its devices, and the queues of devices that
+# have one for each CPU.
+_DOM0_FIXED = 256
+_DOM0_PER_CPU = PER_VCPU + 16
+
+# The first Xen with the FIFO ABI.
+_FIRST_FIFO = (4, 4)
+
+
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Need:
     """What a guest needs of Xen's tables.
@@ -97,3 +107,27 @@ def of_guest(kind: GuestType, *, vcpus: int, disks: int) -> Need:
               + _GRANTS_PER_DISK * disks)
     return Need(event_channels=channels,
                 grant_frames=-(-grants // _PER_FRAME))
+
+
+def dom0_uses_fifo(xen: tuple[int, ...], command_line: str) -> bool:
+    """Return whether dom0 has the event channels of the FIFO ABI.
+
+    Linux (3.14 and later) uses it if Xen has it, unless ``xen.fifo_events`` on
+    its command line says no. The kernel's log tells which ABI it uses, but
+    only root can read that, and old lines are lost.
+
+    :param xen: the version of Xen.
+    :param command_line: the command line of dom0's kernel.
+    """
+    asked = re.findall(r'(?:^|\s)xen\.fifo[_-]events=(\S*)', command_line)
+    # The last one counts; what the kernel takes for "no".
+    off = bool(asked and re.match('[n0f]|of', asked[-1], re.IGNORECASE))
+    return xen >= _FIRST_FIFO and not off
+
+
+def reserved_for_dom0(cpus: int) -> int:
+    """Return how many event channels dom0 may need for itself.
+
+    :param cpus: the number of CPUs that dom0 has.
+    """
+    return _DOM0_FIXED + _DOM0_PER_CPU * cpus

@@ -7,6 +7,7 @@ from xen44_driver.xen import eventchannels
 from xen44_driver.xen.guesttype import GuestType
 
 PV, PVH, HVM = GuestType
+CMDLINE = 'placeholder root=/dev/sda1 ro quiet'
 
 
 def need(kind=PVH, vcpus=1, disks=2):
@@ -52,3 +53,29 @@ class NeedTest(base.BaseTestCase):
         self.assertEqual(need(PVH, 16).event_channels + 17,
                          need(HVM, 16).event_channels)
         self.assertEqual(need(PVH, 16), need(PV, 16))
+
+
+class Dom0Test(base.BaseTestCase):
+
+    def fifo(self, more='', xen=(4, 20, 4)):
+        return eventchannels.dom0_uses_fifo(xen, f'{CMDLINE}{more}\n')
+
+    def test_abi(self):
+        for more in ('', ' xen.fifo_events=1', ' xen.fifo_events=on',
+                     ' xen.fifo_events', ' notxen.fifo_events=0',
+                     ' xen.fifo_events=0 xen.fifo-events=y'):
+            self.assertTrue(self.fifo(more), more)
+        for more in (' xen.fifo_events=0', ' xen.fifo-events=N',
+                     ' xen.fifo_events=off', ' xen.fifo_events=false',
+                     ' xen.fifo_events=1 xen.fifo_events=0'):
+            self.assertFalse(self.fifo(more), more)
+        self.assertTrue(self.fifo(xen=(4, 4, 0)))
+        self.assertFalse(self.fifo(xen=(4, 3, 4)))
+
+    def test_reserved(self):
+        # A few devices with a queue for each CPU.
+        self.assertGreater(eventchannels.reserved_for_dom0(1), 200)
+        self.assertGreater(eventchannels.reserved_for_dom0(16), 16 * 16)
+        # Guests have the greater part of the smaller ABI.
+        self.assertLess(eventchannels.reserved_for_dom0(64),
+                        eventchannels.MAX_2L / 2)
