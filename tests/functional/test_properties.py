@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image properties and flavors that cannot be honoured, through real Nova."""
 
+from nova.api.validation.extra_specs import validators
 from nova.tests.functional.api import client
 
 from tests.functional import base
@@ -49,6 +50,9 @@ class PropertiesTest(test_servers.ServersBase):
                             flavor=self.asking(**{name: value}))
 
     def test_extra_specs_that_the_api_refuses(self):
+        self.assertIn(
+            'xen44', validators.NAMESPACES, 'what is installed has not the '
+            'entry points of this setup.cfg: python setup.py egg_info')
         flavor = self.asking()
         for name, value, why in (
             ('xen44:guest_typ', 'pvh', 'does not appear to be a valid'),

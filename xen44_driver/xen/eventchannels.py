@@ -9,9 +9,8 @@ backends may use.
 A guest that has used up its event channels cannot connect another device, or
 bring up another vCPU; without grants, a network interface stays down.
 
-What guests use is that of Linux 6.12, which has the largest demand:
-``arch/x86/xen``, ``drivers/net/xen-netfront.c`` and
-``drivers/block/xen-blkfront.c``.
+What guests use is what Linux uses (``arch/x86/xen``,
+``drivers/net/xen-netfront.c``, ``drivers/block/xen-blkfront.c``).
 """
 
 from __future__ import annotations
@@ -40,12 +39,12 @@ DEFAULT_GRANT_FRAMES = 64
 #: of 128 GiB, and the list of them is 4 MiB of Xen's memory at most.
 MAX_GRANT_FRAMES = 2 ** 16 - 1
 
-#: Event channels of each vCPU: timer, debugging, performance counters, the
-#: lock that it waits for, and four kinds of call from other vCPUs.
-PER_VCPU = 8
+# Event channels of each vCPU: timer, debugging, performance counters, the
+# lock that it waits for, and four kinds of call from other vCPUs.
+_PER_VCPU = 8
 
-#: Event channels of each queue of a network interface, one for each direction.
-PER_QUEUE = 2
+# Event channels of each queue of a network interface, one for each direction.
+_PER_QUEUE = 2
 
 # The most queues of a network interface: one for each vCPU up to this number
 # (MAX_QUEUES_DEFAULT in both halves of the driver).
@@ -58,19 +57,18 @@ _FIXED = 2
 _INTERFACES = 8
 _DISKS_TO_COME = 8
 
-# Grants of a page: of a queue of a network interface (256 buffers to send,
-# 256 to receive, and the two rings), of a disk (32 requests of 11 pages, as
-# QEMU allows, and the ring), and those that Xen's interface reserves.
+# Grants: in a frame; for each queue of a network interface (256 buffers to
+# send, 256 to receive, and the two rings); for each disk (32 requests of 11
+# pages, as QEMU allows, and the ring); and those that Xen itself reserves.
 _PER_FRAME = 4096 // 8
 _GRANTS_PER_QUEUE = 2 * 256 + 2
 _GRANTS_PER_DISK = 32 * 11 + 1
 _RESERVED_GRANTS = 8
 
-
 # Event channels of dom0 itself: its devices, and the queues of devices that
 # have one for each CPU.
 _DOM0_FIXED = 256
-_DOM0_PER_CPU = PER_VCPU + 16
+_DOM0_PER_CPU = _PER_VCPU + 16
 
 # The first Xen with the FIFO ABI.
 _FIRST_FIFO = (4, 4)
@@ -99,7 +97,7 @@ def of_guest(kind: GuestType, *, vcpus: int, disks: int) -> Need:
     """
     disks += _DISKS_TO_COME
     queues = _INTERFACES * min(vcpus, _MAX_QUEUES)
-    channels = _FIXED + PER_VCPU * vcpus + PER_QUEUE * queues + disks
+    channels = _FIXED + _PER_VCPU * vcpus + _PER_QUEUE * queues + disks
     if kind is GuestType.HVM:
         # Each vCPU asks QEMU to emulate; and there is one for buffered writes.
         channels += vcpus + 1
