@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Image properties and flavors that cannot be honoured, through real Nova."""
 
+from nova.api.validation.extra_specs import validators
+from nova.tests.functional.api import client
+
 from tests.functional import base
 from tests.functional import test_servers
 
@@ -45,6 +48,38 @@ class PropertiesTest(test_servers.ServersBase):
             with self.subTest(name=name):
                 self.refuse(f"the flavor asks for {name} '{value}'", why,
                             flavor=self.asking(**{name: value}))
+
+    def test_extra_specs_that_the_api_refuses(self):
+        self.assertIn(
+            'xen44', validators.NAMESPACES, 'what is installed has not the '
+            'entry points of this setup.cfg: python setup.py egg_info')
+        flavor = self.asking()
+        for name, value, why in (
+            ('xen44:guest_typ', 'pvh', 'does not appear to be a valid'),
+            ('xen44:guest_type', 'kvm', 'not one of: pv, pvh, hvm'),
+            ('xen44:max_event_channels', '1000', 'less than the min'),
+            ('xen44:max_event_channels', '131072', 'greater than the max'),
+            ('xen44:max_grant_frames', 'many', 'not a valid integer'),
+        ):
+            with self.subTest(name=name, value=value):
+                raised = self.assertRaises(
+                    client.OpenStackApiException,
+                    self.admin_api.post_extra_spec, flavor,
+                    {'extra_specs': {name: value}})
+                self.assertEqual(400, raised.response.status_code)
+                self.assertIn(why, str(raised))
+        self.assertEqual({}, self.admin_api.get_extra_specs(flavor))
+
+    def test_size_of_xens_tables(self):
+        with self.unchecked():
+            flavor = self.asking(**{'xen44:max_event_channels': '1000'})
+        self.refuse("xen44:max_event_channels '1000'", '1023 to 131071',
+                    flavor=flavor)
+        server = self.boot(flavor=self.asking(
+            **{'xen44:max_event_channels': '2500',
+               'xen44:max_grant_frames': '128'}))
+        self.assertIn('maxGrantFrames="128" maxEventChannels="2500"',
+                      self.domain(server).xml)
 
     def test_windows_needs_hvm(self):
         self.refuse("the image asks for os_type 'windows'",

@@ -36,8 +36,9 @@ class RefusalTest(test_servers.ServersBase):
         return server
 
     def test_unknown_guest_type(self):
-        self.refuse("xen44:guest_type 'pvx'", 'pv, pvh, hvm',
-                    flavor=self.flavor(xen44_guest_type='pvx'))
+        with self.unchecked():
+            flavor = self.flavor(xen44_guest_type='pvx')
+        self.refuse("xen44:guest_type 'pvx'", 'pv, pvh, hvm', flavor=flavor)
 
     def test_guest_type_host_lacks(self):
         self.flags(default_guest_type='pv', group='xen44_x86_64')

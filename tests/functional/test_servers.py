@@ -4,6 +4,7 @@
 import os
 
 from nova import context as nova_context
+from nova import utils as nova_utils
 from nova.tests.functional import integrated_helpers
 
 from tests.functional import base
@@ -46,6 +47,11 @@ class ServersBase(base.PatientWaits,
         return self._create_flavor(
             memory_mb=memory_mb, vcpu=1, disk=disk, ephemeral=ephemeral,
             swap=swap, extra_spec=specs)
+
+    def unchecked(self):
+        """For a time, let extra specs pass that the API would refuse."""
+        return nova_utils.temporary_mutation(
+            self.admin_api, microversion='2.85')
 
     def domain(self, server):
         """The libvirt domain of a server."""
@@ -335,6 +341,21 @@ class HostTest(ServersBase):
         self.assertGreaterEqual(memory['reserved'], 2)
         self.assertEqual(16, self.inventory('VCPU')['total'])
         self.assertGreater(self.inventory('DISK_GB')['total'], 0)
+
+    def test_event_channels_of_dom0(self):
+        inventory = self.inventory('CUSTOM_XEN_EVENT_CHANNELS')
+        self.assertIn(inventory['total'], (4095, 131071))
+        free = inventory['total'] - inventory['reserved']
+        # Half of what is free, twice: the second one does not fit beside.
+        flavor = self.flavor(
+            **{'resources:CUSTOM_XEN_EVENT_CHANNELS': str(free // 2 + 1)})
+        server = self.boot(flavor=flavor)
+        self.assertEqual(free // 2 + 1, self._get_provider_usages(
+            self._get_provider_uuid_by_host('xen1'))[
+                'CUSTOM_XEN_EVENT_CHANNELS'])
+        refused = self.boot(flavor=flavor, expected='ERROR')
+        self.assertIn('No valid host', refused['fault']['message'])
+        self.assertEqual([server['id']], list(self.below.host.domains))
 
     def test_traits(self):
         traits = self.traits()

@@ -40,6 +40,23 @@ class Host(base.GateCase):
         # Guests do not get it, whatever the host's CPU has.
         self.assertNotIn('HW_CPU_X86_SVM', traits)
 
+    @base.slow
+    def test_event_channels(self) -> None:
+        path = f'/resource_providers/{self.hypervisor().id}'
+        inventory = self.cloud.placement.get(
+            f'{path}/inventories/CUSTOM_XEN_EVENT_CHANNELS').json()
+        traits = self.cloud.placement.get(
+            f'{path}/traits', microversion='1.6').json()['traits']
+        # What the driver concludes is what the kernel says.
+        self.assertIn('Using FIFO-based ABI',
+                      self.dom0('journalctl', '--dmesg', '--boot'))
+        self.assertEqual(131071, inventory['total'])
+        self.assertIn('CUSTOM_XEN44_FIFO_EVENT_CHANNELS', traits)
+        in_use = len(self.host.ssh(
+            '/usr/lib/xen*/bin/lsevtchn 0').stdout.splitlines())
+        self.assertGreater(in_use, 16)
+        self.assertLess(in_use, inventory['reserved'])
+
     def test_image_is_cached_before_its_first_boot(self) -> None:
         with tempfile.TemporaryDirectory() as directory:
             path = pathlib.Path(directory) / 'image'

@@ -37,6 +37,7 @@ from xen44_driver.compute import devices
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import properties
+from xen44_driver.compute import xentables
 from xen44_driver.storage import kinds
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import arch as arch_lib
@@ -84,8 +85,8 @@ class Options:
     :ivar config_drive: whether an instance gets a config drive unless its
         image declares it optional.
     :ivar config_drive_format: ``iso9660`` or ``vfat``.
-    :ivar max_event_channels: None for libxl's default.
-    :ivar max_grant_frames: None for the hypervisor's default.
+    :ivar max_event_channels: None for what a guest needs.
+    :ivar max_grant_frames: None for what a guest needs.
     """
 
     arch: arch_lib.Architecture
@@ -387,6 +388,11 @@ def make(
     profile = options.arch.profile(chosen)
     asked = image.properties.get
     limits = cpulimits.of_flavor(flavor)
+    disks = tuple(disks)
+    tables = xentables.decide(
+        flavor, chosen, disks=len(disks), host=xentables.Limits(
+            max_event_channels=options.max_event_channels,
+            max_grant_frames=options.max_grant_frames))
     return Machine(
         guest_type=chosen,
         kernel_id=kernel_id,
@@ -394,7 +400,7 @@ def make(
         cmdline=_cmdline(image, options) if kernel_id else None,
         loader=None if kernel_id or profile.firmware
         else _loader(chosen, options),
-        disks=tuple(disks),
+        disks=disks,
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
         tablet=(options.screen and profile.screen
@@ -404,8 +410,8 @@ def make(
         # Windows would also profit from Hyper-V's enlightenments
         # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
         clock='localtime' if asked('os_type') == 'windows' else 'utc',
-        max_event_channels=options.max_event_channels,
-        max_grant_frames=options.max_grant_frames,
+        max_event_channels=tables.max_event_channels,
+        max_grant_frames=tables.max_grant_frames,
         cpu_weight=limits.weight,
         cpu_cap=limits.cap,
         disk_limits=disklimits.of_flavor(flavor))

@@ -625,6 +625,10 @@ _IMAGES_AND_FLAVORS = (
 
 _FLAVORS = (
     _honoured(None, 'xen44:guest_type', 'the choice of the guest type'),
+    _honoured(None, 'xen44:max_event_channels',
+              'libxl, when the guest starts'),
+    _honoured(None, 'xen44:max_grant_frames',
+              'libxl, when the guest starts'),
     _honoured(None, 'aggregate_instance_extra_specs:*', _SCHEDULER),
     _honoured(None, 'capabilities:*', _SCHEDULER),
     _honoured(None, 'group_policy', _SCHEDULER),

@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from collections.abc import Collection
 import dataclasses
+import functools
 import json
 import math
+import os
 from typing import Any
 import weakref
 
@@ -30,6 +32,7 @@ from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import errors
+from xen44_driver.xen import eventchannels
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen import overhead
 from xen44_driver.xen.guesttype import GuestType
@@ -42,6 +45,12 @@ LOG = logging.getLogger(__name__)
 #: relative to their memory.
 SMALLEST_MIB = 512
 SMALLEST_VCPUS = 1
+
+#: The resource class of dom0's event channels. Nova counts what the flavors
+#: of instances ask for (``resources:CUSTOM_XEN_EVENT_CHANNELS``).
+EVENT_CHANNELS = 'CUSTOM_XEN_EVENT_CHANNELS'
+
+_KERNEL_COMMAND_LINE = '/proc/cmdline'
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,6 +185,7 @@ def update_provider_tree(
     host = facts(node)
     ratios = allocation_ratios(tree.data(nodename).inventory)
     _warn_of_overcommit(node, ratios[orc.MEMORY_MB])
+    fifo = _dom0_uses_fifo(host.versions.xen)
     totals = {
         orc.VCPU: (cpus(host.cpus), CONF.reserved_host_cpus),
         orc.MEMORY_MB: (host.memory.total_mib, reserved_memory_mib(
@@ -183,6 +193,9 @@ def update_provider_tree(
         orc.DISK_GB: (
             disk_usage.measure(CONF.instances_path).total // units.Gi,
             _reserved_disk_gb(node)),
+        EVENT_CHANNELS: (
+            eventchannels.MAX_FIFO if fifo else eventchannels.MAX_2L,
+            eventchannels.reserved_for_dom0(os.cpu_count() or 1)),
     }
     tree.update_inventory(nodename, {
         resource: {
@@ -190,12 +203,14 @@ def update_provider_tree(
             'min_unit': 1,
             'max_unit': total,
             'step_size': 1,
-            'allocation_ratio': ratios[resource],
+            'allocation_ratio': ratios.get(resource, 1.0),
             'reserved': min(reserved, total),
         } for resource, (total, reserved) in totals.items() if total})
 
     wanted = traits.wanted(
         host.capabilities, host.versions, host.arch)
+    if fifo:
+        wanted.add(traits.FIFO_EVENT_CHANNELS)
     old = {trait for trait in tree.data(nodename).traits
            if traits.managed(trait)}
     tree.add_traits(nodename, *wanted)
@@ -216,6 +231,20 @@ def _warn_of_overcommit(node: compute_node.Node, ratio: float) -> None:
         'The allocation ratio of memory is %s, and Xen gives a guest all of '
         'its memory when it starts: guests above the host\'s memory will be '
         'refused. Set ram_allocation_ratio = 1.0', ratio)
+
+
+@functools.cache
+def _dom0_uses_fifo(xen: tuple[int, ...]) -> bool:
+    """Return whether dom0 has many event channels; false if not known."""
+    try:
+        with open(_KERNEL_COMMAND_LINE) as file:
+            return eventchannels.dom0_uses_fifo(xen, file.read())
+    except OSError as error:
+        LOG.warning(
+            'dom0 is taken to have %d event channels, as it is not known '
+            'whether it has %d: %s', eventchannels.MAX_2L,
+            eventchannels.MAX_FIFO, error)
+        return False
 
 
 def cpus(there: int) -> int:

@@ -17,6 +17,9 @@ from xen44_driver.xen import host as xen_host
 #: Prefix of the custom traits that this driver sets and removes.
 PREFIX = 'CUSTOM_XEN44_'
 
+#: The trait of a dom0 that can have 131071 event channels, not 4095.
+FIFO_EVENT_CHANNELS = f'{PREFIX}FIFO_EVENT_CHANNELS'
+
 # CPU features whose traits have other names than in libvirt. The trait of any
 # other feature is HW_CPU_X86_<NAME>, if os-traits has it.
 _CPU_FEATURES = {

@@ -88,19 +88,24 @@ starts fail ("Post DM startup configs failed" in libvirt's log of libxl)."""),
         max=131072,
         sample_default=1023,
         help="""
-The most event channels of a guest. A guest uses about one for each vCPU, each
-timer and each queue of a disk or network interface. Guests with many vCPUs and
-disks need more than libxl's default of 1023, which is used if this is not
-set. The maximum is that of the FIFO ABI."""),
+The most event channels of a new guest. If this is not set, a guest has libxl's
+default of 1023, or what its vCPUs and devices need if that is more: about
+eight for each vCPU, one for each disk and two for each queue of a network
+interface. The extra spec ``xen44:max_event_channels`` of a flavor takes
+precedence. The maximum is that of the FIFO ABI."""),
     cfg.IntOpt(
         'max_grant_frames',
         min=4,
         max=65535,
         sample_default=64,
         help="""
-The most grant table frames of a guest, of 4 KiB each. Each disk and each queue
-of a network interface needs some. If this is not set, the hypervisor's default
-is used (``gnttab_max_frames`` on its command line)."""),
+The most grant table frames of a new guest, of 4 KiB each. Each disk and each
+queue of a network interface needs about one. If this is not set, a guest has
+the hypervisor's default (``gnttab_max_frames`` on its command line), or what
+its vCPUs and devices need if that is more than 64. If the hypervisor's default
+is larger than 64, set this to the same number, or guests with many vCPUs have
+less. The extra spec ``xen44:max_grant_frames`` of a flavor takes
+precedence."""),
     cfg.IntOpt(
         'console_log_max_bytes',
         default=1024 * 1024,

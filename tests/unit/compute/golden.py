@@ -143,6 +143,9 @@ CASES = {
     'pvh_x86_64_grub_limits': Case(
         extra_specs=_PVH, flavor={'vcpus': 3}, cpus=frozenset({2, 3, 7}),
         options={'max_event_channels': 4096, 'max_grant_frames': 256}),
+    'pvh_x86_64_grub_tables': Case(
+        extra_specs={**_PVH, 'xen44:max_event_channels': '2500',
+                     'xen44:max_grant_frames': '128'}),
     'pvh_x86_64_grub_outbound': Case(
         extra_specs={**_PVH, 'quota:vif_outbound_average': '2048'}),
     'pvh_x86_64_kernel': Case(
@@ -158,6 +161,8 @@ CASES = {
     'hvm_x86_64_firmware_mouse': Case(options={'pointer_model': 'ps2mouse'}),
     'hvm_x86_64_firmware_serial': Case(serial_console=True),
     'hvm_x86_64_firmware_disks': Case(block_devices=_BLANK_DISKS),
+    # Too many vCPUs for the defaults of libxl and Xen.
+    'hvm_x86_64_firmware_vcpus': Case(flavor={'vcpus': 128}),
     'hvm_x86_64_firmware_ports': Case(
         properties={'hw_vif_model': 'e1000'}, ports=(
             {}, {'id': '1b2c3d4e-5f60-4718-8293-a4b5c6d7e8f9',

@@ -413,6 +413,19 @@ class SpecTest(MachineCase):
         self.assertEqual((4096, 64), (built.max_event_channels,
                                       built.max_grant_frames))
 
+    def test_limits_of_older_records_stay(self):
+        old = self.decide('hvm')
+        flavor = base.instance(extra_specs={
+            'xen44:max_event_channels': '2500'})
+        flavor.flavor.vcpus = 128
+        built = spec.build(
+            machine.Machine.from_json(old.to_json()), flavor, (),
+            arch=arch.load('x86_64'),
+            files=layout.InstanceFiles('/instances', base.UUID),
+            options=spec.Options(cpus=None))
+        self.assertEqual((None, None), (built.max_event_channels,
+                                        built.max_grant_frames))
+
     def test_with_base(self):
         made = self.decide('hvm', disk_format='iso',
                            disks={'ephemerals': EPHEMERALS})

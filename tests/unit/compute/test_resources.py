@@ -3,6 +3,7 @@
 
 import dataclasses
 import json
+import os
 from unittest import mock
 
 import fixtures
@@ -196,6 +197,33 @@ class ProviderTreeTest(base.TestCase):
     def test_cpus_of_guests_only(self):
         self.flags(cpu_shared_set='2-4', group='compute')
         self.assertEqual(3, self.update().inventory['VCPU']['total'])
+
+    def test_event_channels_of_dom0(self):
+        path = os.path.join(self.instances, 'cmdline')
+        self.useFixture(fixtures.MockPatchObject(
+            resources, '_KERNEL_COMMAND_LINE', path))
+        self.addCleanup(resources._dom0_uses_fifo.cache_clear)
+        for text, total in ((None, 4095), ('ro quiet', 131071),
+                            ('ro xen.fifo_events=0', 4095)):
+            resources._dom0_uses_fifo.cache_clear()
+            if text is None:
+                with self.assertLogs('xen44_driver', 'WARNING') as logs:
+                    self.update()
+                    had = self.update()
+                self.assertEqual(1, len(logs.output))
+                self.assertIn('have 4095 event channels', logs.output[0])
+            else:
+                with open(path, 'w') as file:
+                    file.write(text)
+                had = self.update()
+            found = had.inventory['CUSTOM_XEN_EVENT_CHANNELS']
+            self.assertEqual((total, total, 1.0), tuple(
+                found[name]
+                for name in ('total', 'max_unit', 'allocation_ratio')))
+            self.assertIn(found['reserved'], range(256, total))
+            self.assertEqual(
+                total == 131071,
+                'CUSTOM_XEN44_FIFO_EVENT_CHANNELS' in had.traits)
 
     def test_traits_of_others_stay(self):
         self.tree.update_traits('xen1', [
