@@ -412,6 +412,12 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> console_type.ConsoleVNC:
         return consoles.vnc(self._node, instance)
 
+    def get_spice_console(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance,
+    ) -> console_type.ConsoleSpice:
+        return consoles.spice(self._node, instance)
+
     def get_serial_console(
         self, context: nova_context.RequestContext,
         instance: objects.Instance,

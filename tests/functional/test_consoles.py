@@ -203,3 +203,78 @@ class VncTest(ConsolesBase):
     def test_no_screen(self):
         server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
         self.refused(400, server, 'vnc', 'novnc')
+
+
+class SpiceTest(ConsolesBase):
+    """The same screen, shown by SPICE."""
+
+    def setUp(self):
+        super().setUp()
+        self.flags(enabled=True, group='spice')
+
+    def listen(self, server):
+        """Listen where the QEMU of a server does."""
+        qemu = socket.socket(socket.AF_UNIX)
+        self.addCleanup(qemu.close)
+        qemu.bind(sockets.path(server['id'], 'spice'))
+        qemu.listen()
+        return qemu
+
+    def test_screen(self):
+        self.flags(enabled=False, group='vnc')
+        server = self.boot(flavor=self.flavor(xen44_guest_type='hvm'))
+        xml = self.domain(server).xml
+        self.assertIn('com.redhat.spice.0', xml)
+        self.assertIn('<video', xml)
+        self.assertIn('tablet', xml)
+        self.assertNotIn('<graphics', xml)
+        self.refused(400, server, 'vnc', 'novnc')
+        found = self.authorized(server, 'spice', 'spice-html5')
+        self.assertEqual('127.0.0.1', found.host)
+        self.assertIn(found.port, range(7900, 8700))
+        qemu = self.listen(server)
+        # A viewer opens a connection for each of its channels.
+        for client in [self.welcome(found), self.welcome(found)]:
+            channel, _ = qemu.accept()
+            with channel:
+                client.sendall(b'REDQ')
+                self.assertEqual(b'REDQ', channel.recv(99))
+                channel.sendall(b'REDQ')
+                self.assertEqual(b'REDQ', client.recv(99))
+            self.ended(client)
+        _, answer = self.connect(found, '/guessed')
+        self.assertIn(b' 403 ', answer)
+        qemu.close()
+        _, answer = self.connect(found)
+        self.assertIn(b' 503 ', answer)
+        self._delete_server(server)
+        self.assertRaises(ConnectionRefusedError, self.connect, found)
+        self.below.assert_nothing_left()
+
+    def test_direct_viewers_are_not_let_in(self):
+        # Nova gives them no path.
+        server = self.boot(flavor=self.flavor(xen44_guest_type='hvm'))
+        found = self.authorized(server, 'spice', 'spice-direct')
+        _, answer = self.connect(found)
+        self.assertIn(b' 403 ', answer)
+
+    def test_beside_vnc(self):
+        self.flags(enabled=True, group='vnc')
+        server = self.boot(flavor=self.flavor(xen44_guest_type='hvm'))
+        ports = {self.authorized(server, *console).port for console in (
+            ('vnc', 'novnc'), ('spice', 'spice-html5'))}
+        self.assertEqual(2, len(ports))
+
+    def test_guest_of_before(self):
+        self.flags(enabled=False, group='spice')
+        server = self.boot(flavor=self.flavor(xen44_guest_type='hvm'))
+        self.refused(400, server, 'spice', 'spice-html5')
+        self.flags(enabled=True, group='spice')
+        self._reboot_server(server, hard=True)
+        self.refused(400, server, 'spice', 'spice-html5')
+        self._rebuild_server(server, self.image)
+        self.authorized(server, 'spice', 'spice-html5')
+
+    def test_no_screen(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        self.refused(400, server, 'spice', 'spice-html5')

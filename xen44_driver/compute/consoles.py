@@ -180,6 +180,42 @@ def _open_vnc(node: compute_node.Node, uuid: str) -> int | None:
         return os.dup(connection.fileno())
 
 
+def spice(
+    node: compute_node.Node, instance: objects.Instance,
+) -> console_type.ConsoleSpice:
+    """Return the address of a guest's screen, shown by SPICE.
+
+    A relay listens there from the first call until the instance leaves this
+    host. The SPICE server itself listens on a socket that only root can reach.
+
+    :raises nova.exception.ConsoleTypeUnavailable: SPICE is not enabled, the
+        guest has no screen, or it was made before SPICE was enabled.
+    :raises nova.exception.InstanceNotReady: the guest is not running.
+    :raises nova.exception.InstanceNotFound: there is no such domain.
+    """
+    if not CONF.spice.enabled:
+        raise exception.ConsoleTypeUnavailable(console_type='spice')
+    _check_running(node, instance)
+    if not node.host.guest(instance.uuid).has_spice():
+        raise exception.ConsoleTypeUnavailable(console_type='spice')
+    found = _relay(node, instance, 'spice', _open_spice,
+                   CONF.spice.server_listen, CONF.xen44.spice_port_range)
+    return console_type.ConsoleSpice(
+        host=CONF.spice.server_proxyclient_address, port=found.port,
+        tlsPort=None, internal_access_path=found.path)
+
+
+def _open_spice(node: compute_node.Node, uuid: str) -> int | None:
+    """Connect to a guest's SPICE server.
+
+    :returns: a file descriptor; None if the guest is off.
+    """
+    if _domid(node, uuid) is None:
+        return None
+    return handover.receive(functools.partial(
+        privsep.send_socket, sockets.SocketKind.SPICE, uuid))
+
+
 def _check_running(
     node: compute_node.Node, instance: objects.Instance,
 ) -> None:
@@ -202,7 +238,7 @@ def _relay(
 ) -> relay.Relay:
     """Return the relay of a guest's console; start it if there is none.
 
-    :param kind: ``serial`` or ``vnc``.
+    :param kind: ``serial``, ``vnc`` or ``spice``.
     :param open_device: opens the guest's end.
     :param host: address to listen on.
     :param ports: a range such as ``10000:20000``, without its last port.

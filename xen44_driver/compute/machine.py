@@ -79,7 +79,9 @@ class Options:
         type; only for types without firmware.
     :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
     :ivar image_kernels: whether images may have their own kernel.
-    :ivar screen: whether guests that can have a screen get one.
+    :ivar screen: whether guests that can have a screen get one, shown by VNC.
+    :ivar spice: the same, shown by SPICE.
+    :ivar spice_agent: whether such a guest has a channel to SPICE's agent.
     :ivar pointer_model: the pointer of a screen if the image asks for none:
         ``usbtablet``, or another for a mouse.
     :ivar config_drive: whether an instance gets a config drive unless its
@@ -99,6 +101,8 @@ class Options:
     disk_format: str = 'qcow2'
     image_kernels: bool = False
     screen: bool = True
+    spice: bool = False
+    spice_agent: bool = True
     pointer_model: str | None = 'usbtablet'
     config_drive: bool = True
     config_drive_format: str = 'iso9660'
@@ -120,6 +124,8 @@ class Machine:
     :ivar vif_model: ``netfront``, an emulated model, or None for libxl's
         default.
     :ivar screen: whether it has a screen, shown by VNC.
+    :ivar spice: whether it has a screen, shown by SPICE.
+    :ivar spice_agent: whether it has a channel to SPICE's agent.
     :ivar tablet: whether its pointer is a USB tablet.
     :ivar agent: whether it has a channel to a guest agent.
     :ivar clock: ``utc`` or ``localtime``.
@@ -140,6 +146,8 @@ class Machine:
     disks: tuple[kinds.DiskRecord, ...]
     vif_model: str | None = None
     screen: bool = False
+    spice: bool = False
+    spice_agent: bool = False
     tablet: bool = False
     agent: bool = False
     clock: Literal['utc', 'localtime'] = 'utc'
@@ -403,7 +411,10 @@ def make(
         disks=disks,
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
-        tablet=(options.screen and profile.screen
+        spice=options.spice and profile.screen,
+        spice_agent=(options.spice and profile.screen
+                     and options.spice_agent),
+        tablet=((options.screen or options.spice) and profile.screen
                 and (asked('hw_pointer_model') or options.pointer_model)
                 in profile.pointer_models),
         agent=bool(asked('hw_qemu_guest_agent')),
@@ -619,8 +630,10 @@ def adopt(
     machine = _make(
         instance, image, block_device_info,
         _guest_type(image, instance.flavor, options),
-        # A tablet is not put into a guest that has done without it.
+        # A tablet is not put into a guest that has done without it, nor is
+        # SPICE, with the device of its agent.
         dataclasses.replace(options, disk_format=format, pointer_model=None,
+                            spice=False,
                             config_drive=CONFIG_DRIVE_FILE in present),
         instance.flavor)
     if machine.cmdline == '':

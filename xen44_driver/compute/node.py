@@ -131,6 +131,8 @@ class Node:
             disk_format=CONF.xen44.disk_format,
             image_kernels=CONF.xen44.allow_image_kernels,
             screen=CONF.vnc.enabled,
+            spice=CONF.spice.enabled,
+            spice_agent=CONF.spice.agent_enabled,
             pointer_model=CONF.pointer_model,
             config_drive=(CONF.xen44.default_config_drive
                           and shutil.which(CONF.mkisofs_cmd) is not None),
@@ -142,7 +144,8 @@ class Node:
         """Return the host's options that apply to a domain at each start."""
         shared = hardware.get_cpu_shared_set()
         return spec.Options(cpus=frozenset(shared) if shared else None,
-                            serial_console=CONF.serial_console.enabled)
+                            serial_console=CONF.serial_console.enabled,
+                            spice=_spice_options())
 
     def loaders(self) -> dict[GuestType, str | None]:
         """Return the loaders of guest types that have no firmware.
@@ -156,6 +159,21 @@ class Node:
             kind: self.options[f'{kind}_loader']
             for kind in self.capabilities.guest_types
             if not self.arch.profile(kind).firmware}
+
+
+def _spice_options() -> tuple[str, ...]:
+    """Return the options of ``[spice]`` that are set, by QEMU's names."""
+    playback = CONF.spice.playback_compression
+    options = {
+        'image-compression': CONF.spice.image_compression,
+        'jpeg-wan-compression': CONF.spice.jpeg_compression,
+        'zlib-glz-wan-compression': CONF.spice.zlib_compression,
+        'playback-compression': (
+            None if playback is None else 'on' if playback else 'off'),
+        'streaming-video': CONF.spice.streaming_mode,
+    }
+    return tuple(f'{name}={value}' for name, value in options.items()
+                 if value is not None)
 
 
 @functools.cache

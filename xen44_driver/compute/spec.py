@@ -27,10 +27,12 @@ class Options:
     :ivar cpus: numbers of the host's CPUs that guests run on; None for all.
     :ivar serial_console: whether the serial port of an HVM guest can be
         written to.
+    :ivar spice: options of QEMU's SPICE servers.
     """
 
     cpus: frozenset[int] | None
     serial_console: bool = False
+    spice: tuple[str, ...] = ()
 
 
 def build(
@@ -65,9 +67,7 @@ def build(
             for vif in vifs),
         # Without a disk that QEMU serves, there may be no QEMU.
         monitor=any(disk.type == 'file' for disk in disks),
-        # Only a relay of the driver reaches it.
-        vnc=(domain.Vnc(listen='127.0.0.1', tablet=machine.tablet)
-             if machine.screen else None),
+        screen=_screen(machine, instance, options),
         serial_log=files.serial_log if profile.serial_port else None,
         serial_socket=(
             sockets.path(instance.uuid, sockets.SocketKind.SERIAL)
@@ -87,6 +87,22 @@ def build(
             machine=machine.to_json()),
         title=instance.display_name or None,
     )
+
+
+def _screen(
+    machine: machine_lib.Machine, instance: objects.Instance,
+    options: Options,
+) -> domain.Screen | None:
+    """Describe the screen; only relays of the driver reach its servers."""
+    if not (machine.screen or machine.spice):
+        return None
+    return domain.Screen(
+        vnc='127.0.0.1' if machine.screen else None,
+        spice=domain.Spice(
+            socket=sockets.path(instance.uuid, sockets.SocketKind.SPICE),
+            agent=machine.spice_agent, options=options.spice)
+        if machine.spice else None,
+        tablet=machine.tablet)
 
 
 def _boot(

@@ -66,7 +66,7 @@ def start(node: compute_node.Node) -> None:
         raise exception.InvalidConfiguration(str(error)) from error
 
     _refuse(itertools.chain(
-        _directories(), _tools(), _cpus(node), _guest_types(node),
+        _directories(), _tools(), _cpus(node), _guest_types(node), _spice(),
         _privileges(ours)))
     # /run is empty after a start of the host.
     privsep.make_socket_dir()
@@ -154,6 +154,12 @@ def _guest_types(node: compute_node.Node) -> Iterator[str]:
     elif default not in offered:
         yield (f'{option} is {default}, and this host cannot run such '
                f'guests; it can run: {", ".join(sorted(offered))}')
+
+
+def _spice() -> Iterator[str]:
+    if CONF.spice.enabled and CONF.spice.require_secure:
+        yield ('[spice] require_secure is true, and this driver has no '
+               'encrypted SPICE consoles; allowed: false')
 
 
 def _warn_of_loaders(node: compute_node.Node) -> None:

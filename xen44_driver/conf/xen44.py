@@ -138,6 +138,14 @@ Ports of ``[vnc] server_listen`` on which nova-novncproxy reaches the guests'
 screens, without the last one. A guest takes one when its screen is first shown
 and keeps it until it leaves this host. The guests' VNC servers themselves
 listen on ``127.0.0.1``, port 5900 and up."""),
+    cfg.StrOpt(
+        'spice_port_range',
+        default='7900:8700',
+        regex=r'^\d{1,5}:\d{1,5}$',
+        help="""
+Ports of ``[spice] server_listen`` on which nova-spicehtml5proxy reaches the
+guests' screens, without the last one. A guest takes one when its screen is
+first shown by SPICE and keeps it until it leaves this host."""),
     cfg.IntOpt(
         'disk_open_timeout',
         default=30,

@@ -23,6 +23,7 @@ from xen44_driver.xen.domain import commandline
 from xen44_driver.xen.domain import console
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata
+from xen44_driver.xen.domain import spice
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.events import DomainRecord
 from xen44_driver.xen.events import DomainState
@@ -292,6 +293,10 @@ class Guest:
         listen = graphics.get('listen', '127.0.0.1')
         loopback = {'0.0.0.0': '127.0.0.1', '::': '::1'}  # noqa: S104
         return loopback.get(listen, listen), port
+
+    def has_spice(self) -> bool:
+        """Return whether the domain's screen has a SPICE server."""
+        return spice.from_xml(commandline.from_xml(self._xml())) is not None
 
     def _xml(self) -> etree._Element:
         """Return the domain's XML as it is now."""

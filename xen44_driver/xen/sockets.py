@@ -22,11 +22,12 @@ class SocketKind(enum.StrEnum):
     """What is behind a socket.
 
     ``AGENT`` is the guest agent; ``SERIAL`` is the serial port of an HVM
-    guest.
+    guest; ``SPICE`` is the SPICE server of its screen.
     """
 
     AGENT = 'agent'
     SERIAL = 'serial'
+    SPICE = 'spice'
 
 
 def path(uuid: str, kind: str) -> str:

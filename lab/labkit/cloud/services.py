@@ -175,6 +175,12 @@ def _nova(venv: pathlib.Path, name: str, *options: str) -> Service:
         f'{settings.ETC}/nova/nova.conf', *options))
 
 
+def spice_proxy(venv: pathlib.Path) -> Service:
+    """The proxy of SPICE consoles: a test starts and stops it."""
+    return _nova(venv, 'spicehtml5proxy', '--spice-html5proxy_host',
+                 config.CONTROLLER_IP, '--web', '')
+
+
 def workers(venv: pathlib.Path) -> list[Service]:
     """What works behind the APIs; wants users and endpoints to exist."""
     pages = install.novnc_path()
@@ -223,7 +229,8 @@ def openstack(venv: pathlib.Path) -> list[Service]:
 
 def stop_all(venv: pathlib.Path) -> None:
     """End every process of the cloud, and what the DHCP agent left."""
-    _stop([service.pidfile for service in openstack(venv)], _GRACE)
+    _stop([service.pidfile for service in (*openstack(venv),
+                                           spice_proxy(venv))], _GRACE)
     _remove_dhcp_namespaces()
     switch.stop()
     _stop([service.pidfile for service in infrastructure()], _GRACE)

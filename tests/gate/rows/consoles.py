@@ -9,6 +9,7 @@ from typing import Any
 from typing import ClassVar
 import urllib.parse
 
+from labkit import util
 from labkit import vnc
 from tests.gate import guest as guest_lib
 
@@ -16,6 +17,33 @@ from tests.gate import guest as guest_lib
 SESSION_TIMEOUT = guest_lib.LOGIN_TIMEOUT
 
 MARK = 'seen-on-the-console'
+
+
+def connect(url: str) -> vnc.WebSocket:
+    """Connect to a console that has no page of its own, by Nova's address."""
+    parts = urllib.parse.urlsplit(url)
+    if not parts.hostname or not parts.port:
+        raise util.LabError(f'the address of a console has no port: {url}')
+    return vnc.WebSocket(
+        (parts.hostname, parts.port), f'{parts.path}?{parts.query}',
+        SESSION_TIMEOUT)
+
+
+def check_relays(test: Any, allowed: range) -> None:
+    """See that there are relays, and that they ask for their path.
+
+    :param test: a test of the gate.
+    :param allowed: their ports.
+    """
+    ports = [int(line.split()[3].rpartition(':')[2])
+             for line in test.dom0('ss', '-ltnH').splitlines()]
+    relays = [port for port in ports if port in allowed]
+    test.assertTrue(relays, ports)
+    for port in relays:
+        with socket.create_connection(
+                (test.host.address, port), 10) as client:
+            client.sendall(b'CONNECT /guessed HTTP/1.1\r\n\r\n')
+            test.assertIn(b' 403 ', client.recv(99))
 
 
 class SerialConsole:
@@ -31,11 +59,7 @@ class SerialConsole:
     def test_serial_console(self: Any) -> None:
         guest = self.running()
         url = self.cloud.compute.create_console(guest.id, 'serial')['url']
-        parts = urllib.parse.urlsplit(url)
-        stream = vnc.WebSocket(
-            (parts.hostname, parts.port), f'{parts.path}?{parts.query}',
-            SESSION_TIMEOUT)
-        with contextlib.closing(stream):
+        with contextlib.closing(connect(url)) as stream:
             # What is typed comes back with a prompt.
             stream.write(b'\n')
             self.read_until(stream, b'login:')
@@ -72,12 +96,4 @@ class HiddenScreen:
                           (self.host.address, 5900 + int(display)), 10)
         # The relay of the driver is there once somebody has asked.
         self.cloud.compute.create_console(guest.id, 'novnc')
-        ports = [int(line.split()[3].rpartition(':')[2])
-                 for line in self.dom0('ss', '-ltnH').splitlines()]
-        relays = [port for port in ports if port in range(6900, 7900)]
-        self.assertTrue(relays, ports)
-        for port in relays:
-            with socket.create_connection(
-                    (self.host.address, port), 10) as client:
-                client.sendall(b'CONNECT /guessed HTTP/1.1\r\n\r\n')
-                self.assertIn(b' 403 ', client.recv(99))
+        check_relays(self, range(6900, 7900))

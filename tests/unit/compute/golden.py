@@ -60,6 +60,7 @@ class Case:
     :ivar options: of the host, where they are not the defaults.
     :ivar cpus: numbers of the host's CPUs that guests run on.
     :ivar serial_console: whether serial consoles are enabled.
+    :ivar spice: options of QEMU's SPICE servers.
     """
 
     arch: str = 'x86_64'
@@ -73,6 +74,7 @@ class Case:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
     cpus: frozenset[int] | None = None
     serial_console: bool = False
+    spice: tuple[str, ...] = ()
 
     def machine(self) -> machine.Machine:
         """Decide what the instance is, as spawn does."""
@@ -94,7 +96,8 @@ class Case:
             arch=arch.load(self.arch),
             files=layout.InstanceFiles(INSTANCES, base.UUID),
             options=spec.Options(
-                cpus=self.cpus, serial_console=self.serial_console))
+                cpus=self.cpus, serial_console=self.serial_console,
+                spice=self.spice))
 
     def xml(self) -> str:
         """Return what libvirt is told."""
@@ -160,6 +163,12 @@ CASES = {
         properties=_AGENT, serial_console=True),
     'hvm_x86_64_firmware_mouse': Case(options={'pointer_model': 'ps2mouse'}),
     'hvm_x86_64_firmware_serial': Case(serial_console=True),
+    'hvm_x86_64_firmware_spice': Case(
+        properties=_AGENT,
+        options={'spice': True, 'screen': False}),
+    'hvm_x86_64_firmware_spice_and_vnc': Case(
+        options={'spice': True, 'spice_agent': False},
+        spice=('image-compression=off', 'streaming-video=filter')),
     'hvm_x86_64_firmware_disks': Case(block_devices=_BLANK_DISKS),
     # Too many vCPUs for the defaults of libxl and Xen.
     'hvm_x86_64_firmware_vcpus': Case(flavor={'vcpus': 128}),

@@ -11,6 +11,7 @@ import fixtures
 from nova import exception
 
 from tests.unit import base
+from xen44_driver import handover
 from xen44_driver import privsep
 from xen44_driver.compute import consoles
 from xen44_driver.compute import lifecycle
@@ -113,6 +114,45 @@ class ConsoleTest(base.TestCase):
         self.assertRaises(exception.InstanceNotReady, consoles.vnc,
                           self.node, self.instance)
 
+
+    def test_spice(self):
+        def refused(error):
+            self.assertRaises(error, consoles.spice, self.node, self.instance)
+
+        refused(exception.ConsoleTypeUnavailable)
+        self.flags(enabled=True, server_proxyclient_address='192.0.2.7',
+                   group='spice')
+        guest = self.node.host.guest.return_value
+        guest.has_spice.return_value = False
+        refused(exception.ConsoleTypeUnavailable)
+        guest.has_spice.return_value = True
+        self.node.host.record.return_value.id = 7
+        ours, qemus = socket.socketpair()
+        self.addCleanup(qemus.close)
+        opened = []
+
+        def send(kind, uuid, address):
+            opened.append((kind, uuid))
+            handover.send(ours.fileno(), address)
+            ours.close()
+            return True
+
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'send_socket', send))
+        found = consoles.spice(self.node, self.instance)
+        self.assertEqual(('192.0.2.7', None), (found.host, found.tlsPort))
+        self.assertIn(found.port, range(7900, 8700))
+        # Nova's proxy asks again whether the port is right.
+        self.assertEqual(
+            found.port, consoles.spice(self.node, self.instance).port)
+        with self.connect(found) as client:
+            client.sendall(b'REDQ')
+            self.assertEqual(b'REDQ', qemus.recv(99))
+        self.assertEqual([('spice', base.UUID)], opened)
+        self.node.host.record.return_value.id = None
+        self.assertIsNone(consoles._open_spice(self.node, base.UUID))
+        self.node.host.record.return_value.state = DomainState.SHUTDOWN
+        refused(exception.InstanceNotReady)
 
     def connect(self, console):
         """Connect as Nova's proxies do."""

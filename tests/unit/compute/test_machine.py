@@ -185,6 +185,20 @@ class DecideTest(MachineCase):
         self.assertTrue(made.screen and made.tablet)
         self.assertFalse(self.decide('pvh').screen)
         self.assertFalse(self.decide('hvm', options={'screen': False}).screen)
+        self.assertFalse(made.spice or made.spice_agent)
+
+    def test_spice(self):
+        for screen in (True, False):
+            options = {'screen': screen, 'spice': True}
+            made = self.decide('hvm', options=options)
+            self.assertEqual(screen, made.screen)
+            self.assertTrue(made.spice and made.spice_agent and made.tablet)
+            self.assertFalse(self.decide('hvm', options={
+                **options, 'spice_agent': False}).spice_agent)
+            for kind in ('pv', 'pvh'):
+                made = self.decide(kind, options=options)
+                self.assertFalse(
+                    made.spice or made.spice_agent or made.tablet)
 
 
 class RecordTest(MachineCase):
@@ -235,6 +249,15 @@ class RecordTest(MachineCase):
             json.dumps(values))
         self.assertIn('version is 2', str(raised))
 
+    def test_a_record_from_before_spice(self):
+        text = ('{"version":1,"guest_type":"hvm","disks":[{"kind":"overlay",'
+                '"name":"/dev/xvda","target":"hda","file":"disk.qcow2",'
+                '"format":"qcow2"}],"screen":true,"tablet":true}')
+        read = machine.Machine.from_json(text)
+        self.assertTrue(read.screen and not read.spice)
+        # It is written as it was, so an older driver can read it again.
+        self.assertEqual(json.loads(text), json.loads(read.to_json()))
+
     def test_damaged(self):
         for text in ('{', '[]', '{}', '{"version": 1}',
                      '{"version": 1, "guest_type": "pv", "disks": [3]}',
@@ -275,6 +298,13 @@ class AdoptTest(MachineCase):
     def test_a_kernel_of_its_own_goes_on(self):
         made = self.adopt('disk.qcow2', 'kernel', kernel_id='a-kernel')
         self.assertEqual('a-kernel', made.kernel_id)
+
+    def test_spice_is_not_added(self):
+        made = machine.adopt(
+            base.instance(extra_specs={'xen44:guest_type': 'hvm'}), None,
+            self.options(spice=True), present=['disk.qcow2'])
+        self.assertTrue(made.screen)
+        self.assertFalse(made.spice or made.spice_agent)
 
     def test_what_is_refused_today_goes_on(self):
         made = self.adopt('disk.qcow2', system_metadata={
@@ -375,13 +405,27 @@ class SpecTest(MachineCase):
         self.assertTrue(self.build('hvm').serial_log)
 
     def test_vnc(self):
-        self.assertEqual('127.0.0.1', self.build('hvm').vnc.listen)
-        self.assertIsNone(self.build('pvh').vnc)
+        self.assertEqual('127.0.0.1', self.build('hvm').screen.vnc)
+        self.assertIsNone(self.build('pvh').screen)
+
+    def test_spice(self):
+        self.assertIsNone(self.build('hvm').screen.spice)
+        # Nothing of dom0's network listens for it.
+        expected = domain.Spice(
+            socket=f'/run/xen44/{base.UUID}.spice', agent=True)
+        options = {'spice': True}
+        self.assertEqual(
+            domain.Screen(vnc='127.0.0.1', spice=expected, tablet=True),
+            self.build('hvm', options=options).screen)
+        self.assertEqual(
+            domain.Screen(spice=expected, tablet=True),
+            self.build('hvm', options={**options, 'screen': False}).screen)
+        self.assertIsNone(self.build('pvh', options=options).screen)
 
     def test_tablet(self):
         def tablet(model, **properties):
             return self.build('hvm', options={'pointer_model': model},
-                              properties=properties).vnc.tablet
+                              properties=properties).screen.tablet
 
         self.assertTrue(tablet('usbtablet'))
         self.assertTrue(tablet(None, hw_pointer_model='usbtablet'))

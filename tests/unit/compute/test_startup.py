@@ -48,6 +48,14 @@ class StartTest(base.TestCase):
             startup.start(self.node)
         self.assertIn(mock.call('%s', '100% wrong'), warning.mock_calls)
 
+    def test_encrypted_spice_is_refused(self):
+        self.flags(require_secure=True, group='spice')
+        startup.start(self.node)
+        self.flags(enabled=True, group='spice')
+        raised = self.assertRaises(
+            exception.InvalidConfiguration, startup.start, self.node)
+        self.assertIn('[spice] require_secure is true', str(raised))
+
     def test_fault_points_are_told_of(self):
         for action, told in ((None, 0), (mock.Mock(), 1)):
             self.useFixture(fixtures.MonkeyPatch(

@@ -32,5 +32,5 @@ HVM = domain.DomainSpec(
     guest_type=domain.GuestType.HVM, memory_mib=512, vcpus=2,
     boot=domain.FirmwareBoot(), disks=(_disk('hda'),),
     interfaces=(_INTERFACE,),
-    vnc=domain.Vnc(listen='192.0.2.11', tablet=True),
+    screen=domain.Screen(vnc='192.0.2.11', tablet=True),
     serial_log=f'{_INSTANCE}/console.log', metadata=_METADATA)

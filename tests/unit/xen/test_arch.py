@@ -16,13 +16,13 @@ class ArchTest(base.BaseTestCase):
         x86 = arch.load('x86_64')
         self.assertEqual((PV, PVH, HVM), x86.guest_types)
         self.assertEqual(('hvm', 'xenfv', 'x86_64'), x86.os_type(HVM))
-        self.assertEqual([HVM], list(filter(x86.vnc, x86.guest_types)))
+        self.assertEqual([HVM], list(filter(x86.screen, x86.guest_types)))
         self.assertIn('root=/dev/xvda1', x86.default_cmdline('/dev/xvda1'))
 
     def test_aarch64(self):
         arm = arch.load('aarch64')
         self.assertEqual((PVH,), arm.guest_types)
-        self.assertFalse(arm.vnc(PVH))
+        self.assertFalse(arm.screen(PVH))
         error = self.assertRaises(errors.SpecError, arm.os_type, HVM)
         self.assertEqual(('hvm', 'pvh'), (error.value, error.allowed))
 

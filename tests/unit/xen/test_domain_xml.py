@@ -58,6 +58,11 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
             st.sampled_from(['raw', 'qcow2'])),
         readonly=draw(st.booleans()) if not hvm else letter > 'd')
         for letter in draw(st.sets(st.sampled_from(letters), max_size=4))]
+    spice = draw(st.none() | st.builds(
+        domain.Spice, socket=_path, agent=st.booleans(),
+        options=st.lists(st.sampled_from(
+            ['image-compression=off', 'streaming-video=all']),
+            unique=True).map(tuple)))
     return domain.DomainSpec(
         uuid=str(draw(st.uuids())), name=draw(_word),
         arch=architecture.name, guest_type=guest_type,
@@ -74,10 +79,11 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
             model=st.sampled_from([None, 'netfront'] + ['e1000'] * hvm),
             mtu=st.none() | st.integers(68, 65535),
             outbound_kib=st.none() | st.integers(1, 2 ** 30)), max_size=3))),
-        vnc=draw(st.none() | st.builds(
-            domain.Vnc, listen=st.sampled_from(['127.0.0.1', '::1', 'dom0']),
-            tablet=st.booleans() if hvm else st.just(False)))
-        if architecture.vnc(guest_type) else None,
+        screen=draw(st.none() | st.builds(
+            domain.Screen, vnc=(st.sampled_from(['127.0.0.1', '::1', 'dom0'])
+                                | (st.none() if spice else st.nothing())),
+            spice=st.just(spice), tablet=st.booleans()))
+        if architecture.screen(guest_type) else None,
         monitor=draw(st.booleans()),
         serial_log=(log := draw(st.none() | _path) if hvm else None),
         serial_socket=draw(st.none() | _path) if log else None,
@@ -116,7 +122,7 @@ class AnyDomainTest(base.BaseTestCase):
         ('boot', 'kernel'), ('boot', 'ramdisk'), ('boot', 'cmdline'),
         ('disk', 'source'), ('disk', 'target'), ('disk', 'format'),
         ('interface', 'mac'), ('interface', 'bridge'),
-        ('interface', 'model'), ('vnc', 'listen'), ('spec', 'name'),
+        ('interface', 'model'), ('screen', 'vnc'), ('spec', 'name'),
         ('spec', 'uuid'), ('spec', 'arch'), ('spec', 'guest_type'),
         ('spec', 'serial_log')]))
     def test_any_text_is_carried_or_refused(self, text, where):
@@ -160,7 +166,7 @@ class AnyDomainTest(base.BaseTestCase):
             'disk': {'target': 'hda', 'source': '/d', 'format': 'raw'},
             'interface': {'mac': '00:16:3e:00:00:01', 'bridge': 'br0',
                           'model': 'e1000'},
-            'vnc': {'listen': '::1'},
+            'screen': {'vnc': '::1'},
             'spec': {'name': 'n', 'arch': 'x86_64', 'guest_type': 'hvm',
                      'uuid': '5d3f1f0a-8a0e-4b39-9df5-6c1b0e2f7a10',
                      'serial_log': '/s', 'title': 't', 'memory_mib': 1,
@@ -172,7 +178,7 @@ class AnyDomainTest(base.BaseTestCase):
             boot=domain.DirectBoot(**parts['boot']),
             disks=(domain.Disk(**parts['disk']),),
             interfaces=(domain.Interface(**parts['interface']),),
-            vnc=domain.Vnc(**parts['vnc']), **parts['spec'], **more)
+            screen=domain.Screen(**parts['screen']), **parts['spec'], **more)
         xml = domain.to_xml(spec, X86_64())
         # As strict as a parser gets: no entities, no recovery.
         return etree.fromstring(
@@ -236,7 +242,7 @@ class LiveXmlTest(base.BaseTestCase):
                 cmdline='console=hvc0'),
             interfaces=(domain.Interface(mac='00:16:3e:00:00:01',
                                          bridge='xenbr0'),),
-            vnc=domain.Vnc(listen='127.0.0.1')), spec)
+            screen=domain.Screen(vnc='127.0.0.1')), spec)
 
     def test_cpus_as_libvirt_answers_them(self):
         text = domain.to_xml(specs.HVM, X86_64()).replace(
@@ -283,7 +289,7 @@ class ToXmlTest(base.BaseTestCase):
             uuid='5d3f1f0a-8a0e-4b39-9df5-6c1b0e2f7a10', name='n',
             arch='aarch64', guest_type=domain.GuestType.PVH, memory_mib=1,
             vcpus=1, boot=domain.DirectBoot(kernel='/k', cmdline='c'),
-            vnc=domain.Vnc(listen='::1'))
+            screen=domain.Screen(vnc='::1'))
         self.assertRaises(errors.SpecError, domain.to_xml, spec, Aarch64())
 
     def test_a_kernel_without_a_command_line(self):

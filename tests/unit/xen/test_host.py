@@ -959,6 +959,19 @@ class GuestTest(HostTestCase):
                 'type="vnc"', f'type="vnc" listen="{listen}"')
             self.assertEqual((reached, 5901), self.guest.vnc_address())
 
+    def test_spice(self):
+        state = self.libvirt.domains[self.guest.uuid]
+        spice = domain.Spice(socket='/run/s')
+        for screen, found in (
+                (specs.HVM.screen, False), (None, False),
+                (domain.Screen(spice=spice), True),
+                (domain.Screen(vnc='127.0.0.1', spice=spice), True)):
+            state.xml = domain.to_xml(
+                dataclasses.replace(specs.HVM, screen=screen),
+                x86_64.X86_64())
+            self.assertEqual(found, self.guest.has_spice())
+            self.assertIsNone(self.guest.vnc_address())
+
     def test_terminal(self):
         state = self.libvirt.domains[self.guest.uuid]
         for spec, found in (

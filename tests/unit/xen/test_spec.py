@@ -102,11 +102,18 @@ class SpecTest(base.BaseTestCase):
                          interfaces=(NIC, emulated))
         dataclasses.replace(HVM, interfaces=(NIC, emulated))
 
-    def test_vnc_and_serial(self):
-        vnc = HVM.vnc
+    def test_screen_and_serial(self):
+        screen = HVM.screen
         for listen in ('', '/x', 'a b', '-h'):
-            self.refused('vnc.listen', vnc, listen=listen)
-        self.refused('vnc.tablet', PV, vnc=vnc)
+            self.refused('screen.vnc', screen, vnc=listen)
+        self.refused('screen', screen, vnc=None)
+        self.refused('screen.tablet', PV, screen=screen)
+        spice = domain.Spice(socket='/s', options=('image-compression=off',))
+        self.refused('screen.spice', PV, screen=domain.Screen(spice=spice))
+        for path in ('s', '/s,port=5900', '/a/../s'):
+            self.refused('spice.socket', spice, socket=path)
+        for option in ('sasl', 'a=b,port=5900', 'A=b', 'a='):
+            self.refused('spice.options', spice, options=(option,))
         self.refused('serial_log', PV, serial_log='/log')
         self.refused('serial_log', HVM, serial_log='/log,append=on')
 

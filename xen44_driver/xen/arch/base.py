@@ -78,7 +78,7 @@ class Profile:
 
     @property
     def screen(self) -> bool:
-        """Whether guests can have a screen, shown by VNC."""
+        """Whether guests can have a screen."""
         return 'none' not in self.video_models
 
 
@@ -135,7 +135,7 @@ class Architecture(abc.ABC):
             'os.type', f'{os_type} {machine}',
             (f'{its.type} {its.machine}' for its in ours.values()))
 
-    def vnc(self, guest_type: GuestType) -> bool:
+    def screen(self, guest_type: GuestType) -> bool:
         """Return whether guests of a type can have a screen."""
         return (guest_type in self.profiles
                 and self.profiles[guest_type].screen)

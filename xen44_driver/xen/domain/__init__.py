@@ -17,14 +17,15 @@ from xen44_driver.xen.domain.disk import Disk
 from xen44_driver.xen.domain.domain import DomainSpec
 from xen44_driver.xen.domain.domain import from_xml
 from xen44_driver.xen.domain.domain import to_xml
-from xen44_driver.xen.domain.graphics import Vnc
+from xen44_driver.xen.domain.graphics import Screen
 from xen44_driver.xen.domain.interface import Interface
 from xen44_driver.xen.domain.interface import device_xml
 from xen44_driver.xen.domain.metadata import InstanceMetadata
+from xen44_driver.xen.domain.spice import Spice
 from xen44_driver.xen.guesttype import GuestType
 
 __all__ = [
     'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
-    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Vnc',
-    'device_xml', 'from_xml', 'to_xml',
+    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Screen',
+    'Spice', 'device_xml', 'from_xml', 'to_xml',
 ]

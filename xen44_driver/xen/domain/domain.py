@@ -27,6 +27,7 @@ from xen44_driver.xen.domain import graphics
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata as metadata_lib
 from xen44_driver.xen.domain import monitorsocket
+from xen44_driver.xen.domain import spice
 from xen44_driver.xen.domain import xenbus
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
@@ -50,7 +51,7 @@ class DomainSpec:
         ``localtime``.
     :ivar disks: the disks, in the guest's order.
     :ivar interfaces: the network interfaces, in the guest's order.
-    :ivar vnc: its screen, or None.
+    :ivar screen: its screen, or None.
     :ivar serial_log: path of the file to which QEMU appends the output of the
         first serial port; HVM only. The console of PV and PVH guests is Xen's.
     :ivar monitor: whether its QEMU has a monitor for the driver.
@@ -75,7 +76,7 @@ class DomainSpec:
     clock: clock_lib.Clock = 'utc'
     disks: tuple[disk_lib.Disk, ...] = ()
     interfaces: tuple[interface_lib.Interface, ...] = ()
-    vnc: graphics.Vnc | None = None
+    screen: graphics.Screen | None = None
     serial_log: str | None = None
     monitor: bool = False
     serial_socket: str | None = None
@@ -117,7 +118,7 @@ class DomainSpec:
         boot_lib.check_guest_type(self.boot, guest_type)
         disk_lib.check_guest_type(self.disks, guest_type)
         interface_lib.check_guest_type(self.interfaces, guest_type)
-        graphics.check_guest_type(self.vnc, guest_type)
+        graphics.check_guest_type(self.screen, guest_type)
         console.check_serial(self.serial_log, self.serial_socket, guest_type)
         channel.check_socket(self.agent_socket)
 
@@ -132,9 +133,9 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
     """
     if spec.arch != arch.name:
         raise errors.SpecError('arch', spec.arch, arch.name)
-    if spec.vnc is not None and not arch.vnc(spec.guest_type):
+    if spec.screen is not None and not arch.screen(spec.guest_type):
         raise errors.SpecError(
-            'vnc', spec.vnc.listen, f'none, for {spec.guest_type} on '
+            'screen', spec.screen, f'none, for {spec.guest_type} on '
             f'{arch.name}')
     if spec.agent_socket and not arch.profile(spec.guest_type).agent:
         raise errors.SpecError(
@@ -172,11 +173,11 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         interface_lib.to_xml(devices, interface)
     console.to_xml(devices, spec.guest_type)
     channel.to_xml(devices, spec.agent_socket, spec.guest_type)
-    if spec.vnc is not None:
-        graphics.to_xml(devices, spec.vnc, spec.guest_type)
+    graphics.to_xml(devices, spec.screen, spec.guest_type)
     commandline.to_xml(domain, (
         *console.arguments(spec.serial_log, spec.serial_socket),
         *channel.arguments(spec.agent_socket, spec.guest_type),
+        *spice.arguments(spec.screen.spice if spec.screen else None),
         *monitorsocket.arguments(spec.uuid, wanted=spec.monitor)))
     etree.indent(domain)
     return etree.tostring(domain, encoding='unicode') + '\n'
@@ -224,7 +225,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
             disk_lib.from_xml, devices.iterfind('disk')))),
         interfaces=tuple(filter(None, map(
             interface_lib.from_xml, devices.iterfind('interface')))),
-        vnc=graphics.from_xml(devices),
+        screen=graphics.from_xml(devices, qemu),
         monitor=monitorsocket.from_xml(qemu),
         serial_log=serial_log,
         serial_socket=serial_socket,
