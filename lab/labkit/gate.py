@@ -17,6 +17,7 @@ import subprocess
 import threading
 import time
 
+from labkit import browser
 from labkit import compute
 from labkit import config
 from labkit import guest
@@ -31,6 +32,8 @@ RESULTS = config.STATE / 'gate'
 
 #: The tests that boot Debian's image, which takes minutes.
 DEBIAN = 'tests.gate.test_debian.'
+#: In the name of each test that needs a browser.
+BROWSER = '_in_a_browser'
 
 #: Ends the ids of tests that only ``--full`` runs (tests/gate/base.py).
 _SLOW = re.compile(r'\[(.*,)?slow(,.*)?\]$')
@@ -181,6 +184,8 @@ def run_gate(cloud: Cloud, pattern: str | None = None,
     if any(name.startswith(DEBIAN) for name in names):
         # Built out here: where the tests run there are no downloads.
         guest.debian_guest()
+    if any(BROWSER in name for name in names):
+        util.need_packages(*browser.PACKAGES)
     alone = [name for name in names if name.startswith('tests.gate.alone.')]
     beside = [name for name in names if name not in alone]
     for part, chosen, options in (

@@ -16,7 +16,6 @@ from typing import ClassVar
 
 from openstack import exceptions
 
-from labkit import config
 from labkit import images
 from labkit import util
 from labkit import vnc
@@ -31,8 +30,6 @@ from tests.gate.rows import rescue
 from tests.gate.rows import resize
 from tests.gate.rows import snapshot
 from tests.gate.rows import suspend
-
-SCREENS = config.LOGS / 'screens'
 
 #: Nova looks at power states by itself every 600 s
 #: (``sync_power_state_interval``); what is seen sooner came by an event.
@@ -192,7 +189,7 @@ class Screen:
     def test_screen(self: Any) -> None:
         guest = self.running()
         url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
-        path = SCREENS / f'{guest.name}.png'
+        path = consoles.SCREENS / f'{guest.name}.png'
         picture = vnc.save(url, path)
         util.say(f'  {path}: {picture.width}x{picture.height}, '
                  f'{picture.colours()} colours')
@@ -451,9 +448,9 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 
 
 class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
-          consoles.HiddenScreen, suspend.Suspend, snapshot.Snapshot,
-          suspend.Diagnostics, interfaces.SlowInterfaces, limits.DiskLimits,
-          rescue.SlowRescue, resize.Resize, GuestCase):
+          consoles.HiddenScreen, consoles.BrowserScreen, suspend.Suspend,
+          snapshot.Snapshot, suspend.Diagnostics, interfaces.SlowInterfaces,
+          limits.DiskLimits, rescue.SlowRescue, resize.Resize, GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'

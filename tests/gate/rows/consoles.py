@@ -9,14 +9,22 @@ from typing import Any
 from typing import ClassVar
 import urllib.parse
 
+from labkit import browser
+from labkit import config
 from labkit import util
 from labkit import vnc
+from tests.gate import base
 from tests.gate import guest as guest_lib
 
 #: Seconds for the websocket's whole life: a boot under emulation.
 SESSION_TIMEOUT = guest_lib.LOGIN_TIMEOUT
 
 MARK = 'seen-on-the-console'
+
+SCREENS = config.LOGS / 'screens'
+
+#: Seconds until something is on the screen of a guest that has booted.
+SHOWN_TIMEOUT = 180
 
 
 def connect(url: str) -> vnc.WebSocket:
@@ -97,3 +105,27 @@ class HiddenScreen:
         # The relay of the driver is there once somebody has asked.
         self.cloud.compute.create_console(guest.id, 'novnc')
         check_relays(self, range(6900, 7900))
+
+
+class BrowserScreen:
+    """The screen in a browser, where somebody types.
+
+    For HVM.
+    """
+
+    @base.slow  # A browser takes the CPUs that emulate the host.
+    def test_screen_in_a_browser(self: Any) -> None:
+        guest = self.running()
+
+        def shown() -> str:
+            """Return the characters that Linux shows on its screen."""
+            return guest.ssh('cat /dev/vcs1')
+
+        util.wait_for(f'login prompt on the screen of {guest.name}',
+                      lambda: 'login:' in shown(), SHOWN_TIMEOUT)
+        url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
+        path = SCREENS / f'{guest.name}-browser.png'
+        browser.look(url, path, MARK)
+        util.say(f'  {path}')
+        util.wait_for('what was typed in the browser',
+                      lambda: MARK in shown(), SHOWN_TIMEOUT)

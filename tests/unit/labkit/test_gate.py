@@ -3,8 +3,12 @@
 
 import pathlib
 import re
+from unittest import mock
 
+from labkit import browser
 from labkit import gate
+from labkit import guest
+from labkit import util
 from tests.unit.labkit import base
 
 SUMMARY = """\
@@ -60,6 +64,32 @@ class TierTest(base.TestCase):
         self.assertTrue(gate.is_slow('a.B.test_x[abc,slow,xyz]'))
         for name in ('a.B.test_slow', 'a.B.test_x[slower]', 'a.slow.test_x'):
             self.assertFalse(gate.is_slow(name), name)
+
+
+class NeedsTest(base.TestCase):
+    """What only some tests need is made and installed only for them."""
+
+    def needed(self, *names):
+        needed = []
+        self.patch(gate, '_names', lambda cloud, pattern: list(names))
+        self.patch(gate, 'RESULTS', self.directory)
+        self.patch(gate, 'run_part', lambda *args: args[1])
+        self.patch(guest, 'debian_guest', lambda: needed.append('debian'))
+        self.patch(util, 'need_packages', lambda *debs: needed.extend(debs))
+        for full in (False, True):
+            list(gate.run_gate(mock.Mock(venv='/venv'), full=full))
+            yield list(needed)
+            needed.clear()
+
+    def test_browser(self):
+        self.assertEqual([[], list(browser.PACKAGES)], list(self.needed(
+            'tests.gate.test_guests.HVM.test_screen',
+            'tests.gate.test_guests.HVM.test_screen_in_a_browser[slow]')))
+
+    def test_debian(self):
+        self.assertEqual([[], ['debian']], list(self.needed(
+            'tests.gate.test_guests.HVM.test_screen',
+            'tests.gate.test_debian.Debian.test_x[slow]')))
 
 
 class TempestListTest(base.TestCase):
