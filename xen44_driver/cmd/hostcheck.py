@@ -107,7 +107,7 @@ def run(*, as_json: bool) -> int:
         for line in _lines(results):
             print(line)
         if not complete:
-            print('All other checks need these, and were not made.')
+            print('The other checks were not made: mend what failed first.')
         elif software:
             print(software)
     return int(worst is Outcome.FAIL)

@@ -126,9 +126,11 @@ def _missing_group() -> str:
 def _directories() -> Iterator[str]:
     path = CONF.instances_path
     if not os.path.isdir(path):
-        yield f'instances_path {path!r} is not a directory'
+        yield (f'instances_path {path!r} is not a directory: make it, for '
+               'the user of nova-compute')
     elif not os.access(path, os.W_OK | os.X_OK):
-        yield f'instances_path {path!r} cannot be written'
+        yield (f'instances_path {path!r} cannot be written: give it to the '
+               'user of nova-compute')
     if ',' in path:
         yield (f'instances_path {path!r} holds a comma, which Xen takes for '
                'the end of a disk\'s name')
