@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 import logging
+import os
 import sys
 import traceback
 
@@ -116,6 +117,8 @@ def _configure(arguments: argparse.Namespace) -> None:
     :raises oslo_config.cfg.Error: it cannot be read.
     """
     our_conf.register_opts(CONF)
-    files = [f'--config-file={path}' for path in arguments.config_file or ()]
-    files += [f'--config-dir={path}' for path in arguments.config_dir or ()]
-    CONF(files, project='nova')
+    # Absolute, for the privsep daemons, which read them too.
+    CONF([f'--{kind}={os.path.abspath(path)}' for kind, paths in (
+        ('config-file', arguments.config_file),
+        ('config-dir', arguments.config_dir)) for path in paths or ()],
+        project='nova')

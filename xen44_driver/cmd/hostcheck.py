@@ -172,8 +172,10 @@ def become(user: pwd.struct_passwd) -> None:
                       LOGNAME=user.pw_name)
     os.chdir('/')
     # Without a terminal sudo cannot ask for a password: a service has none.
-    with contextlib.suppress(OSError), open('/dev/tty') as terminal:
-        fcntl.ioctl(terminal, termios.TIOCNOTTY)
+    # The leader of a session would hang up on all others.
+    if os.getsid(0) != os.getpid():
+        with contextlib.suppress(OSError), open('/dev/tty') as terminal:
+            fcntl.ioctl(terminal, termios.TIOCNOTTY)
 
 
 # Checks that need root, or that would come too early when dom0 boots and

@@ -5,6 +5,7 @@ import configparser
 import contextlib
 import importlib.util
 import io
+import os
 import pathlib
 import re
 
@@ -34,6 +35,17 @@ class CommandLineTest(base.TestCase):
             status = cli.host_main(['--config-file', '/no/such', 'check'])
         self.assertEqual(2, status)
         self.assertIn('/no/such', err.getvalue())
+
+    def test_configuration(self):
+        directory = self.useFixture(fixtures.TempDir()).path
+        path = os.path.join(directory, 'nova.conf')
+        with open(path, 'w') as file:
+            file.write('[xen44]\nconnection_uri = xen:///there\n')
+        relative = os.path.relpath(path)
+        cli._configure(cli.host_parser().parse_args(
+            ['--config-file', relative, 'check']))
+        self.assertEqual('xen:///there', cli.CONF.xen44.connection_uri)
+        self.assertEqual([path], cli.CONF.config_file)
 
     def test_scripts(self):
         """What setup.cfg names is there."""

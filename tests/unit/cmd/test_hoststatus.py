@@ -135,7 +135,7 @@ class CompareTest(StatusTestCase):
         self.assertEqual([], self.differences())
         self.compute.servers.assert_called_once_with(
             all_projects=True, compute_host='xen1')
-        status, text = self.status('--compare')
+        _, text = self.status('--compare')
         self.assertIn('Nova has the same servers here.', text)
 
     def test_orphan(self):
