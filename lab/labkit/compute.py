@@ -28,7 +28,7 @@ from labkit.host import XenHost
 VENV = '/opt/stack/venv'
 SITE_PACKAGES = f'{VENV}/lib/python3.13/site-packages'
 #: What the package brings beside its code, inside the environment.
-DATA = ('etc', 'share')
+DATA = ('bin', 'etc', 'share')
 NOVA_CONF = '/etc/nova/nova.conf'
 #: Where configuration goes, and the group that may read it there. Copied in
 #: this order: nova-compute waits for its nova.conf, the last.
@@ -66,6 +66,10 @@ def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
         util.run([venv / 'bin/pip', 'install', '--quiet', '--no-deps',
                   '--no-compile', '--target', target, source],
                  log=log, timeout=300)
+    # pip writes the Python that it runs in into them.
+    for script in (target / 'bin').iterdir():
+        _, rest = script.read_text().split('\n', 1)
+        script.write_text(f'#!{VENV}/bin/python\n{rest}')
 
 
 def _changed_files() -> list[str]:

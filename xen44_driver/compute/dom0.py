@@ -1,33 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Warn of settings of dom0 that harm guests later.
+"""Look for settings of dom0 that harm guests later.
 
 Guests start despite these settings, and the later failure is hard to trace to
-its cause.
+its cause. Each function yields a text for each setting that is wrong.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 import contextlib
-import functools
 import glob
 import os
+import re
 import socket
 import subprocess
 
 from nova import conf
 from oslo_concurrency import processutils
-from oslo_log import log as logging
 
 from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
 
 CONF = conf.CONF
-LOG = logging.getLogger(__name__)
 
 LOGROTATE_FILES = '/etc/logrotate.d/*'
 LOGROTATE_CRON = '/etc/cron.daily/logrotate'
 BRIDGE_SETTINGS = '/proc/sys/net/bridge'
+NETWORK_DEVICES = '/sys/class/net'
+PROCESSES = '/proc/[0-9]*'
+
+#: Where QEMU for Xen may be: where Xen installs its own, and where Debian
+#: has it. libxl knows the path since it was built, and does not tell it.
+DEVICE_MODELS = (
+    '/usr/lib*/xen*/bin/qemu-system-*',
+    '/usr/local/lib*/xen*/bin/qemu-system-*',
+    '/usr/libexec/xen*/bin/qemu-system-*',
+    '/usr/libexec/xen-qemu-system-*',
+)
 
 #: Seconds that Open vSwitch and systemd have to answer.
 OVSDB_TIMEOUT = 5
@@ -44,22 +53,6 @@ GUEST_UNITS = {
 }
 
 
-def warnings(node: compute_node.Node) -> Iterator[str]:
-    """Yield a warning for each setting that is wrong.
-
-    Never raises: what cannot be looked at is one of the texts. Other
-    programs' output is read here, and must not keep nova-compute from
-    starting.
-    """
-    for look in (_guest_units, _log_rotation, _bridge_filters, _switch,
-                 functools.partial(_unknown_domains, node)):
-        try:
-            yield from look()
-        except Exception as error:
-            LOG.debug('Cannot look at dom0', exc_info=True)
-            yield f'Not all of dom0 could be looked at: {error!r}'
-
-
 def _enabled(unit: str) -> bool | None:
     """Return whether systemd starts a unit; None if systemd does not tell."""
     try:
@@ -71,16 +64,45 @@ def _enabled(unit: str) -> bool | None:
     return bool(state.startswith('enabled'))
 
 
-def _guest_units() -> Iterator[str]:
+def guest_units() -> Iterator[str]:
+    """Check that nobody but Nova starts and stops guests."""
     for unit, does in GUEST_UNITS.items():
         if _enabled(unit):
             yield (f'{unit} is enabled: it {does}, and Nova is not told. '
                    f'Run: systemctl disable {unit}')
 
 
-def _log_rotation() -> Iterator[str]:
+def device_model() -> Iterator[str]:
+    """Check that there is a QEMU for Xen."""
+    if not any(os.access(path, os.X_OK) for pattern in DEVICE_MODELS
+               for path in glob.glob(pattern)):
+        yield (f'There is no QEMU for Xen (no {", no ".join(DEVICE_MODELS)}): '
+               'HVM guests and guests with disks in files will not start. '
+               'Debian: package qemu-system-xen')
+
+
+def console_logging() -> Iterator[str]:
+    """Check that xenconsoled was told to log the guests' consoles."""
+    for path in glob.glob(f'{PROCESSES}/comm'):
+        if read_text(path).strip() != 'xenconsoled':
+            continue
+        command = read_text(os.path.join(os.path.dirname(path), 'cmdline'))
+        arguments = command.replace('\0', ' ')
+        if not re.search(r' --log[= ](guest|all)\b', arguments):
+            yield ('Guests\' console logs will be empty: xenconsoled runs as '
+                   f'"{arguments.strip()}". It has to be started with '
+                   f'--log=guest --log-dir={CONF.xen44.console_log_dir} '
+                   '(Debian: XENCONSOLED_ARGS in /etc/default/xen), which '
+                   'takes a reboot of dom0')
+        return
+    yield ('xenconsoled does not run: PV and PVH guests have no console. '
+           'See whether Xen\'s services run (Debian: systemctl status xen)')
+
+
+def log_rotation() -> Iterator[str]:
+    """Check that the logs of guests' consoles cannot fill the disk."""
     directory = CONF.xen44.console_log_dir
-    if not any(directory in _text(path)
+    if not any(directory in read_text(path)
                for path in glob.glob(LOGROTATE_FILES)):
         yield (f'No file of {LOGROTATE_FILES} names {directory}: while '
                'nova-compute is down nothing bounds the logs of guests\' '
@@ -92,18 +114,18 @@ def _log_rotation() -> Iterator[str]:
                'Run: systemctl enable --now logrotate.timer')
 
 
-def _text(path: str) -> str:
+def read_text(path: str) -> str:
     """Return the content of a file, or '' if it cannot be read."""
     with contextlib.suppress(OSError), open(path, errors='replace') as file:
         return file.read()
     return ''
 
 
-def _bridge_filters() -> Iterator[str]:
+def bridge_filters() -> Iterator[str]:
     """Check that iptables lets guests' packets pass the Linux bridges."""
     for program, ipv6 in (('iptables', False), ('ip6tables', True)):
         name = f'bridge-nf-call-{program}'
-        if _text(f'{BRIDGE_SETTINGS}/{name}').strip() != '1':
+        if read_text(f'{BRIDGE_SETTINGS}/{name}').strip() != '1':
             continue
         try:
             policy = privsep.forward_policy(ipv6)
@@ -117,7 +139,16 @@ def _bridge_filters() -> Iterator[str]:
                    '/etc/sysctl.d')
 
 
-def _switch() -> Iterator[str]:
+def integration_bridge() -> Iterator[str]:
+    """Check that the bridge is there that ports are plugged into."""
+    bridge = CONF.neutron.ovs_bridge
+    if not os.path.isdir(os.path.join(NETWORK_DEVICES, bridge)):
+        yield (f'There is no bridge {bridge} ([neutron] ovs_bridge): servers '
+               'with ports will have no network. Neutron\'s Open vSwitch '
+               'agent makes it: see whether that runs in dom0')
+
+
+def switch() -> Iterator[str]:
     """Check that os-vif can reach Open vSwitch."""
     where = CONF.os_vif_ovs.ovsdb_connection
     try:
@@ -136,7 +167,7 @@ def _switch() -> Iterator[str]:
                'the default, run: ovs-vsctl set-manager ptcp:6640:127.0.0.1')
 
 
-def _unknown_domains(node: compute_node.Node) -> Iterator[str]:
+def unknown_domains(node: compute_node.Node) -> Iterator[str]:
     """Find instances that Xen runs but libvirt does not know."""
     try:
         running = privsep.running_domains()

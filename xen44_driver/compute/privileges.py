@@ -10,6 +10,7 @@ each in a thread, while nova-compute starts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent import futures
 import configparser
 import dataclasses
@@ -108,6 +109,19 @@ def result(privilege: Privilege, future: futures.Future[Any]) -> Any:
         f'nova-rootwrap is the default; sudo must not ask for a password)')
 
 
+def refusals(
+    privilege: Privilege, future: futures.Future[Any],
+) -> Iterator[str]:
+    """Wait for a daemon; yield a warning if it does not start.
+
+    :param future: the result of :func:`start`.
+    """
+    try:
+        result(privilege, future)
+    except Exception as error:
+        yield f'{privilege.use.capitalize()} will fail: {error}'
+
+
 def warn_if_refused(
     privilege: Privilege, future: futures.Future[Any],
 ) -> None:
@@ -116,10 +130,8 @@ def warn_if_refused(
     :param future: the result of :func:`start`.
     """
     def done(future: futures.Future[Any]) -> None:
-        try:
-            result(privilege, future)
-        except Exception as error:
-            LOG.warning('%s will fail: %s', privilege.use.capitalize(), error)
+        for warning in refusals(privilege, future):
+            LOG.warning('%s', warning)
 
     future.add_done_callback(done)
 

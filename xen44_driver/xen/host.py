@@ -5,11 +5,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Mapping
+import contextlib
 
 import libvirt
 
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import errors
+from xen44_driver.xen import inventory
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.events import DomainEvent
@@ -137,6 +139,24 @@ class Host:
         return record
 
     # Domains, through libvirt
+
+    def inventory(self) -> list[inventory.DomainSummary]:
+        """Return what all domains but dom0 are; a call for each of them.
+
+        :raises ConnectionFailed: libvirt cannot be reached.
+        :raises OperationFailed: libvirt cannot tell.
+        """
+        found = []
+        for record in self._watch.all().values():
+            # Else it was undefined meanwhile.
+            with contextlib.suppress(errors.DomainNotFound):
+                found.append(inventory.read(record, self._xml(record.uuid)))
+        return found
+
+    def _xml(self, uuid: str) -> str:
+        return str(self._watch.connection.twice(lambda session: session.call(
+            'domainGetXMLDesc', lambda domain: domain.XMLDesc(0),
+            session.domain(uuid), domain=uuid)))
 
     def guest(self, uuid: str) -> Guest:
         """Return one of this driver's domains, for operations on it.

@@ -340,6 +340,7 @@ class Watch:
         for domain in domains:
             if domain.ID() == 0:
                 continue  # dom0 is not a guest
+            session.keep(domain.UUIDString(), domain)
             try:
                 records.append(self._ask_domain(session, domain))
             except errors.DomainNotFound:

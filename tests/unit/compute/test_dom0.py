@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What nova-compute warns of at its start."""
+"""Settings of dom0 that harm guests later."""
 
 import os
 import socket
@@ -43,32 +43,19 @@ class Dom0TestCase(base.TestCase):
             self.assertIn(text, warning)
 
 
-class WarningsTest(Dom0TestCase):
-
-    def test_nothing_keeps_nova_compute_from_starting(self):
-        looks = ('_guest_units', '_log_rotation', '_bridge_filters',
-                 '_switch', '_unknown_domains')
-        for name in looks:
-            self.useFixture(fixtures.MockPatchObject(
-                dom0, name, side_effect=IndexError(name)))
-        found = list(dom0.warnings(base.node()))
-        for name, warning in zip(looks, found, strict=True):
-            self.assertIn(name, warning)
-
-
 class GuestUnitsTest(Dom0TestCase):
 
     def test_enabled(self):
         for unit in ('xendomains.service', 'libvirt-guests.service'):
             self.units = {unit: 'enabled'}
             self.assert_warns(
-                dom0._guest_units(), unit, f'systemctl disable {unit}')
+                dom0.guest_units(), unit, f'systemctl disable {unit}')
 
     def test_all_is_well(self):
         for self.units in (
                 {}, {'xendomains.service': 'masked'},
                 {'xendomains.service': 'not-found'}, None):
-            self.assertEqual([], list(dom0._guest_units()), self.units)
+            self.assertEqual([], list(dom0.guest_units()), self.units)
 
 
 class LogRotationTest(Dom0TestCase):
@@ -86,23 +73,92 @@ class LogRotationTest(Dom0TestCase):
     def test_no_file(self):
         self.write('other', '/var/log/nova/*.log {\n}\n')
         self.assert_warns(
-            dom0._log_rotation(), '/logs/of/guests', 'logrotate.d/xen44')
+            dom0.log_rotation(), '/logs/of/guests', 'logrotate.d/xen44')
 
     def test_nobody_runs_it(self):
         self.write('xen44', '/logs/of/guests/guest-*.log {\n}\n')
         self.units = {}
-        self.assert_warns(dom0._log_rotation(), 'logrotate.timer')
+        self.assert_warns(dom0.log_rotation(), 'logrotate.timer')
 
     def test_all_is_well(self):
         self.write('xen44', '/logs/of/guests/guest-*.log {\n}\n')
-        self.assertEqual([], list(dom0._log_rotation()))
+        self.assertEqual([], list(dom0.log_rotation()))
         # Not by systemd.
         self.units = {}
         self.write('cron', '')
-        self.assertEqual([], list(dom0._log_rotation()))
+        self.assertEqual([], list(dom0.log_rotation()))
         self.units = None
         os.unlink(self.cron)
-        self.assertEqual([], list(dom0._log_rotation()))
+        self.assertEqual([], list(dom0.log_rotation()))
+
+
+class DeviceModelTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'DEVICE_MODELS', (
+                f'{self.directory}/xen*/bin/qemu-system-*',
+                f'{self.directory}/xen-qemu-system-*')))
+
+    def test_none(self):
+        self.write('xen-qemu-system-i386', '')  # not a program
+        self.assert_warns(dom0.device_model(), 'qemu-system-xen')
+
+    def test_where_debian_has_it(self):
+        os.chmod(self.write('xen-qemu-system-i386', ''), 0o700)
+        self.assertEqual([], list(dom0.device_model()))
+
+    def test_where_xen_has_it(self):
+        os.makedirs(os.path.join(self.directory, 'xen-4.20', 'bin'))
+        os.chmod(self.write('xen-4.20/bin/qemu-system-i386', ''), 0o700)
+        self.assertEqual([], list(dom0.device_model()))
+
+
+class ConsoleLoggingTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'PROCESSES', f'{self.directory}/[0-9]*'))
+        self.process(1, 'init')
+
+    def process(self, number, name, *arguments):
+        os.mkdir(os.path.join(self.directory, str(number)))
+        self.write(f'{number}/comm', f'{name}\n')
+        self.write(f'{number}/cmdline',
+                   ''.join(f'{word}\0' for word in (name, *arguments)))
+
+    def test_does_not_run(self):
+        self.assert_warns(dom0.console_logging(), 'xenconsoled does not run')
+
+    def test_does_not_log(self):
+        for number, arguments in enumerate((
+                (), ('--log=none',), ('--log=hv',),
+                ('--log-dir=/var/log/guest',)), 2):
+            self.process(number, 'xenconsoled', '--pid-file=/x', *arguments)
+            self.assert_warns(
+                dom0.console_logging(), '--log=guest', 'XENCONSOLED_ARGS')
+            os.unlink(os.path.join(self.directory, str(number), 'comm'))
+
+    def test_logs(self):
+        for number, arguments in enumerate((
+                ('--log=guest', '--log-dir=/x'), ('--log=all',),
+                ('--log', 'guest')), 2):
+            self.process(number, 'xenconsoled', *arguments)
+            self.assertEqual([], list(dom0.console_logging()), arguments)
+            os.unlink(os.path.join(self.directory, str(number), 'comm'))
+
+
+class IntegrationBridgeTest(Dom0TestCase):
+
+    def test_by_its_name(self):
+        self.useFixture(fixtures.MockPatchObject(
+            dom0, 'NETWORK_DEVICES', self.directory))
+        os.mkdir(os.path.join(self.directory, 'br-int'))
+        self.assertEqual([], list(dom0.integration_bridge()))
+        self.flags(ovs_bridge='br-other', group='neutron')
+        self.assert_warns(dom0.integration_bridge(), 'br-other', 'agent')
 
 
 class BridgeFiltersTest(Dom0TestCase):
@@ -119,20 +175,20 @@ class BridgeFiltersTest(Dom0TestCase):
         self.write('bridge-nf-call-iptables', '1\n')
         self.write('bridge-nf-call-ip6tables', '1\n')
         self.assert_warns(
-            dom0._bridge_filters(),
+            dom0.bridge_filters(),
             'sysctl -w net.bridge.bridge-nf-call-iptables=0')
 
     def test_bridges_are_not_filtered(self):
         for value in (None, '0\n'):
             if value:
                 self.write('bridge-nf-call-iptables', value)
-            self.assertEqual([], list(dom0._bridge_filters()))
+            self.assertEqual([], list(dom0.bridge_filters()))
         self.policy.assert_not_called()
 
     def test_no_iptables(self):
         self.write('bridge-nf-call-iptables', '1\n')
         self.policy.side_effect = FileNotFoundError(2, 'No such file')
-        self.assertEqual([], list(dom0._bridge_filters()))
+        self.assertEqual([], list(dom0.bridge_filters()))
 
 
 class SwitchTest(Dom0TestCase):
@@ -148,22 +204,22 @@ class SwitchTest(Dom0TestCase):
         with socket.create_server(('127.0.0.1', 0)) as server:
             where = f'tcp:127.0.0.1:{server.getsockname()[1]}'
             self.connect_to(where)
-            self.assertEqual([], list(dom0._switch()))
+            self.assertEqual([], list(dom0.switch()))
         self.assert_warns(
-            dom0._switch(), where, 'ovs-vsctl set-manager', 'refused')
+            dom0.switch(), where, 'ovs-vsctl set-manager', 'refused')
 
     def test_unix(self):
         path = os.path.join(self.directory, 'db.sock')
         self.connect_to(f'unix:{path}')
-        self.assert_warns(dom0._switch(), path, 'No such file')
+        self.assert_warns(dom0.switch(), path, 'No such file')
         with socket.socket(socket.AF_UNIX) as server:
             server.bind(path)
             server.listen()
-            self.assertEqual([], list(dom0._switch()))
+            self.assertEqual([], list(dom0.switch()))
 
     def test_not_an_address(self):
         self.connect_to('tcp:127.0.0.1')
-        self.assert_warns(dom0._switch(), 'tcp:127.0.0.1')
+        self.assert_warns(dom0.switch(), 'tcp:127.0.0.1')
 
 
 class UnknownDomainsTest(Dom0TestCase):
@@ -181,20 +237,20 @@ class UnknownDomainsTest(Dom0TestCase):
     def test_libvirt_does_not_know_an_instance(self):
         os.mkdir(os.path.join(self.instances, base.UUID))
         self.assert_warns(
-            dom0._unknown_domains(self.node), base.UUID,
+            dom0.unknown_domains(self.node), base.UUID,
             'xl destroy instance-00000001')
 
     def test_libvirt_knows_it(self):
         os.mkdir(os.path.join(self.instances, base.UUID))
         self.node.host.records.return_value = {base.UUID: mock.Mock()}
-        self.assertEqual([], list(dom0._unknown_domains(self.node)))
+        self.assertEqual([], list(dom0.unknown_domains(self.node)))
 
     def test_not_an_instance(self):
-        self.assertEqual([], list(dom0._unknown_domains(self.node)))
+        self.assertEqual([], list(dom0.unknown_domains(self.node)))
 
     def test_no_xl(self):
         self.running.side_effect = FileNotFoundError(2, 'No such file', 'xl')
-        self.assert_warns(dom0._unknown_domains(self.node), "'xl'")
+        self.assert_warns(dom0.unknown_domains(self.node), "'xl'")
 
 
 class PrivsepTest(base.TestCase):

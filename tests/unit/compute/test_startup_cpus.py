@@ -1,17 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which CPUs guests may have, and whether the host has those."""
 
+import fixtures
+
 from tests.unit import base
-from xen44_driver.compute import startup
+from xen44_driver.compute import checks
+from xen44_driver.compute import privileges
 
 
 class CpusTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.useFixture(fixtures.MockPatchObject(privileges, 'start'))
 
     def problems(self, **options):
         self.flags(group='compute', **options)
         node = base.node()
         node.host.cpus.return_value = 4
-        return list(startup._cpus(node))
+        check = next(check for check in checks.HostChecks(node).others
+                     if check.key == 'cpus')
+        return check.problems()
 
     def test_all_of_them(self):
         self.assertEqual([], self.problems())

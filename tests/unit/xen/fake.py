@@ -68,6 +68,7 @@ class Libvirt:
         self.version = 4020000
         self.lib_version = 11003000
         self.hostname = 'xenhost'
+        self.dom0_max_mib = 2560
         self.baseline = '<cpu><model>pentium</model></cpu>'
         #: Raised by the next opening, as long as it is set.
         self.down: libvirt.libvirtError | None = None
@@ -298,7 +299,7 @@ class Domain:
 
     def info(self) -> list[int]:
         state = self._called('info')
-        max_mib = 2560 if state.id == 0 else 256
+        max_mib = self._daemon.dom0_max_mib if state.id == 0 else 256
         return [state.state, max_mib * 1024, 192 * 1024, 2, 38 * 10 ** 9]
 
     def XMLDesc(self, flags: int) -> str:

@@ -215,7 +215,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         name=xml.need(domain, 'name'),
         arch=its_arch,
         guest_type=guest_type,
-        memory_mib=_memory_mib(domain),
+        memory_mib=memory_mib(domain),
         vcpus=int(xml.need(domain, 'vcpu')),
         cpus=_cpus(xml.get(domain, 'cputune/vcpupin', 'cpuset')),
         boot=boot_lib.from_xml(os, guest_type,
@@ -247,7 +247,11 @@ def _cpus(text: str | None) -> frozenset[int] | None:
     return frozenset(cpus)
 
 
-def _memory_mib(domain: etree._Element) -> int:
+def memory_mib(domain: etree._Element) -> int:
+    """Return a domain's memory, in MiB.
+
+    :raises SpecError: it has none.
+    """
     # libvirt's default unit is KiB; it also uses it in its answers.
     unit = xml.get(domain, 'memory', 'unit') or 'KiB'
     if unit not in _KIB:

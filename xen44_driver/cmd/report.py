@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the commands print have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence
+import os
+import sys
+
+import prettytable
+
+
+class CannotWork(Exception):
+    """A command cannot do its work; the message says why."""
+
+
+def require_root() -> None:
+    """Refuse to go on as another user than root.
+
+    :raises CannotWork: this user is not root.
+    """
+    if os.geteuid() != 0:
+        raise CannotWork('run it as root')
+
+
+def is_coloured() -> bool:
+    """Return whether standard output takes colours, and may have them.
+
+    See https://no-color.org.
+    """
+    return (sys.stdout.isatty() and not os.environ.get('NO_COLOR')
+            and os.environ.get('TERM') != 'dumb')
+
+
+def printable(text: str) -> str:
+    """Return a text without what would control a terminal.
+
+    :param text: such as a server's name, which its owner chose.
+    """
+    return ''.join(char if char.isprintable() else '\ufffd' for char in text)
+
+
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a table of text.
+
+    :param heads: titles of the columns.
+    :param rows: the cells of each row.
+    """
+    made = prettytable.PrettyTable(heads)
+    made.align = 'l'
+    for row in rows:
+        made.add_row([printable(str(cell)) for cell in row])
+    return made.get_string()
