@@ -81,9 +81,12 @@ def _look(url: str, path: pathlib.Path, text: str) -> int:
         def differing(keep: bool = False) -> int:
             return int(driver.execute_script(_PICTURE, keep))
 
+        counts = [0]
+
         def changed() -> int:
-            pixels = differing()
-            return pixels if pixels > _CURSOR else 0
+            # And no longer changing: characters come one by one.
+            counts.append(differing())
+            return counts[-1] if counts[-2] == counts[-1] > _CURSOR else 0
 
         try:
             driver.get(url)

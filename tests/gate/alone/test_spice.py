@@ -28,7 +28,7 @@ html5proxy_base_url = http://{proxy}:{port}/spice_auto.html
 '''
 
 PROXY_PORT = 6082
-#: Seconds until a proxy listens that two emulated hosts slow down.
+#: Seconds until the proxy listens, beside an emulated host.
 PROXY_TIMEOUT = 180
 
 

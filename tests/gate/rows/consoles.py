@@ -23,8 +23,8 @@ MARK = 'seen-on-the-console'
 
 SCREENS = config.LOGS / 'screens'
 
-#: Seconds until a guest that has booted prompts on its screen, too.
-PROMPT_TIMEOUT = 180
+#: Seconds until something is on the screen of a guest that has booted.
+SHOWN_TIMEOUT = 180
 
 
 def connect(url: str) -> vnc.WebSocket:
@@ -122,9 +122,10 @@ class BrowserScreen:
             return guest.ssh('cat /dev/vcs1')
 
         util.wait_for(f'login prompt on the screen of {guest.name}',
-                      lambda: 'login:' in shown(), PROMPT_TIMEOUT)
+                      lambda: 'login:' in shown(), SHOWN_TIMEOUT)
         url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
         path = SCREENS / f'{guest.name}-browser.png'
         browser.look(url, path, MARK)
         util.say(f'  {path}')
-        self.assertIn(MARK, shown())
+        util.wait_for('what was typed in the browser',
+                      lambda: MARK in shown(), SHOWN_TIMEOUT)

@@ -53,3 +53,23 @@ class StartTest(base.TestCase):
             self.assertRaises(
                 ZeroDivisionError, self.node.start,
                 mock.Mock(start=mock.Mock(side_effect=ZeroDivisionError)))
+
+
+class OptionsTest(base.TestCase):
+
+    def test_spice(self):
+        node = base.node()
+        self.assertEqual((), node.spec_options().spice)
+        self.flags(image_compression='quic', jpeg_compression='never',
+                   zlib_compression='always', playback_compression=False,
+                   streaming_mode='all', group='spice')
+        self.assertEqual(
+            ('image-compression=quic', 'jpeg-wan-compression=never',
+             'zlib-glz-wan-compression=always', 'playback-compression=off',
+             'streaming-video=all'), node.spec_options().spice)
+        made = node.machine_options()
+        self.assertFalse(made.spice)
+        self.flags(enabled=True, agent_enabled=False, group='spice')
+        made = node.machine_options()
+        self.assertTrue(made.spice)
+        self.assertFalse(made.spice_agent)
