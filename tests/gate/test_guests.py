@@ -22,7 +22,6 @@ from labkit import vnc
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.rows import consoles
-from tests.gate.rows import event_channels
 from tests.gate.rows import guest_agent
 from tests.gate.rows import interfaces
 from tests.gate.rows import limits
@@ -438,7 +437,7 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
           interfaces.SlowInterfaces, rescue.SlowRescue,
-          resize.ConfirmedResize, event_channels.TableSizes, GuestCase):
+          resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
