@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What functional tests share: the doubles around real Nova."""
 
+import functools
 import io
 import os
 import subprocess
@@ -8,6 +9,7 @@ import sysconfig
 import warnings
 
 import fixtures
+from nova.tests import fixtures as nova_fixtures
 import os_vif
 from vif_plug_ovs import privsep as vif_plug_ovs
 
@@ -136,6 +138,26 @@ class DriverFixture(fixtures.Fixture):
         self._test.assertEqual([], os.listdir(self.sockets))
 
 
+class UploadsFixture(fixtures.Fixture):
+    """Make Nova's double of Glance keep what is uploaded to it."""
+
+    def _setUp(self):
+        update = nova_fixtures.GlanceFixture.update
+
+        def keep(double, context, image_id, metadata, data=None,
+                 purge_props=False):
+            result = update(double, context, image_id, metadata, None,
+                            purge_props)
+            if data is not None:
+                double._imagedata[image_id] = data.read()
+                double.images[image_id]['size'] = len(
+                    double._imagedata[image_id])
+            return result
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.GlanceFixture.update', keep))
+
+
 class PatientWaits:
     """Makes the waits of Nova's functional tests long.
 
@@ -145,6 +167,15 @@ class PatientWaits:
 
     #: Tries, half a second apart.
     TRIES = 180
+
+    def setUp(self):
+        double = nova_fixtures.NotificationFixture
+        self.useFixture(fixtures.MockPatchObject(
+            double, 'wait_for_versioned_notifications',
+            functools.partialmethod(
+                double.wait_for_versioned_notifications,
+                timeout=self.TRIES / 2)))
+        super().setUp()
 
     def _wait_for_server_parameter(self, server, expected_params,
                                    max_retries=TRIES, **options):

@@ -374,6 +374,7 @@ def _mac(interface):
 class XenHost:
     """A Xen host, and the ``virConnect`` to it.
 
+    :ivar hostname: its name
     :ivar machines: libvirt machines it offers
     :ivar guests_obey: whether guests shut down when asked, and let devices
         go
@@ -383,6 +384,7 @@ class XenHost:
     """
 
     def __init__(self):
+        self.hostname = 'xen1.test'
         self.domains = {}
         self.ids = itertools.count(1)
         self.machines = list(MACHINES)
@@ -444,7 +446,7 @@ class XenHost:
         return 'xen:///system'
 
     def getHostname(self):
-        return 'xen1.test'
+        return self.hostname
 
     def getInfo(self):
         # model, MiB, CPUs, MHz, NUMA nodes, sockets, cores, threads

@@ -28,17 +28,7 @@ class SnapshotBase(test_servers.ServersBase):
         super().setUp()
         self.useFixture(fixtures.MonkeyPatch(
             'xen44_driver.compute.blockjobs._FIRST_PAUSE', 0.01))
-        update = self.glance.update
-
-        def keep(context, image_id, metadata, data=None, purge_props=False):
-            result = update(context, image_id, metadata, None, purge_props)
-            if data is not None:
-                self.glance._imagedata[image_id] = data.read()
-                self.glance.images[image_id]['size'] = len(
-                    self.glance._imagedata[image_id])
-            return result
-
-        self.glance.update = keep
+        self.useFixture(base.UploadsFixture())
 
     def server(self, **options):
         image = base.create_image(
