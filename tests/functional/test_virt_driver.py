@@ -24,6 +24,7 @@ class VirtDriverTest(test_virt_drivers._VirtDriverTestCase, test.TestCase):
             'nova.virt.images.fetch', self._fetch))
         base.tolerate_noload()
         self.flags(enabled=True, group='vnc')
+        self.flags(enabled=True, group='spice')
         self.connection.init_host('myhostname')
         self.addCleanup(self.connection.cleanup_host, 'myhostname')
 
