@@ -31,7 +31,9 @@ FOREIGN = 'foreign'
 #: The state of a domain of which libvirt does not know.
 UNKNOWN = 'unknown to libvirt'
 
+# Xen's UUID of dom0.
 _DOM0 = '00000000-0000-0000-0000-000000000000'
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Row:

@@ -90,16 +90,17 @@ def suspend(
 
 def _save(guest: xen_guest.Guest, instance: objects.Instance) -> None:
     end = time.monotonic() + _PATIENCE
-    while not _saved(guest, instance, last=time.monotonic() >= end):
+    while not _saved(guest, instance, end):
         time.sleep(_REPEAT)
 
 
 def _saved(
-    guest: xen_guest.Guest, instance: objects.Instance, *, last: bool,
+    guest: xen_guest.Guest, instance: objects.Instance, end: float,
 ) -> bool:
     """Save a guest's memory.
 
-    :param last: whether to raise the error of a guest that does not answer.
+    :param end: from when on the error of a guest that does not answer is
+        raised, by ``time.monotonic()``.
     :returns: whether it is saved; if not, the guest still boots.
     """
     try:
@@ -109,7 +110,7 @@ def _saved(
         LOG.warning('Saving the memory failed: %s', error, instance=instance)
         if settle(guest):
             return True
-        if not last and _SILENT.search(str(error)):
+        if time.monotonic() < end and _SILENT.search(str(error)):
             return False
         with faults.state_kept('suspend', instance):
             raise
