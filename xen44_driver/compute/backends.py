@@ -57,8 +57,10 @@ class DiskNotOpened(errors.XenError):
 
 # libxl's words for a QEMU that did not start in time (ERROR_TIMEDOUT, -9).
 _LATE = 'device model did not start: -9'
-# How often such a guest is started.
-_STARTS = 3
+# Seconds before such a guest is started again, each time: about four minutes
+# in all, with the starts themselves. Whatever keeps dom0 busy, such as other
+# guests that boot, may last for minutes.
+_RESTART_PAUSES = (5.0, 15.0, 30.0, 60.0)
 
 
 def boot(
@@ -68,8 +70,8 @@ def boot(
 ) -> None:
     """Start a guest and check that its QEMU has opened its disks.
 
-    A guest whose QEMU did not start in time is started again, three times in
-    all.
+    A guest whose QEMU did not start in time is started again, up to four
+    times, after longer and longer pauses.
 
     :param guest: a guest that is off.
     :param disks: the disks that it was defined with.
@@ -82,17 +84,19 @@ def boot(
         message quotes the logs of libxl and QEMU.
     :raises OSError: xenstore cannot be read; the guest is off again.
     """
-    for left in reversed(range(_STARTS)):
+    for pause in (*_RESTART_PAUSES, None):
         try:
             _start(node, guest, saved)
             break
         except errors.OperationFailed as error:
-            if _LATE not in error.message or not left:
+            if _LATE not in error.message or pause is None:
                 raise
-            # libxl gives a QEMU ten seconds, which a dom0 that is busy for a
-            # moment does not keep, and leaves nothing behind when it gives up.
-            LOG.warning('%(name)s is started again: %(error)s',
-                        {'name': guest.name, 'error': error.message})
+            # libxl gives a QEMU ten seconds to answer, which a busy dom0 does
+            # not keep, and leaves nothing behind when it gives up.
+            LOG.warning('%(name)s is started again in %(pause)g s: %(error)s',
+                        {'name': guest.name, 'pause': pause,
+                         'error': error.message})
+            time.sleep(pause)
     try:
         cpulimits.apply(guest, machine.cpu_limits)
         wait_until_open(node, guest, disks)
