@@ -3,11 +3,11 @@
 
 nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
-logs and xenstore, to open guests' consoles and the sockets and monitors of
-their QEMUs, to ask Xen and iptables for their state, and to look after the
-memory of guests that is on disk. The functions that handle files take a
-domain's name or UUID, not a path, and read the directory from the daemon's own
-configuration, so that a caller cannot name another file.
+logs and shorten QEMU's, to read xenstore, to open guests' consoles and the
+sockets and monitors of their QEMUs, to ask Xen and iptables for their state,
+and to look after the memory of guests that is on disk. The functions that
+handle files take a domain's name or UUID, not a path, and read the directory
+from the daemon's own configuration, so that a caller cannot name another file.
 """
 
 from __future__ import annotations
@@ -82,11 +82,12 @@ def read_console_log(domain: str, max_bytes: int) -> bytes | None:
 
 
 @sys_admin_pctxt.entrypoint
-def trim_console_logs(domains: list[str], max_bytes: int) -> list[str]:
-    """Shorten the console logs that are too long.
+def trim_guest_logs(domains: list[str], max_bytes: int) -> list[str]:
+    """Shorten the logs of guests that are too long.
 
-    One call handles all guests of a host. If a log cannot be shortened, the
-    others still are.
+    They are that of Xen's console and that of the guest's QEMU, which writes
+    a line for each odd request of the guest. One call handles all guests of a
+    host. If a log cannot be shortened, the others still are.
 
     :param domains: the domains' names.
     :param max_bytes: a longer log is cut to its last ``max_bytes // 2``
@@ -95,11 +96,13 @@ def trim_console_logs(domains: list[str], max_bytes: int) -> list[str]:
     """
     problems = []
     for domain in domains:
-        try:
-            logfile.trim(console_log_path(domain), max_bytes)
-        except (OSError, ValueError) as error:
-            problems.append(
-                f'the console log of {domain!r} cannot be shortened: {error}')
+        for what, path in (('console', console_log_path),
+                           ('QEMU', _qemu_log_path)):
+            try:
+                logfile.trim(path(domain), max_bytes)
+            except (OSError, ValueError) as error:
+                problems.append(f'the {what} log of {domain!r} cannot be '
+                                f'shortened: {error}')
     return problems
 
 
@@ -228,6 +231,10 @@ def log_path(kind: str, domain: str) -> str:
     if not domain or os.sep in domain or '\0' in domain:
         raise ValueError(f'not the name of a domain: {domain!r}')
     return os.path.join(directory, name)
+
+
+def _qemu_log_path(domain: str) -> str:
+    return log_path(LogKind.QEMU, domain)
 
 
 @sys_admin_pctxt.entrypoint

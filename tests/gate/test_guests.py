@@ -9,6 +9,7 @@ order of their names is only the quickest one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+import functools
 import time
 import types
 from typing import Any
@@ -252,14 +253,16 @@ class HardReboot:
         log = self.console_log(guest)
         # In a guest of such a slow host, a serial port takes minutes for
         # what a real one writes in seconds: dom0 helps.
-        self.dom0('sh', '-c', f'yes | head -c 2000000 >> {log}')
+        qemu_log = f'/var/log/xen/qemu-dm-{guest.domain}.log'
+        for path in log, qemu_log:
+            self.dom0('sh', '-c', f'yes | head -c 2000000 >> {path}')
         guest.ssh(f'timeout 15 yes > {self.console_device}; '
                   f'echo; echo {FLOOD_END} > {self.console_device}',
                   timeout=120)
-        util.wait_for(
-            f'the log of {guest.name} to be cut',
-            lambda: int(self.dom0('stat', '-c', '%s', log)) <= MAX_LOG_BYTES,
-            CUT_TIMEOUT, interval=5)
+        for path in log, qemu_log:
+            util.wait_for(
+                f'{path} to be cut',
+                functools.partial(self.is_cut, path), CUT_TIMEOUT, interval=5)
         self.assertIn(FLOOD_END, guest.console())
         self.cloud.compute.reboot_server(guest.id, 'HARD')
         guest.wait_for_status('ACTIVE')
@@ -275,6 +278,10 @@ class HardReboot:
                       CUT_TIMEOUT, interval=5)
         self.assertEqual(0, int(self.dom0(
             'sh', '-c', f"tr -cd '\\000' < {log} | wc -c")))
+
+    def is_cut(self: Any, path: str) -> bool:
+        """Whether a log in dom0 is no longer than it may be."""
+        return int(self.dom0('stat', '-c', '%s', path)) <= MAX_LOG_BYTES
 
     def console_log(self, guest: guest_lib.Guest) -> str:
         """Path in dom0 of what the guest writes to ``console_device``."""

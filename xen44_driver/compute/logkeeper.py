@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limit the size of the guests' console logs."""
+"""Limit the size of the logs that guests can write to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ LOG = logging.getLogger(__name__)
 
 
 class LogKeeper:
-    """A thread that shortens console logs while the guests write them."""
+    """A thread that shortens logs while the guests write to them.
+
+    They are the consoles' logs and those of the guests' QEMUs.
+    """
 
     def __init__(self, node: compute_node.Node) -> None:
         self._node = node
@@ -51,7 +54,7 @@ class LogKeeper:
             # Such as a privsep daemon that does not start: the next check may
             # succeed.
             problems = frozenset(
-                {f'console logs cannot be looked at: {error}'})
+                {f'logs cannot be looked at: {error}'})
         # A lasting problem appears at every check, but is logged only once.
         for problem in sorted(problems - self._told):
             LOG.warning('A guest may fill this host\'s disk: %s', problem)
@@ -69,5 +72,5 @@ class LogKeeper:
             except OSError as error:
                 yield f'{path} cannot be shortened: {error}'
         if records:
-            yield from privsep.trim_console_logs(
+            yield from privsep.trim_guest_logs(
                 [record.name for record in records.values()], max_bytes)

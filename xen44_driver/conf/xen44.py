@@ -120,15 +120,18 @@ Logs are checked every ``console_log_interval`` seconds and can exceed the
 limit in between. xenconsoled limits Xen's console to 320 kB/s. QEMU writes the
 serial port of an HVM guest byte by byte, about 1 MB/s at most. With the
 defaults, a guest that writes all the time takes 5 MB in ``console_log_dir``,
-and an HVM guest 11 MB more in ``instances_path``."""),
+and an HVM guest 11 MB more in ``instances_path``.
+
+The log of a guest's QEMU, ``/var/log/xen/qemu-dm-NAME.log``, has the same
+limit: a guest can make QEMU complain without end."""),
     cfg.IntOpt(
         'console_log_interval',
         default=10,
         min=1,
         max=3600,
         help="""
-Seconds between two checks of the console logs' sizes. A check costs one or two
-system calls for each log."""),
+Seconds between two checks of the sizes of the guests' logs. A check costs one
+or two system calls for each log."""),
     cfg.StrOpt(
         'vnc_port_range',
         default='6900:7900',

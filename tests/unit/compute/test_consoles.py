@@ -269,16 +269,18 @@ class PrivsepTest(base.TestCase):
         self.write('guest-a.log', 'a' * 20)
         self.write('guest-b.log', 'b' * 21)
         self.write('guest-c.log', 'c' * 19 + 'end')
-        problems = privsep.trim_console_logs(
-            ['gone', 'link', '../x', 'a', 'b', 'c'], 20)
+        with mock.patch.object(privsep, 'QEMU_LOG_DIR', self.logs):
+            problems = privsep.trim_guest_logs(
+                ['gone', 'link', '../x', 'a', 'b', 'c'], 20)
         for name, text in (('a', 'a' * 20), ('b', 'b' * 10),
                            ('c', 'ccccccc' + 'end')):
             self.assertEqual(
                 text.encode(), privsep.read_console_log(name, 100))
         # A bad one keeps nobody's log from being shortened.
-        self.assertEqual(2, len(problems))
-        self.assertIn("'link'", problems[0])
-        self.assertIn("'../x'", problems[1])
+        self.assertEqual(3, len(problems))
+        self.assertIn("console log of 'link'", problems[0])
+        self.assertIn("console log of '../x'", problems[1])
+        self.assertIn("QEMU log of '../x'", problems[2])
         self.assertEqual(
             100, os.path.getsize(os.path.join(self.logs, 'other')))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The thread that keeps console logs small."""
+"""The thread that keeps guests' logs small."""
 
 import os
 import threading
@@ -28,6 +28,9 @@ class LogKeeperTest(base.TestCase):
             privsep.sys_admin_pctxt, 'client_mode', False)
         patcher.start()
         self.addCleanup(patcher.stop)
+        patcher = mock.patch.object(privsep, 'QEMU_LOG_DIR', self.logs)
+        patcher.start()
+        self.addCleanup(patcher.stop)
         self.node = base.node()
         self.node.host.records.return_value = {
             base.UUID: types.SimpleNamespace(name='instance-1')}
@@ -37,6 +40,7 @@ class LogKeeperTest(base.TestCase):
         files.create()
         self.serial = files.serial_log
         self.xen = os.path.join(self.logs, 'guest-instance-1.log')
+        self.qemu = os.path.join(self.logs, 'qemu-dm-instance-1.log')
 
     def fill(self, *paths):
         for path in paths:
@@ -47,18 +51,20 @@ class LogKeeperTest(base.TestCase):
         return [os.path.getsize(path) for path in paths]
 
     def test_look(self):
-        stranger = os.path.join(self.logs, 'guest-stranger.log')
-        self.fill(self.serial, self.xen, stranger)
+        ours = self.serial, self.xen, self.qemu
+        strangers = [os.path.join(self.logs, name) for name in (
+            'guest-stranger.log', 'qemu-dm-stranger.log')]
+        self.fill(*ours, *strangers)
         self.keeper.look()
-        self.assertEqual([LIMIT // 2, LIMIT // 2, LIMIT + 3],
-                         self.sizes(self.serial, self.xen, stranger))
-        for path in (self.serial, self.xen):
+        self.assertEqual([LIMIT // 2] * 3, self.sizes(*ours))
+        self.assertEqual([LIMIT + 3] * 2, self.sizes(*strangers))
+        for path in ours:
             with open(path, 'rb') as log:
                 self.assertTrue(log.read().endswith(b'xend'))
 
     def test_no_guests(self):
         self.node.host.records.return_value = {}
-        with mock.patch.object(privsep, 'trim_console_logs') as trim:
+        with mock.patch.object(privsep, 'trim_guest_logs') as trim:
             self.keeper.look()
         trim.assert_not_called()
 
@@ -85,7 +91,7 @@ class LogKeeperTest(base.TestCase):
 
     def test_no_privileges(self):
         with mock.patch.object(
-                privsep, 'trim_console_logs',
+                privsep, 'trim_guest_logs',
                 side_effect=daemon.FailedToDropPrivileges('no sudo')), \
                 mock.patch.object(logkeeper, 'LOG') as log:
             self.keeper.look()
