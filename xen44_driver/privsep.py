@@ -172,11 +172,8 @@ def send_console(domid: int, address: str) -> bool:
     :param address: see :func:`xen44_driver.handover.receive`.
     :returns: False if the domain has no console, such as because it ended.
     """
-    # libxl makes this entry; the guest can read it but not write it.
-    path = (_xenstore(
-        'xenstore-read', f'/local/domain/{int(domid)}/console/tty',
-        missing='couldn\'t read path') or '').strip()
-    if not _PTY.fullmatch(path):
+    path = _console_path(domid)
+    if path is None:
         return False
     try:
         terminal = os.open(path, os.O_RDWR | os.O_NOCTTY | os.O_NONBLOCK)
@@ -184,6 +181,10 @@ def send_console(domid: int, address: str) -> bool:
         # xenconsoled has closed it in the meantime.
         return False
     try:
+        # If the domain has ended in between, its terminal may be another
+        # guest's. One that is open is not given away.
+        if _console_path(domid) != path:
+            return False
         # An echo would send the guest's output back to it as input. Now, as
         # the default waits for the guest to read, and discards its output.
         tty.setraw(terminal, termios.TCSANOW)
@@ -191,6 +192,14 @@ def send_console(domid: int, address: str) -> bool:
     finally:
         os.close(terminal)
     return True
+
+
+def _console_path(domid: int) -> str | None:
+    # libxl makes this entry; the guest can read it but not write it.
+    path = (_xenstore(
+        'xenstore-read', f'/local/domain/{int(domid)}/console/tty',
+        missing='couldn\'t read path') or '').strip()
+    return path if _PTY.fullmatch(path) else None
 
 
 # Xenstore, and the logs of libxl and QEMU

@@ -171,12 +171,17 @@ def _open_vnc(node: compute_node.Node, uuid: str) -> int | None:
 
     :returns: a file descriptor; None if the guest is off.
     """
-    if _domid(node, uuid) is None:
+    domid = _domid(node, uuid)
+    if domid is None:
         return None
     address = node.host.guest(uuid).vnc_address()
     if address is None:
         return None
     with socket.create_connection(address, VNC_TIMEOUT) as connection:
+        # If the guest has ended in between, the port may be another guest's.
+        if (node.host.guest(uuid).vnc_address() != address
+                or _domid(node, uuid) != domid):
+            return None
         return os.dup(connection.fileno())
 
 

@@ -114,6 +114,26 @@ class ConsoleTest(base.TestCase):
         self.assertRaises(exception.InstanceNotReady, consoles.vnc,
                           self.node, self.instance)
 
+    def test_vnc_of_another_guest(self):
+        # The guest ends, and its port is given away, before it is reached.
+        record = self.node.host.record.return_value
+        record.id = 7
+        address = self.node.host.guest.return_value.vnc_address
+        with socket.create_server(('127.0.0.1', 0)) as server:
+            taken = server.getsockname()
+            address.return_value = taken
+            opened = consoles._open_vnc(self.node, base.UUID)
+            os.close(opened)
+            for later in (None, ('127.0.0.1', 5900)):
+                address.side_effect = [taken, later]
+                self.assertIsNone(consoles._open_vnc(self.node, base.UUID))
+
+            def reboots():
+                record.id += 1
+                return taken
+
+            address.side_effect = reboots
+            self.assertIsNone(consoles._open_vnc(self.node, base.UUID))
 
     def test_spice(self):
         def refused(error):
