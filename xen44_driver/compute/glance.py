@@ -82,6 +82,13 @@ class GlanceSource:
             return None, None
         return kernel_id, named.get('ramdisk_id') or None
 
+    def check(self) -> None:
+        """Check that the image is there, and that the user may read it.
+
+        :raises nova.exception.ImageNotFound: it is not.
+        """
+        self._record()
+
     def fetch(self, path: str) -> None:
         """See :class:`images.Source`.
 

@@ -62,6 +62,8 @@ def rescue(
     :param network_info: the ports.
     :param admin_password: the password, for the config drive.
     :param block_device_info: the disks besides the root disk.
+    :raises nova.exception.ImageNotFound: the image names a kernel or ramdisk
+        that the user may not read.
     :raises nova.exception.NovaException: the instance cannot be rescued; it
         is off, and is what it was before.
     """
@@ -72,6 +74,10 @@ def rescue(
     options = dataclasses.replace(
         node.machine_options(), default_guest_type=own.guest_type)
     kernel_id, ramdisk_id = glance.GlanceSource(context, image.id).kernel
+    for file_id in filter(None, (kernel_id, ramdisk_id)):
+        # Nova's API has only looked for the image. This host may have a copy
+        # of somebody else's kernel.
+        glance.GlanceSource(context, file_id).check()
     machine = decide(own, image, instance.flavor, options,
                      kernel_id=kernel_id, ramdisk_id=ramdisk_id)
     machine_lib.check_loader(machine, node.arch.name)

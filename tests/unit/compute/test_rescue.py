@@ -2,8 +2,11 @@
 """What a rescued instance is decided to be."""
 
 import dataclasses
+from unittest import mock
 
+import fixtures
 from nova import exception
+from nova.image import glance as nova_glance
 
 from tests.unit import base
 from tests.unit import schema
@@ -168,3 +171,33 @@ class DecideTest(base.TestCase):
         own = dataclasses.replace(own, disks=(own.root, blank, *(
             disk for disk in own.disks if disk.kind == 'cdrom')))
         self.assertRaises(exception.InvalidInput, rescue._beside, own.disks)
+
+
+class KernelTest(base.TestCase):
+
+    def test_kernels_of_others(self):
+        # This host may have them, for servers of their owner.
+        mine = {'id': base.IMAGE, 'properties': {
+            'kernel_id': 'kernel', 'ramdisk_id': 'ramdisk'}}
+        case = golden.CASES['pv_x86_64_grub']
+        instance = base.instance()
+        machine.keep(instance, case.machine())
+        node = mock.Mock(machine_options=lambda: machine.Options(
+            arch=arch.load('x86_64'), offered=tuple(GuestType),
+            default_guest_type=GuestType.PV, image_kernels=True))
+        for readable in (), ('kernel',):
+            api = mock.Mock()
+
+            def get(context, image_id, readable=readable):
+                if image_id in (base.IMAGE, *readable):
+                    return mine
+                raise exception.ImageNotFound(image_id=image_id)
+
+            api.get.side_effect = get
+            self.useFixture(fixtures.MockPatchObject(
+                nova_glance, 'API', return_value=api))
+            self.assertRaises(
+                exception.ImageNotFound, rescue.rescue, node, 'context',
+                instance, base.image(), network_info=None,
+                admin_password=None, block_device_info=None)
+        node.images.store.disk.assert_not_called()
