@@ -36,9 +36,14 @@ def is_coloured() -> bool:
 def printable(text: str) -> str:
     """Return a text without what would control a terminal.
 
+    What standard output cannot encode, as in a locale without UTF-8, is
+    replaced too.
+
     :param text: such as a server's name, which its owner chose.
     """
-    return ''.join(char if char.isprintable() else '\ufffd' for char in text)
+    shown = ''.join(char if char.isprintable() else '\ufffd' for char in text)
+    encoding = sys.stdout.encoding or 'utf-8'
+    return shown.encode(encoding, 'replace').decode(encoding)
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """``xen44-host status``: domains of Nova's, foreign ones, and the rest."""
 
+import contextlib
+import io
 import json
 import re
 
@@ -11,6 +13,7 @@ from tests.unit import base as unit_base
 from tests.unit.cmd import base
 from tests.unit.compute import golden
 from xen44_driver import privsep
+from xen44_driver.cmd import cli
 from xen44_driver.cmd import comparison
 from xen44_driver.storage import usage
 
@@ -94,6 +97,17 @@ class StatusTest(StatusTestCase):
         _, text = self.status()
         self.assertIn('K\ufffd31mse', text)
         self.assertNotIn('\x9b', text)
+
+    def test_a_name_that_the_terminal_cannot_show(self):
+        self.pvh.xml = re.sub('Käse', '\U0001f9c0', self.pvh.xml)
+        raw = io.BytesIO()
+        with contextlib.redirect_stdout(
+                io.TextIOWrapper(raw, encoding='latin-1')) as out:
+            self.assertEqual(0, cli.host_main(['status']))
+            out.flush()
+        text = raw.getvalue().decode('latin-1')
+        self.assertIn('| ? <&>    |', text)
+        self.assertIn('| Käse <&> |', text)
 
     def test_no_libvirt(self):
         self.stop_libvirt()
