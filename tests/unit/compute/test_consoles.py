@@ -2,6 +2,7 @@
 """A guest's console log, and where its screen is."""
 
 import os
+import pathlib
 import socket
 import stat
 import time
@@ -20,6 +21,8 @@ from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events as xen_events
 from xen44_driver.xen.events import DomainState
 from xen44_driver.xen.guest import Terminal
+
+ROOT = pathlib.Path(__file__).parents[3]
 
 
 class ConsoleTest(base.TestCase):
@@ -303,6 +306,12 @@ class PrivsepTest(base.TestCase):
         self.assertIn("QEMU log of '../x'", problems[2])
         self.assertEqual(
             100, os.path.getsize(os.path.join(self.logs, 'other')))
+
+    def test_logrotate(self):
+        rotated = (ROOT / 'etc/logrotate.d/xen44').read_text()
+        for path in (f'{privsep.QEMU_LOG_DIR}/qemu-dm-*.log',
+                     '/var/log/xen/console/guest-*.log'):
+            self.assertIn(f'\n{path} {{\n', rotated)
 
     def test_no_directory(self):
         self.flags(console_log_dir='/nowhere', group='xen44')
