@@ -9,6 +9,7 @@ import libvirt
 from lxml import etree
 from nova import context as nova_context
 from nova import objects
+from nova.privsep import qemu
 
 from tests.functional import base
 from tests.functional import test_servers
@@ -233,8 +234,11 @@ class RescueTest(test_servers.ServersBase):
             self.glance, base.qcow2_image('16T', self.below.console_logs),
             disk_format='qcow2')
         os.unlink(os.path.join(self.below.console_logs, 'image.qcow2'))
-        self.flags(force_raw_images=False)
-        self.refuse(server, 'No space left', image=image)
+        with mock.patch.object(
+                qemu, 'unprivileged_convert_image') as convert:
+            self.refuse(server, 'No space left', image=image)
+        # It would fill the host's disk.
+        convert.assert_not_called()
 
     def test_failed_start(self):
         server = self.boot()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import shutil
 from typing import Any
 
 from nova import block_device
@@ -176,16 +177,21 @@ def _fetch(
 
     :returns: the machine with the image filled in.
     """
-    base = disks.fetch_image(node, context, instance, image_id, limit=None)
+    directory = node.files(instance).directory
+    # The flavor does not limit it. It is refused before it is unpacked, which
+    # could fill the host's disk.
+    try:
+        base = disks.fetch_image(node, context, instance, image_id,
+                                 limit=shutil.disk_usage(directory).free)
+    except exception.FlavorDiskSmallerThanImage as error:
+        usage.require(directory, error.kwargs['image_size'],
+                      'the rescue disk')
+        raise
     place, = (index for index, record in enumerate(machine.disks)
               if record.file != CONFIG_DRIVE_FILE
               and layout.RESCUE in record.file)
     records = list(machine.disks)
     records[place] = dataclasses.replace(records[place], base=base)
-    if records[place].kind != 'cdrom':
-        # The flavor does not limit it.
-        usage.require(node.files(instance).directory, base.virtual_size,
-                      'the rescue disk')
     return dataclasses.replace(machine, disks=tuple(records))
 
 
