@@ -66,7 +66,7 @@ def _begin() -> Iterator[_Run]:
     report.require_root()
     done: list[str] = []
     try:
-        with cloud.compute('Nova') as proxy:
+        with stopped.locked(), cloud.compute('Nova') as proxy:
             yield _Run(proxy=proxy, record=stopped.Stopped(),
                        service=cloud.service(proxy), done=done)
     except (report.CannotWork, OSError, KeyboardInterrupt) as error:
@@ -87,7 +87,7 @@ def enter(*, reason: str, stop: bool, yes: bool, timeout: int,
     :returns: the exit status: 1 if instances were to be stopped and still
         run, otherwise 0.
     :raises xen44_driver.cmd.report.CannotWork: Nova does not answer, there is
-        nobody to ask, the reason is none, or something else ended the run.
+        nobody to ask, the reason will not do, or something else ended it.
     """
     reason = _checked(reason)
     if stop:

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Iterator
 import contextlib
+import fcntl
 import json
 import os
 import stat
@@ -26,6 +28,27 @@ _MAX_BYTES = 4 << 20
 def path() -> str:
     """Return the path of the file."""
     return os.path.join(CONF.state_path, 'xen44-maintenance.json')
+
+
+@contextlib.contextmanager
+def locked() -> Iterator[None]:
+    """Keep others from the file; it could lose what two write at once.
+
+    :raises xen44_driver.cmd.report.CannotWork: somebody else has it.
+    :raises OSError: there is no directory for it.
+    """
+    # The directory itself: a file in it could be nova's link to any other.
+    descriptor = os.open(
+        CONF.state_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise report.CannotWork(
+                'another xen44-host maintenance runs on this host') from error
+        yield
+    finally:
+        os.close(descriptor)
 
 
 class Stopped:

@@ -316,6 +316,13 @@ class OffTest(MaintenanceTestCase):
 
 class RecordTest(MaintenanceTestCase):
 
+    def test_two_at_once(self):
+        with stopped.locked():
+            status, text = self.run_host(*STOP)
+        self.assertEqual(2, status)
+        self.assertIn('another xen44-host maintenance runs', text)
+        self.assertEqual([], self.nova.calls)
+
     def test_only_for_root(self):
         self.run_host(*STOP)
         mode = stat.S_IMODE(os.stat(stopped.path()).st_mode)
