@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
 import os
 import pathlib
 
@@ -18,14 +19,18 @@ def pages() -> dict[pathlib.Path, str]:
     """Return the content of each file."""
     # argparse wraps its text by it.
     os.environ['COLUMNS'] = '80'
-    top = cli.host_parser()
-    [commands] = [action for action in top._actions
-                  if isinstance(action, argparse._SubParsersAction)]
-    parsers = {'xen44-host': top} | {
-        f'xen44-host-{name}': parser
-        for name, parser in commands.choices.items()}
     return {DIRECTORY / f'{name}-usage.inc': parser.format_help()
-            for name, parser in parsers.items()}
+            for name, parser in _parsers('xen44-host', cli.host_parser())}
+
+
+def _parsers(name: str, parser: argparse.ArgumentParser,
+             ) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    """Yield a command and all below it."""
+    yield name, parser
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below, its in action.choices.items():
+                yield from _parsers(f'{name}-{below}', its)
 
 
 if __name__ == '__main__':

@@ -172,6 +172,14 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         """Run a command in dom0; returns what it prints."""
         return self.host.ssh(list(argv)).stdout
 
+    def service(self) -> Any:
+        """Nova's record of the host's nova-compute, fresh."""
+        service, = (
+            service for service
+            in self.cloud.compute.services(binary='nova-compute')
+            if service.host == self.host.name)
+        return service
+
     def traces(self, guest: Guest) -> Traces:
         """Where to look for what a server leaves."""
         return Traces.of(self.cloud, self.host, guest.id)

@@ -1,19 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The commands ``xen44-host`` and ``xen44-status``.
 
-They look at the host on which they run, with nova-compute's configuration.
-What they do is imported when they do it, as Nova's code takes seconds to
-import.
+They look at the host on which they run, or change it, with nova-compute's
+configuration. What they do is imported when they do it, as Nova's code takes
+seconds to import.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from collections.abc import Sequence
 import logging
 import os
 import sys
 import traceback
+from typing import Any
 
 from nova import conf
 from oslo_config import cfg
@@ -27,12 +29,19 @@ CONF = conf.CONF
 #: Exit status if nothing could be found out.
 FAILED = 2
 
+# What commands that ask Nova need.
+_RIGHTS = ('an administrator\'s credentials (OS_CLOUD and clouds.yaml, or '
+           'other variables OS_*)')
+_VERBS = {'reboot': 'reboot', 'shutdown': 'shut down'}
+# Seconds.
+_LONGEST = 86400
+
 
 def host_parser() -> argparse.ArgumentParser:
     """Return the parser of the command line of ``xen44-host``."""
     top = argparse.ArgumentParser(
-        prog='xen44-host', description='Look at this host: the dom0 of a Xen '
-        'host that is a compute node of Nova. Run it as root.')
+        prog='xen44-host', description='Look after this host: the dom0 of a '
+        'Xen host that is a compute node of Nova. Run it as root.')
     top.add_argument(
         '--config-file', action='append', metavar='PATH',
         help='a configuration file of nova-compute; can be given more than '
@@ -42,23 +51,105 @@ def host_parser() -> argparse.ArgumentParser:
         help='a directory with further configuration files')
     commands = top.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
-    for name, run, text in (
-            ('check', _check, 'check whether the host is fit to be a compute '
-             'node with the xen44 driver'),
-            ('status', _status, 'list the domains of the host, and what is '
-             'used of it')):
-        command = commands.add_parser(
-            name, help=text, description=f'{text[0].upper()}{text[1:]}.')
-        command.set_defaults(run=run)
-        command.add_argument(
-            '--json', action='store_true', help='print JSON')
-        if name == 'status':
-            command.add_argument(
-                '--compare', action='store_true',
-                help='compare with Nova\'s servers on this host; needs an '
-                     'administrator\'s credentials (OS_CLOUD and '
-                     'clouds.yaml, or other variables OS_*)')
+    _add(commands, 'check', _check,
+         'check whether the host is fit to be a compute node with the xen44 '
+         'driver')
+    status = _add(commands, 'status', _status,
+                  'list the domains of the host, and what is used of it')
+    status.add_argument(
+        '--compare', action='store_true',
+        help=f'compare with Nova\'s servers on this host; needs {_RIGHTS}')
+    _add_maintenance(commands)
+    toolstack = _add(
+        commands, 'restart-toolstack', _restart_toolstack,
+        'restart libvirtd while the guests run on',
+        'Then wait until it lists the same running guests as Xen. Operations '
+        'that Nova is carrying out on this host fail. xenstored is not '
+        'restarted: that is not possible while guests run, as it would '
+        'forget their devices. Only a reboot of the host restarts it.')
+    _add_timeout(toolstack, 'the restart may take, and libvirt then has to '
+                            'list the guests', 300)
+    for name in ('reboot', 'shutdown'):
+        power = _add(
+            commands, name, _power, f'{_VERBS[name]} the host',
+            'This is refused while guests run, and while the compute '
+            'service is enabled (see maintenance). To see whether it is, the '
+            f'command needs {_RIGHTS}.')
+        power.add_argument(
+            '--force', action='store_true',
+            help='do it nevertheless, without asking Nova; guests that run '
+                 'are killed')
+        _add_yes(power)
     return top
+
+
+def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
+         text: str, more: str = '') -> argparse.ArgumentParser:
+    """Add a command.
+
+    :param commands: what argparse has for them.
+    :param run: returns the exit status.
+    :param text: what the command does, without a full stop.
+    :param more: further sentences about it.
+    """
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=text,
+        description=f'{text[0].upper()}{text[1:]}. {more}'.strip())
+    command.set_defaults(run=run)
+    command.add_argument('--json', action='store_true', help='print JSON')
+    return command
+
+
+def _add_maintenance(commands: Any) -> None:
+    text = 'take the host out of use, and back'
+    maintenance = commands.add_parser(
+        'maintenance', help=text,
+        description=f'T{text[1:]}, through Nova\'s API. It needs {_RIGHTS}.')
+    states = maintenance.add_subparsers(
+        dest='state', metavar='STATE', required=True)
+    on = _add(states, 'on', _maintenance_on,
+              'disable the host\'s compute service, so that no new instances '
+              'come, and list the instances that run',
+              'After a failure, run it again.')
+    on.add_argument('--reason', required=True, metavar='TEXT',
+                    help='why; Nova shows it with the service')
+    on.add_argument('--stop', action='store_true',
+                    help='stop the instances, and remember which')
+    _add_yes(on)
+    _add_timeout(on, 'the instances have to stop, all together', 600)
+    off = _add(states, 'off', _maintenance_off,
+               'enable the host\'s compute service again',
+               'libvirt has to answer. After a failure, run it again.')
+    off.add_argument(
+        '--start', action='store_true',
+        help='start the instances that "on --stop" stopped')
+    _add_timeout(off, 'the instances have to start, all together', 600)
+
+
+def _add_yes(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        '--yes', action='store_true',
+        help='do not ask; needed where there is no terminal')
+
+
+def _add_timeout(command: argparse.ArgumentParser, what: str,
+                 default: int) -> None:
+    command.add_argument(
+        '--timeout', type=_seconds, default=default, metavar='SECONDS',
+        help=f'seconds that {what} (default: %(default)s)')
+
+
+def _seconds(text: str) -> int:
+    """Return a number of seconds.
+
+    :raises argparse.ArgumentTypeError: it is not one.
+    """
+    if text.isascii() and text.isdigit() and len(text) < 9:
+        seconds = int(text)
+        if 0 < seconds <= _LONGEST:
+            return seconds
+    raise argparse.ArgumentTypeError(
+        f'{text!r} is not a number of seconds from 1 to {_LONGEST}')
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -71,6 +162,36 @@ def _status(arguments: argparse.Namespace) -> int:
     from xen44_driver.cmd import hoststatus  # noqa: PLC0415 (see above)
 
     return hoststatus.run(as_json=arguments.json, compare=arguments.compare)
+
+
+def _maintenance_on(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import maintenance  # noqa: PLC0415 (see above)
+
+    return maintenance.enter(
+        reason=arguments.reason, stop=arguments.stop, yes=arguments.yes,
+        timeout=arguments.timeout, as_json=arguments.json)
+
+
+def _maintenance_off(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import maintenance  # noqa: PLC0415 (see above)
+
+    return maintenance.leave(
+        start=arguments.start, timeout=arguments.timeout,
+        as_json=arguments.json)
+
+
+def _restart_toolstack(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import toolstack  # noqa: PLC0415 (see above)
+
+    return toolstack.run(as_json=arguments.json, timeout=arguments.timeout)
+
+
+def _power(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import hostpower  # noqa: PLC0415 (see above)
+
+    return hostpower.run(
+        hostpower.Action[arguments.command.upper()], as_json=arguments.json,
+        force=arguments.force, yes=arguments.yes)
 
 
 def _be_quiet() -> None:

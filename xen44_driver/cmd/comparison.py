@@ -6,15 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Set
 import dataclasses
+from typing import Any
 
-from keystoneauth1 import exceptions as keystone
-from nova import conf
-import openstack
 from openstack import exceptions
 
-from xen44_driver.cmd import report
-
-CONF = conf.CONF
+from xen44_driver.cmd import cloud
 
 #: States of servers that have no domain, or none yet.
 _WITHOUT_DOMAIN = frozenset({
@@ -38,24 +34,17 @@ class Difference:
 def differences(domains: Set[str]) -> Iterator[Difference]:
     """Yield the domains without a server, and the servers without a domain.
 
-    Servers that Nova is working on are left out. The credentials are those of
-    ``clouds.yaml`` or of the environment (``OS_*``).
+    Servers that Nova is working on are left out.
 
     :param domains: UUIDs of this driver's domains.
     :raises xen44_driver.cmd.report.CannotWork: Nova does not answer, or the
         credentials are not an administrator's.
     """
-    try:
-        with openstack.connect() as cloud:
-            servers = {
-                server.id: server for server in cloud.compute.servers(
-                    all_projects=True, compute_host=CONF.host)}
-            for uuid in sorted(domains - servers.keys()):
-                yield Difference(uuid=uuid, only_in='xen',
-                                 text=_elsewhere(cloud, uuid))
-    except (exceptions.SDKException, keystone.ClientException) as error:
-        raise report.CannotWork(
-            f'cannot compare with Nova: {error}') from error
+    with cloud.compute('cannot compare with Nova') as proxy:
+        servers = {server.id: server for server in cloud.servers(proxy)}
+        for uuid in sorted(domains - servers.keys()):
+            yield Difference(uuid=uuid, only_in='xen',
+                             text=_elsewhere(proxy, uuid))
     for uuid in sorted(servers.keys() - domains):
         server = servers[uuid]
         if server.vm_state not in _WITHOUT_DOMAIN and not server.task_state:
@@ -65,10 +54,10 @@ def differences(domains: Set[str]) -> Iterator[Difference]:
                      'there is no domain of it')
 
 
-def _elsewhere(cloud: openstack.connection.Connection, uuid: str) -> str:
+def _elsewhere(proxy: Any, uuid: str) -> str:
     """Say what Nova knows of a server that it does not have on this host."""
     try:
-        server = cloud.compute.get_server(uuid)
+        server = proxy.get_server(uuid)
     except exceptions.NotFoundException:
         return 'Nova does not know this server'
     return (f'Nova has this server on host {server.compute_host} '

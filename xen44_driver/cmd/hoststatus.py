@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from typing import Any
 from nova import conf
 from oslo_utils import units
 
-from xen44_driver import privsep
+from xen44_driver.cmd import guests
 from xen44_driver.cmd import report
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import host as xen_host
@@ -30,9 +31,6 @@ FOREIGN = 'foreign'
 
 #: The state of a domain of which libvirt does not know.
 UNKNOWN = 'unknown to libvirt'
-
-# Xen's UUID of dom0.
-_DOM0 = '00000000-0000-0000-0000-000000000000'
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +75,6 @@ def run(*, as_json: bool, compare: bool) -> int:
     :raises OSError: Xen cannot be asked.
     """
     report.require_root()
-    privsep.sys_admin_pctxt.set_client_mode(False)
     host = xen_host.Host(CONF.xen44.connection_uri)
     host.connect()
     try:
@@ -112,13 +109,13 @@ def _row(summary: inventory.DomainSummary) -> Row:
         disks=summary.disks, macs=summary.macs, state=record.state.value)
 
 
-def _unknown(known: Iterable[str]) -> Iterator[Row]:
+def _unknown(known: Container[str]) -> Iterator[Row]:
     """Yield the domains that only Xen knows, such as those of ``xl create``.
 
     :param known: UUIDs of the domains that libvirt knows.
     """
-    for uuid, name in privsep.running_domains().items():
-        if uuid not in {_DOM0, *known}:
+    for uuid, name in guests.of_xen().items():
+        if uuid not in known:
             yield Row(uuid=uuid, owner=FOREIGN, domain=name, state=UNKNOWN)
 
 

@@ -24,6 +24,37 @@ def require_root() -> None:
         raise CannotWork('run it as root')
 
 
+def progress(text: str) -> None:
+    """Tell how long work goes on; standard output is for its result."""
+    for line in text.splitlines():
+        print(printable(line), file=sys.stderr, flush=True)
+
+
+def require_confirmation(*, yes: bool) -> None:
+    """Refuse what nobody could be asked about.
+
+    :param yes: whether the user agreed on the command line.
+    :raises CannotWork: no, and there is no terminal to ask on.
+    """
+    if not yes and not sys.stdin.isatty():
+        raise CannotWork('there is no terminal to ask on: add --yes')
+
+
+def confirm(question: str, *, yes: bool) -> bool:
+    """Ask on the terminal whether to go on.
+
+    :param question: without a question mark.
+    :param yes: whether the user agreed on the command line.
+    :raises CannotWork: see :func:`require_confirmation`.
+    """
+    require_confirmation(yes=yes)
+    if yes:
+        return True
+    print(f'{printable(question)}? [y/N] ', end='', file=sys.stderr,
+          flush=True)
+    return sys.stdin.readline().strip().lower() in ('y', 'yes')
+
+
 def is_coloured() -> bool:
     """Return whether standard output takes colours, and may have them.
 

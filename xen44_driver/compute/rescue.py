@@ -192,6 +192,9 @@ def _fetch(
               and layout.RESCUE in record.file)
     records = list(machine.disks)
     records[place] = dataclasses.replace(records[place], base=base)
+    if records[place].kind != 'cdrom':
+        # The disk may grow to the size of the image, beside it.
+        usage.require(directory, base.virtual_size, 'the rescue disk')
     return dataclasses.replace(machine, disks=tuple(records))
 
 

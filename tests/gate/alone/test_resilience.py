@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import datetime
 import time
-from typing import Any
 
 from labkit import compute
 from labkit import util
@@ -70,14 +69,6 @@ class Resilience(base.GateCase):
         self.assertIsNone(self.service().disabled_reason)
         self.assertEqual('up', self.service().state)
         self.assertEqual(tracebacks, self.tracebacks())
-
-    def service(self) -> Any:
-        """Nova's record of the host's nova-compute, fresh."""
-        service, = (
-            service for service
-            in self.cloud.compute.services(binary='nova-compute')
-            if service.host == self.host.name)
-        return service
 
     def tracebacks(self) -> str:
         """How many tracebacks nova-compute has logged."""

@@ -5,6 +5,7 @@ import contextlib
 import io
 import os
 import pathlib
+import sys
 
 import fixtures
 import libvirt
@@ -32,6 +33,8 @@ class CommandTestCase(base.TestCase):
         # The configuration is the test's.
         self.patch(cli, '_configure', lambda arguments: None)
         self.patch(cli, '_be_quiet', lambda: None)
+        # No terminal.
+        self.patch(sys, 'stdin', io.StringIO())
 
     def patch(self, *args, **kwargs):
         return self.useFixture(fixtures.MockPatchObject(*args, **kwargs)).mock
@@ -40,15 +43,29 @@ class CommandTestCase(base.TestCase):
         self.libvirt.down = fake.error(
             libvirt.VIR_ERR_SYSTEM_ERROR, 'refused', libvirt.VIR_FROM_RPC)
 
+    def answer(self, text):
+        """Somebody sits at the terminal, and answers each question so."""
+        terminal = io.StringIO(f'{text}\n' * 9)
+        terminal.isatty = lambda: True
+        self.patch(sys, 'stdin', terminal)
+
     def run_host(self, *argv):
         """Run xen44-host.
 
         :returns: its exit status, and what it prints.
         """
-        out, err = io.StringIO(), io.StringIO()
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        out = io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
             status = cli.host_main(argv)
-        return status, out.getvalue() + err.getvalue()
+        return status, out.getvalue()
+
+    def run_json(self, *argv):
+        """Run xen44-host with --json.
+
+        :returns: its exit status, and what it prints after its progress.
+        """
+        status, text = self.run_host(*argv, '--json')
+        return status, text[text.index('{\n'):]
 
     def assert_golden(self, name, text, **replaced):
         """Compare a text with a golden file.

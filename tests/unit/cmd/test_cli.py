@@ -23,7 +23,11 @@ PROJECT = pathlib.Path(__file__).parents[3]
 class CommandLineTest(base.TestCase):
 
     def test_bad_usage(self):
-        for argv in ([], ['unknown'], ['check', '--compare'], ['--json']):
+        on = ['maintenance', 'on', '--reason', 'x', '--timeout']
+        for argv in ([], ['unknown'], ['check', '--compare'], ['--json'],
+                     ['maintenance'], ['maintenance', 'on'],
+                     *([*on, bad] for bad in (
+                         '0', '-1', '1.5', '86401', '9' * 5000, '²', ''))):
             with (contextlib.redirect_stderr(io.StringIO()),
                   self.subTest(argv)):
                 raised = self.assertRaises(SystemExit, cli.host_main, argv)

@@ -14,7 +14,7 @@ from tests.unit.cmd import base
 from tests.unit.compute import golden
 from xen44_driver import privsep
 from xen44_driver.cmd import cli
-from xen44_driver.cmd import comparison
+from xen44_driver.cmd import cloud
 from xen44_driver.storage import usage
 
 FOREIGN = '''<domain type='xen'>
@@ -185,7 +185,7 @@ class CompareTest(StatusTestCase):
 
     def test_no_credentials(self):
         openstack.connect.side_effect = (
-            comparison.keystone.MissingRequiredOptions([]))
+            cloud.keystone.MissingRequiredOptions([]))
         status, text = self.status('--compare')
         self.assertEqual(2, status)
         self.assertIn('cannot compare with Nova', text)
