@@ -66,12 +66,12 @@ def _begin() -> Iterator[_Run]:
     report.require_root()
     done: list[str] = []
     try:
-        with stopped.locked(), cloud.compute('Nova') as proxy:
+        with stopped.locked(), cloud.compute('cannot ask Nova') as proxy:
             yield _Run(proxy=proxy, record=stopped.Stopped(),
                        service=cloud.service(proxy), done=done)
     except (report.CannotWork, OSError, KeyboardInterrupt) as error:
         raise report.CannotWork(
-            f'{str(error) or "interrupted"}. Done before that: '
+            f'{str(error).rstrip(".") or "interrupted"}. Done before that: '
             f'{"; ".join(done) or "nothing"}. {_RETRY}') from error
 
 
