@@ -84,15 +84,16 @@ start at once in a dom0 with few CPUs, device models miss this limit, and the
 starts fail ("Post DM startup configs failed" in libvirt's log of libxl)."""),
     cfg.IntOpt(
         'max_event_channels',
-        min=16,
-        max=131072,
+        min=1023,
+        max=131071,
         sample_default=1023,
         help="""
 The most event channels of a new guest. If this is not set, a guest has libxl's
 default of 1023, or what its vCPUs and devices need if that is more: about
 eight for each vCPU, one for each disk and two for each queue of a network
 interface. The extra spec ``xen44:max_event_channels`` of a flavor takes
-precedence. The maximum is that of the FIFO ABI."""),
+precedence. The maximum is that of the FIFO ABI. A guest never has less than
+libxl's default."""),
     cfg.IntOpt(
         'max_grant_frames',
         min=4,

@@ -16,7 +16,7 @@ WRONG = {
         '[xen44]\ndisk_format = qcow3\n', ('qcow3', 'qcow2', 'raw')),
     'value-out-of-range': (
         '[xen44]\nmax_event_channels = 7\n',
-        ('max_event_channels', '16')),
+        ('max_event_channels', '1023')),
     'no-libvirtd': (
         '[xen44]\nconnection_uri = xen+unix:///system?socket=/run/no-libvirtd\n',
         ('/run/no-libvirtd',)),
