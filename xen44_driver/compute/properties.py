@@ -44,7 +44,8 @@ IMAGE_PREFIX = 'hw_'
 #:   ramdisk, though it would have with a smaller kernel. grub's Xen builds
 #:   start and load most of the kernel. An HVM guest, whose graphics card takes
 #:   16 MiB, writes nothing.
-#: * 64 MiB: the next round number; tried for PVH and HVM with a kernel.
+#: * 64 MiB: the next round number; tried for PVH and HVM with a kernel, and
+#:   for PV and PVH from their disks.
 MIN_MEMORY_MIB: Mapping[tuple[GuestType, bool], int] = {
     (GuestType.PV, True): 32,
     (GuestType.PV, False): 64,
