@@ -11,6 +11,7 @@ import warnings
 import fixtures
 from nova.tests import fixtures as nova_fixtures
 import os_vif
+from testtools import testcase
 from vif_plug_ovs import privsep as vif_plug_ovs
 
 from tests.functional import fakelibvirt
@@ -158,7 +159,12 @@ class UploadsFixture(fixtures.Fixture):
             'nova.tests.fixtures.GlanceFixture.update', keep))
 
 
-class PatientWaits:
+#: Leaves a test to ``tests/run --full``, in a test case that is
+#: :class:`testcase.WithAttributes`: its id then ends with "[slow]".
+slow = testcase.attr('slow')
+
+
+class PatientWaits(testcase.WithAttributes):
     """Makes the waits of Nova's functional tests long.
 
     Nova's own give up after five seconds, which a busy machine needs for

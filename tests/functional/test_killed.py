@@ -98,6 +98,7 @@ class KilledCase(test_resize.ResizeCase):
 
 class SuspendTest(KilledCase):
 
+    @base.slow
     def test_suspend(self):
         server = self.boot()
         for point, after in (('suspend: checked', 'ACTIVE'),
@@ -109,6 +110,7 @@ class SuspendTest(KilledCase):
         self._delete_server(server)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_resume(self):
         server = self.boot()
         for point, after in (
@@ -132,6 +134,7 @@ class SuspendTest(KilledCase):
 
 class SnapshotTest(KilledCase):
 
+    @base.slow
     def test_snapshot(self):
         server = self.boot(image=base.create_image(
             self.glance, base.raw_image(b'guest'), hw_vm_mode='xen'))
@@ -184,6 +187,7 @@ class RescueTest(KilledCase):
         self.assertEqual(before, self.domain(server).xml)
         self.assert_no_rescue()
 
+    @base.slow
     def test_unrescue(self):
         server = self.boot()
         before = self.domain(server).xml
@@ -206,6 +210,7 @@ class RescueTest(KilledCase):
 
 class ResizeTest(KilledCase):
 
+    @base.slow
     def test_resize(self):
         server = self.boot()
         memory, large = self.memory(server), self.larger()
@@ -233,6 +238,7 @@ class ResizeTest(KilledCase):
         self.assertEqual({}, self._get_allocations_by_provider_uuid(
             self._get_provider_uuid_by_host('xen1')))
 
+    @base.slow
     def test_resize_that_cannot_be_completed(self):
         server = self.boot()
         memory, real = self.memory(server), resize.finish
@@ -249,6 +255,7 @@ class ResizeTest(KilledCase):
         self.below.assert_nothing_left()
         self.assert_no_allocation()
 
+    @base.slow
     def test_resize_of_one_that_is_off(self):
         server = self._stop_server(self.boot())
         self.kill(server, 'resize: disks made', self.ask, server, 'resize',
@@ -257,6 +264,7 @@ class ResizeTest(KilledCase):
         self.act(server, 'revertResize', 'SHUTOFF')
         self.assert_clean(server)
 
+    @base.slow
     def test_revert(self):
         server = self.boot()
         memory = self.memory(server)
@@ -272,6 +280,7 @@ class ResizeTest(KilledCase):
         self.below.assert_nothing_left()
         self.assert_no_allocation()
 
+    @base.slow
     def test_confirm(self):
         server = self.boot()
         self.resize(server, self.larger())
@@ -285,6 +294,7 @@ class ResizeTest(KilledCase):
 
 class InterfacesTest(KilledCase, test_interfaces.InterfacesBase):
 
+    @base.slow
     def test_attach(self):
         server = self.boot()
         for point in ('attach: port plugged', 'attach: interface defined',
@@ -300,6 +310,7 @@ class InterfacesTest(KilledCase, test_interfaces.InterfacesBase):
             self.assertEqual(1, len(self.macs(server)), point)
             self.assertEqual(1, len(self.below.plugged), point)
 
+    @base.slow
     def test_detach(self):
         server = self.boot()
         for point in ('detach: interface undefined',

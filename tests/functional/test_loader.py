@@ -13,8 +13,11 @@ import sys
 import sysconfig
 import tempfile
 import time
-import unittest
 import venv
+
+from testtools import testcase
+
+from tests.functional import base
 
 PROJECT = pathlib.Path(__file__).parents[2]
 
@@ -45,7 +48,7 @@ def run(*command):
     return done.stdout
 
 
-class LoaderTest(unittest.TestCase):
+class LoaderTest(testcase.WithAttributes, testcase.TestCase):
     """``compute_driver = xen44.Xen44Driver`` in Nova's two kinds."""
 
     @classmethod
@@ -124,6 +127,7 @@ class LoaderTest(unittest.TestCase):
         self.install(python, self.wheel)
         self.assert_loads(python, python.parents[1])
 
+    @base.slow
     def test_nova_editable(self):
         run(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
             '--no-binary', 'nova', '--dest', self.work, self.nova)

@@ -17,12 +17,11 @@ from nova.tests.functional import test_servers
 from nova.tests.functional.compute import test_init_host
 from nova.tests.functional.regressions import test_bug_1835822
 from nova.tests.functional.regressions import test_bug_2025480
-from testtools import testcase
 
 from tests.functional import base
 
 
-class OnXen(base.PatientWaits, testcase.WithAttributes):
+class OnXen(base.PatientWaits):
     """Put our driver into a test case of Nova's, in place of a fake one."""
 
     compute_driver = 'xen44.Xen44Driver'
@@ -59,7 +58,7 @@ class OnXen(base.PatientWaits, testcase.WithAttributes):
 
 def _slow(test):
     """Mark a copy of a test; Nova's own stays as it is."""
-    @testcase.attr('slow')
+    @base.slow
     @functools.wraps(test)
     def run(self):
         test(self)

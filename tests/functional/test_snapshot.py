@@ -128,6 +128,7 @@ class SnapshotTest(SnapshotBase):
         self.assertEqual(CONTENT, self.content(self.take(server)))
         self.assert_no_trace()
 
+    @base.slow
     def test_each_format(self):
         for disk_format in ('qcow2', 'raw'):
             for image_format in ('qcow2', 'raw'):

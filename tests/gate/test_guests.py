@@ -454,9 +454,10 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 
 
 class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
-          consoles.HiddenScreen, consoles.BrowserScreen, suspend.Suspend,
-          snapshot.Snapshot, suspend.Diagnostics, interfaces.SlowInterfaces,
-          limits.DiskLimits, rescue.SlowRescue, resize.Resize, GuestCase):
+          consoles.HiddenScreen, consoles.BrowserScreen,
+          suspend.SlowSuspend, snapshot.Snapshot, suspend.Diagnostics,
+          interfaces.SlowInterfaces, limits.DiskLimits, rescue.SlowRescue,
+          resize.Resize, GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'

@@ -7,11 +7,12 @@ import time
 from typing import Any
 
 from labkit import util
+from tests.gate import base
 from tests.gate import guest as guest_lib
 
 
 class CpuLimits:
-    """Extra specs ``quota:cpu_*``, also after the guest rebooted itself.
+    """Extra specs ``quota:cpu_*``.
 
     The class's flavor must have :data:`CPU_SPECS`.
     """
@@ -19,6 +20,10 @@ class CpuLimits:
     def test_cpu_limits(self: Any) -> None:
         guest = self.running()
         self.assertEqual(CPU_LIMITS, self.scheduled(guest))
+
+    @base.slow
+    def test_cpu_limits_after_its_own_reboot(self: Any) -> None:
+        guest = self.running()
         before = guest.boot_id()
         guest.leave('reboot')
         guest.wait_for_reboot(before)

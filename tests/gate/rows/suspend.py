@@ -55,6 +55,14 @@ class Suspend:
         """Do something to dom0; nothing here."""
 
 
+class SlowSuspend(Suspend):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_power_suspend_and_resume(self: Any) -> None:
+        super().test_power_suspend_and_resume()
+
+
 class SuspendOverRestarts(Suspend):
     """The same while libvirtd and nova-compute restart; to run alone."""
 
