@@ -127,6 +127,17 @@ def _copy() -> Iterator[None]:
             os.chdir(before)
 
 
+def _forget_installed() -> None:
+    """Have the tests import the changed code.
+
+    The package that is installed beside Nova is imported when Python starts
+    (its .pth file).
+    """
+    for name in list(sys.modules):
+        if name.partition('.')[0] == 'xen44_driver':
+            del sys.modules[name]
+
+
 def _module(mutant: str) -> str:
     """The module that a mutant's name begins with."""
     return mutant.rpartition('.')[0].removeprefix('xen44_driver.')
@@ -201,6 +212,7 @@ def main() -> int:
             parser.error('no such module: ' + ' '.join(args.module))
         print(f'{len(chosen)} changes', flush=True)
         mutmut.print_stats = _Progress(len(chosen))
+        _forget_installed()
         mutmut._run(chosen, args.jobs)
         return _report(chosen, args.least)
 

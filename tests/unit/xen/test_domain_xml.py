@@ -20,7 +20,10 @@ from xen44_driver.xen.arch.x86_64 import X86_64
 # should fail tomorrow.
 _settings = hypothesis.settings(
     max_examples=60, deadline=None, database=None, derandomize=True,
-    suppress_health_check=[hypothesis.HealthCheck.too_slow])
+    suppress_health_check=[
+        hypothesis.HealthCheck.too_slow,
+        # A mutation run does each test many times in one process.
+        hypothesis.HealthCheck.differing_executors])
 
 
 # Anything at all, also what XML cannot carry, what ends an attribute or an
