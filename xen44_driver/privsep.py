@@ -422,7 +422,10 @@ def link_volume(instance: str, volume: str, device: str) -> None:
     link = volumelinks.path(instance, volume)
     os.stat(device)
     with lockutils.lock(_LINKS):
-        os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
+        for directory in (sockets.DIRECTORY, volumelinks.directory(),
+                          os.path.dirname(link)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, mode=0o700)
         new = f'{link}.new'
         with contextlib.suppress(FileNotFoundError):
             os.unlink(new)

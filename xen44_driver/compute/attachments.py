@@ -190,18 +190,6 @@ def extend(
     faultpoints.reached('extend volume: disk extended')
 
 
-def refuse_swap(connection_info: Mapping[str, Any]) -> None:
-    """Refuse to replace a volume by another one under a guest.
-
-    :param connection_info: what Cinder says of the connection of the volume.
-    :raises nova.exception.VolumeRebaseFailed: always.
-    """
-    raise exception.VolumeRebaseFailed(
-        reason=f'this host does not replace volume '
-               f'{volumes.id_of(connection_info)} under a guest; allowed: '
-               'detach it, and attach the other one')
-
-
 def _check_name(
     machine: machine_lib.Machine, record: kinds.DiskRecord,
 ) -> None:

@@ -9,7 +9,6 @@ each connection; the link, which the domain is defined with, stays the same.
 from __future__ import annotations
 
 import os
-import uuid as uuid_lib
 
 from xen44_driver.xen import sockets
 
@@ -32,6 +31,6 @@ def path(instance: str, volume: str) -> str:
     :raises ValueError: one of them is not a UUID as Nova writes it.
     """
     for value in (instance, volume):
-        if str(uuid_lib.UUID(value)) != value:
+        if not sockets.UUID.fullmatch(value):
             raise ValueError(f'not a UUID as Nova writes it: {value!r}')
     return os.path.join(directory(), instance, volume)
