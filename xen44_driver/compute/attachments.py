@@ -175,7 +175,7 @@ def extend(
             volume_id=volume, reason='the instance does not have it here')
     disk = _spec(node, instance, record)
     guest = node.host.guest(instance.uuid)
-    block_size = connections.extend(context, connection_info)
+    block_size = connections.extend(context, instance, connection_info)
     faultpoints.reached('extend volume: device extended')
     if block_size is not None:
         if not guest.state().is_off:

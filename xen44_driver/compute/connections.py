@@ -31,6 +31,7 @@ from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import monitor
+from xen44_driver.compute import sharing
 from xen44_driver.compute import transports
 from xen44_driver.compute import undo as undo_lib
 from xen44_driver.compute import volumes
@@ -79,6 +80,9 @@ def connect(
         if encryption:
             _open(context, connection_info, encryption)
             faultpoints.reached('volume: decrypted')
+        if connection_info.get('multiattach') and transport.block:
+            device = sharing.make(instance.uuid, volume, device)
+            faultpoints.reached('volume: shared')
         privsep.link_volume(instance.uuid, volume, device)
     LOG.info('Connected volume %(volume)s by %(protocol)s: %(device)s',
              {'volume': volume, 'protocol': transport.protocol,
@@ -103,6 +107,8 @@ def disconnect(
     with lockutils.lock(_lock(volume)):
         device = privsep.unlink_volume(instance.uuid, volume)
         faultpoints.reached('volume: link removed')
+        if connection_info.get('multiattach'):
+            sharing.remove(instance.uuid, volume)
         if privsep.volume_is_linked(volume):
             LOG.info('Another instance of this host uses volume %s', volume,
                      instance=instance)
@@ -124,10 +130,10 @@ def disconnect(
 
 
 def extend(
-    context: nova_context.RequestContext,
+    context: nova_context.RequestContext, instance: objects.Instance,
     connection_info: Mapping[str, Any],
 ) -> int | None:
-    """Let this host see that a volume has become larger.
+    """Let this host see that a volume of an instance has become larger.
 
     :param connection_info: what Cinder says of the connection.
     :returns: bytes of the volume's device, as the guest gets it; None for a
@@ -144,6 +150,9 @@ def extend(
         if encryption:
             size = _encryptor(connection_info, encryption).extend_volume(
                 context, **encryption)
+        if connection_info.get('multiattach'):
+            sharing.extend(instance.uuid, volume,
+                           connection_info['data']['device_path'])
     if not size:
         raise exception.VolumeExtendFailed(
             volume_id=volume, reason='its device has no size on this host')

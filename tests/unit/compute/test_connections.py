@@ -127,21 +127,42 @@ class ConnectTest(ConnectionsCase):
         connections.disconnect(other, info)
         self.calls.disconnect_volume.assert_called_once()
 
+    def test_multiattach(self):
+        """Each instance has a device of its own."""
+        sharing = self.useFixture(fixtures.MockPatchObject(
+            connections, 'sharing')).mock
+        sharing.make.return_value = f'{self.device}-own'
+        with open(f'{self.device}-own', 'w'):
+            pass
+        info = self.connect({**base.connection_info(), 'multiattach': True})
+        self.assertEqual(self.device, info['data']['device_path'])
+        sharing.make.assert_called_once_with(
+            base.UUID, base.VOLUME, self.device)
+        self.assertEqual(f'{self.device}-own', os.readlink(
+            os.path.join(self.run, 'volumes', base.UUID, base.VOLUME)))
+        connections.extend('context', self.instance, info)
+        sharing.extend.assert_called_once_with(
+            base.UUID, base.VOLUME, self.device)
+        connections.disconnect(self.instance, info)
+        sharing.remove.assert_called_once_with(base.UUID, base.VOLUME)
+
     def test_extend(self):
         info = self.connect()
-        self.assertEqual(2048, connections.extend('context', info))
+        self.assertEqual(2048, connections.extend(
+            'context', self.instance, info))
         with mock.patch.object(
                 connections.encryptors, 'get_encryption_metadata',
                 return_value=LUKS):
             info['data']['encrypted'] = True
             self.encryptor.extend_volume.return_value = 1024
-            self.assertEqual(1024, connections.extend('context', info))
+            self.assertEqual(1024, connections.extend(
+            'context', self.instance, info))
         self.assertIsNone(connections.extend(
-            'context', base.connection_info(kind='nfs')))
+            'context', self.instance, base.connection_info(kind='nfs')))
         self.encryptor.extend_volume.return_value = None
         self.calls.extend_volume.return_value = None
         self.assertRaises(exception.VolumeExtendFailed, connections.extend,
-                          'context', base.connection_info())
+                          'context', self.instance, base.connection_info())
 
 
 class Mapping(dict):
