@@ -26,6 +26,8 @@ from nova.virt import virtapi as nova_virtapi
 import os_vif
 
 from xen44_driver import conf as our_conf
+from xen44_driver.compute import attachments
+from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import destroy
@@ -55,6 +57,7 @@ from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
 from xen44_driver.compute import suspend
 from xen44_driver.compute import uptime
+from xen44_driver.compute import volumeusage
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import host as xen_host
 
@@ -70,13 +73,17 @@ class Xen44Driver(driver.ComputeDriver):
         **driver.ComputeDriver.capabilities,
         'has_imagecache': True,
         'supports_attach_interface': True,
+        'supports_bfv_rescue': True,
         'supports_device_tagging': True,
+        'supports_extend_volume': True,
         'supports_image_type_aki': True,
         'supports_image_type_ami': True,
         'supports_image_type_ari': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
+        'supports_multiattach': True,
         'supports_tagged_attach_interface': True,
+        'supports_tagged_attach_volume': True,
         'supports_migrate_to_same_host': True,
     }
 
@@ -226,7 +233,7 @@ class Xen44Driver(driver.ComputeDriver):
         destroy_vifs: bool = True, destroy_secrets: bool = True,
     ) -> None:
         destroy.cleanup(
-            self._node, instance, network_info or (),
+            self._node, instance, network_info or (), block_device_info,
             destroy_disks=destroy_disks, destroy_vifs=destroy_vifs)
 
     def instance_on_disk(self, instance: objects.Instance) -> bool:
@@ -468,6 +475,52 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> None:
         interfaces.detach(self._node, instance, vif)
 
+    # Volumes
+
+    def get_volume_connector(
+        self, instance: objects.Instance,
+    ) -> dict[str, Any]:
+        return connections.properties()
+
+    def attach_volume(
+        self, context: nova_context.RequestContext,
+        connection_info: dict[str, Any], instance: objects.Instance,
+        mountpoint: str, disk_bus: str | None = None,
+        device_type: str | None = None,
+        encryption: dict[str, Any] | None = None,
+    ) -> None:
+        attachments.attach(
+            self._node, context, instance, connection_info, mountpoint,
+            encryption=encryption)
+
+    def detach_volume(
+        self, context: nova_context.RequestContext,
+        connection_info: dict[str, Any], instance: objects.Instance,
+        mountpoint: str, encryption: dict[str, Any] | None = None,
+    ) -> None:
+        attachments.detach(self._node, instance, connection_info)
+
+    def extend_volume(
+        self, context: nova_context.RequestContext,
+        connection_info: dict[str, Any], instance: objects.Instance,
+        requested_size: int,
+    ) -> None:
+        attachments.extend(
+            self._node, context, instance, connection_info, requested_size)
+
+    def block_stats(
+        self, instance: objects.Instance, disk_id: str,
+    ) -> list[int] | None:
+        return volumeusage.of_disk(self._node, instance, disk_id)
+
+    def get_all_volume_usage(
+        self, context: nova_context.RequestContext,
+        compute_host_bdms: list[dict[str, Any]],
+    ) -> list[dict[str, Any]]:
+        return volumeusage.of_all(self._node, compute_host_bdms)
+
+    # Names of disks
+
     def default_root_device_name(
         self, instance: objects.Instance, image_meta: objects.ImageMeta,
         root_bdm: objects.BlockDeviceMapping,
@@ -478,16 +531,16 @@ class Xen44Driver(driver.ComputeDriver):
         self, instance: objects.Instance, root_device_name: str,
         *block_device_lists: objects.BlockDeviceMappingList,
     ) -> None:
-        devices.assign(instance, *block_device_lists)
+        devices.assign(
+            instance, *block_device_lists, emulated=machine.emulated_disks(
+                instance, self._node.machine_options()))
 
     def get_device_name_for_instance(
         self, instance: objects.Instance,
         bdms: objects.BlockDeviceMappingList,
         block_device_obj: objects.BlockDeviceMapping,
     ) -> str:
-        return devices.next_name({
-            devices.ROOT, *machine.disk_names(instance),
-            *(bdm.device_name for bdm in bdms if bdm.device_name)})
+        return attachments.next_name(self._node, instance, bdms)
 
     def is_supported_fs_format(self, fs_type: str) -> bool:
         return fs_type in blank.FILE_SYSTEMS

@@ -5,7 +5,8 @@ nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
 logs and shorten QEMU's, to read xenstore, to open guests' consoles and the
 sockets and monitors of their QEMUs, to ask Xen and iptables for their state,
-and to look after the memory of guests that is on disk. The functions that
+to look after the memory of guests that is on disk, and to make the links to
+volumes. os-brick connects volumes, in a daemon of its own. The functions that
 handle files take a domain's name or UUID, not a path, and read the directory
 from the daemon's own configuration, so that a caller cannot name another file.
 """
@@ -37,6 +38,7 @@ from xen44_driver import logfile
 from xen44_driver.xen import guest
 from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
+from xen44_driver.xen import volumelinks
 from xen44_driver.xen import xenstore
 from xen44_driver.xen.domain import monitorsocket
 
@@ -378,6 +380,21 @@ def detach_interface(domid: int, devid: int) -> None:
 
 
 @sys_admin_pctxt.entrypoint
+def detach_disk(domid: int, target: str) -> None:
+    """Detach a disk of which libvirt does not know.
+
+    libxl leaves one behind if it could not attach it. The guest is not asked.
+
+    :param domid: Xen's number of the domain.
+    :param target: the guest's name of the disk, such as ``xvdb``.
+    :raises ValueError: it is not the name of a disk.
+    :raises OSError: xl failed.
+    """
+    xenstore.disk_number(target)
+    _run('xl', 'block-detach', '-f', str(int(domid)), target)
+
+
+@sys_admin_pctxt.entrypoint
 def forward_policy(ipv6: bool) -> str:
     """Return the policy of iptables' FORWARD chain, such as ``DROP``.
 
@@ -386,6 +403,71 @@ def forward_policy(ipv6: bool) -> str:
     program = 'ip6tables' if ipv6 else 'iptables'
     # The first line of the output is such as "-P FORWARD DROP".
     return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
+
+
+# The links to volumes, see xen44_driver.xen.volumelinks
+
+_LINKS = 'volume-links'
+
+
+@sys_admin_pctxt.entrypoint
+def link_volume(instance: str, volume: str, device: str) -> None:
+    """Have the link of an instance to a volume lead to a device or a file.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :param device: its path on this host now.
+    :raises OSError: there is no such device or file.
+    """
+    link = volumelinks.path(instance, volume)
+    os.stat(device)
+    with lockutils.lock(_LINKS):
+        for directory in (sockets.DIRECTORY, volumelinks.directory(),
+                          os.path.dirname(link)):
+            with contextlib.suppress(FileExistsError):
+                os.mkdir(directory, mode=0o700)
+        new = f'{link}.new'
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(device, new)
+        os.rename(new, link)
+
+
+@sys_admin_pctxt.entrypoint
+def unlink_volume(instance: str, volume: str) -> str | None:
+    """Remove the link of an instance to a volume; safe to repeat.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :returns: where it led to, or None if there was none.
+    """
+    link = volumelinks.path(instance, volume)
+    with lockutils.lock(_LINKS):
+        try:
+            device = os.readlink(link)
+            os.unlink(link)
+        except FileNotFoundError:
+            return None
+        with contextlib.suppress(OSError):
+            # As far as they are empty.
+            os.rmdir(os.path.dirname(link))
+            os.rmdir(volumelinks.directory())
+    return device
+
+
+@sys_admin_pctxt.entrypoint
+def volume_is_linked(volume: str) -> bool:
+    """Return whether an instance of this host has a link to a volume.
+
+    :param volume: Cinder's id of the volume.
+    """
+    directory = volumelinks.directory()
+    try:
+        instances = os.listdir(directory)
+    except FileNotFoundError:
+        return False
+    return any(os.path.lexists(os.path.join(directory, instance, volume))
+               for instance in instances)
 
 
 # Memory of guests on disk: suspended guests and crash dumps
@@ -500,8 +582,8 @@ LIBXL_MONITOR_DIR = '/var/run/xen'
 #: programs. The files that blockdev-add opens are the caller's choice, as are
 #: those of the domains that user nova defines in libvirt.
 MONITOR_COMMANDS = frozenset({
-    'block_set_io_throttle', 'blockdev-add', 'blockdev-del', 'job-cancel',
-    'job-dismiss',
+    'block_resize', 'block_set_io_throttle', 'blockdev-add', 'blockdev-del',
+    'job-cancel', 'job-dismiss',
     'query-block', 'query-blockstats', 'query-jobs',
     'query-named-block-nodes', 'transaction',
 })

@@ -90,6 +90,8 @@ class Domain:
     :ivar live: its XML while it runs
     :ivar vifs: number and MAC address of each interface that it has while it
         runs; libxl's view, not libvirt's
+    :ivar disks: target and type of each disk that it has while it runs;
+        libxl's view
     """
 
     def __init__(self, host: 'XenHost', xml: str) -> None:
@@ -97,6 +99,7 @@ class Domain:
         self.xml = xml
         self.live = xml
         self.vifs: dict[int, str] = {}
+        self.disks: dict[str, str] = {}
         tree = etree.fromstring(xml)
         self._name = tree.findtext('name')
         self._uuid = tree.findtext('uuid')
@@ -206,6 +209,8 @@ class Domain:
 
     def blockStats(self, device):
         self._need_running()
+        if self.disks.get(device) == 'block':
+            return (3, 4096, 2, 1024, -1)
         raise error(libvirt.VIR_ERR_OPERATION_UNSUPPORTED,
                     'unsupported disk driver qemu')
 
@@ -289,7 +294,10 @@ class Domain:
             self.live = self._with(self.live, device)
             try:
                 self._host.fail('attach')
-                self.vifs[max(self.vifs, default=-1) + 1] = _mac(device)
+                if device.tag == 'disk':
+                    self.disks[_target(device)] = device.get('type')
+                else:
+                    self.vifs[max(self.vifs, default=-1) + 1] = _mac(device)
             except libvirt.libvirtError:
                 self.live = self._without(self.live, device)
                 raise
@@ -304,9 +312,11 @@ class Domain:
             self._need_running()
             live = self._without(self.live, device)
             self._host.fail('detach')
-            self.live = live
-            if self._host.guests_obey:
+            if device.tag == 'disk':
+                self._detach_disk(device)
+            elif self._host.guests_obey:
                 self.drop_vif(_mac(device))
+            self.live = live
         else:
             self.xml = self._without(self.xml, device)
         return 0
@@ -316,9 +326,22 @@ class Domain:
         self.vifs = {number: other for number, other in self.vifs.items()
                      if other != mac}
 
+    def _detach_disk(self, disk):
+        """libxl takes a disk away, by force if the guest does not obey.
+
+        It fails then, although the disk is gone, if it was there.
+        """
+        had = self.disks.pop(_target(disk), None)
+        if had and not self._host.guests_obey:
+            raise error(libvirt.VIR_ERR_INTERNAL_ERROR,
+                        'libxenlight failed to detach disk')
+
     def _begin(self):
         """What a start makes of the definition."""
         self.live = self.xml
+        self.disks = {
+            _target(disk): disk.get('type')
+            for disk in etree.fromstring(self.xml).iterfind('devices/disk')}
         self.vifs = dict(enumerate(map(_mac, etree.fromstring(
             self.xml).iterfind('devices/interface'))))
 
@@ -326,7 +349,11 @@ class Domain:
     def _with(xml, device):
         tree = etree.fromstring(xml)
         devices = tree.find('devices')
-        if _mac(device) in map(_mac, devices.iterfind('interface')):
+        if device.tag == 'disk':
+            if _target(device) in map(_target, devices.iterfind('disk')):
+                raise error(libvirt.VIR_ERR_OPERATION_FAILED, 'target '
+                            f'{_target(device)} already exists')
+        elif _mac(device) in map(_mac, devices.iterfind('interface')):
             raise error(libvirt.VIR_ERR_INVALID_ARG, 'network device with '
                         f'mac {_mac(device)} already exists')
         devices.append(device)
@@ -335,12 +362,13 @@ class Domain:
     @staticmethod
     def _without(xml, device):
         tree = etree.fromstring(xml)
-        found = [other for other in tree.iterfind('devices/interface')
-                 if _mac(other) == _mac(device)]
+        key = _target if device.tag == 'disk' else _mac
+        found = [other for other in tree.iterfind(f'devices/{device.tag}')
+                 if key(other) == key(device)]
         if len(found) != 1:
             raise error(libvirt.VIR_ERR_OPERATION_FAILED,
-                        'no (or several) devices matching MAC address '
-                        f'{_mac(device)} found')
+                        f'no (or several) devices matching {key(device)} '
+                        'found')
         found[0].getparent().remove(found[0])
         return etree.tostring(tree, encoding='unicode')
 
@@ -369,6 +397,10 @@ class Domain:
 
 def _mac(interface):
     return interface.find('mac').get('address')
+
+
+def _target(disk):
+    return disk.find('target').get('dev')
 
 
 class XenHost:

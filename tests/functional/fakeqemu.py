@@ -8,6 +8,7 @@ its backup job copies the disk's file with qemu-img when it is first looked at
 """
 
 import collections
+import os
 import subprocess
 
 import fixtures
@@ -112,6 +113,11 @@ class FakeQemuFixture(fixtures.Fixture):
     def _block_set_io_throttle(self, domain, qemu, id, **limits):
         qemu.throttles[id] = limits
 
+    def _block_resize(self, domain, qemu, node_name, size):
+        path, = [path for target, format, path in self._disks(domain)
+                 if f'{target}-{format}' == node_name]
+        os.truncate(path, size)
+
     def _blockdev_add(self, domain, qemu, **arguments):
         qemu.nodes[arguments['node_name']] = arguments
 
@@ -169,7 +175,7 @@ class FakeQemuFixture(fixtures.Fixture):
         return [(disk.find('target').get('dev'),
                  disk.find('driver').get('type'),
                  disk.find('source').get('file'))
-                for disk in etree.fromstring(domain.xml).iterfind(
+                for disk in etree.fromstring(domain.live).iterfind(
                     "devices/disk[@type='file'][@device='disk']")]
 
     @staticmethod

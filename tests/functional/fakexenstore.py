@@ -23,6 +23,7 @@ class FakeXenstoreFixture(fixtures.Fixture):
     :ivar deaf: whether QEMU does nothing and says nothing
     :ivar libxl_log: what libxl logged, of whatever domain
     :ivar vif: entries of network interfaces, beside ``mac``
+    :ivar vbd: entries of disks that dom0's kernel serves
     """
 
     def __init__(self, host) -> None:
@@ -30,6 +31,7 @@ class FakeXenstoreFixture(fixtures.Fixture):
         self._host = host
         self.deaf = False
         self.libxl_log = ''
+        self.vbd = {'state': '4', 'sectors': '2097152'}
         self.vif = {'state': '4', 'hotplug-status': 'connected'}
 
     def _setUp(self):
@@ -38,15 +40,24 @@ class FakeXenstoreFixture(fixtures.Fixture):
                 f'xen44_driver.privsep.{name}', getattr(self, f'_{name}')))
         self.useFixture(fixtures.MonkeyPatch(
             'xen44_driver.privsep.detach_interface', self._xl_detach))
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.privsep.detach_disk', self._xl_block_detach))
 
     def _xl_detach(self, domid, devid):
         for domain in self._host.domains.values():
             if domain.id == domid and self._host.guests_obey:
                 domain.vifs.pop(devid)
 
+    def _xl_block_detach(self, domid, target):
+        for domain in self._host.domains.values():
+            if domain.id == domid:
+                domain.disks.pop(target)
+
     def _read_backends(self, domid, kind='qdisk'):
         if kind == 'vif':
             return self._read_vifs(domid)
+        if kind == 'vbd':
+            return self._read_vbds(domid)
         lines = []
         for domain in self._host.domains.values():
             for disk in self._disks(domain) if domain.id == domid else ():
@@ -65,6 +76,14 @@ class FakeXenstoreFixture(fixtures.Fixture):
             for domain in self._host.domains.values() if domain.id == domid
             for number, mac in domain.vifs.items()
             for key, value in {'mac': mac, **self.vif}.items())
+
+    def _read_vbds(self, domid):
+        return '\n'.join(
+            f'/local/domain/0/backend/vbd/{domid}/'
+            f'{xenstore.disk_number(target)}/{key} = "{value}"'
+            for domain in self._host.domains.values() if domain.id == domid
+            for target, type_ in domain.disks.items() if type_ == 'block'
+            for key, value in {'dev': target, **self.vbd}.items())
 
     def _backends_are_open(self, domid, numbers, kind='qdisk'):
         found = xenstore.backends(self._read_backends(domid, kind))
@@ -90,8 +109,11 @@ class FakeXenstoreFixture(fixtures.Fixture):
 
     @staticmethod
     def _disks(domain):
-        for disk in etree.fromstring(domain.xml).iterfind(
+        for disk in etree.fromstring(domain.live).iterfind(
                 "devices/disk[@type='file'][@device='disk']"):
+            if domain.isActive() and (
+                    disk.find('target').get('dev') not in domain.disks):
+                continue
             yield (disk.find('target').get('dev'),
                    disk.find('driver').get('type'),
                    disk.find('source').get('file'))

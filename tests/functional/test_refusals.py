@@ -138,17 +138,6 @@ class RefusalTest(test_servers.ServersBase):
                 self.glance, content, disk_format=disk_format)
             self.refuse(image, says, image=image)
 
-    def test_volume(self):
-        server = self._build_server(networks='auto')
-        server['block_device_mapping_v2'] = [{
-            'boot_index': 0, 'uuid': self.image, 'source_type': 'image',
-            'destination_type': 'volume', 'volume_size': 1}]
-        server.pop('imageRef', None)
-        server = self.api.post_server({'server': server})
-        server = self._wait_for_state_change(server, 'ERROR')
-        self.assertIn('attaches no volumes', server['fault']['message'])
-        self.below.assert_nothing_left()
-
     def test_port_of_another_kind(self):
         port = {**self.neutron.port_2, 'binding:vif_type': 'macvtap'}
         with mock.patch.object(self.neutron, 'default_port', port):

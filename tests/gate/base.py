@@ -123,7 +123,7 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
     def make_server(cls, undo: Any, *, image: Any = None, flavor: Any = None,
                     user_data: str | None = None, config_drive: bool = False,
                     groups: tuple[str, ...] = ('default',),
-                    user: str = 'root') -> Guest:
+                    user: str = 'root', volume: Any = None) -> Guest:
         """Ask Nova for a server on the lab's network; do not wait for it.
 
         :param undo: ``addCleanup`` or ``addClassCleanup``.
@@ -132,6 +132,7 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         :param user_data: a script for its first boot.
         :param groups: names of its port's security groups.
         :param user: who may come in by ssh.
+        :param volume: what it boots from, instead of an image.
         """
         network = cls.cloud.network.find_network(
             config.LAB_NET, ignore_missing=False)
@@ -139,8 +140,14 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         if user_data:
             options['user_data'] = base64.b64encode(
                 user_data.encode()).decode()
+        if volume:
+            options['block_device_mapping'] = [{
+                'boot_index': 0, 'uuid': volume.id, 'source_type': 'volume',
+                'destination_type': 'volume'}]
+        else:
+            options['image_id'] = (image or cls.image()).id
         server = cls.cloud.compute.create_server(
-            name=cls._name(), image_id=(image or cls.image()).id,
+            name=cls._name(),
             flavor_id=flavor.id if flavor else '42', key_name=KEYPAIR,
             networks=[{'uuid': network.id}], config_drive=config_drive,
             security_groups=[{'name': group} for group in groups],

@@ -21,6 +21,7 @@ from xen44_driver.xen.guesttype import GuestType
 UUID = 'c0a8f5c1-0b3e-4f1e-9f4e-6f1f3c5b7a11'
 PORT = '51a9642b-1414-4bd6-9a92-1320ddc55a63'
 IMAGE = '0dd9d7a3-70a8-4e4b-9a54-3d2f6a5a2b1c'
+VOLUME = '9f1c3b7e-4a5d-4c2e-8b6f-7e0d1a2b3c4d'
 
 objects.register_all()
 os_vif.objects.register_all()
@@ -78,6 +79,12 @@ def vif(**values):
     return model.VIF(**{
         'id': PORT, 'address': 'FA:16:3E:00:00:01', 'network': network,
         'type': 'ovs', 'details': {}, 'active': False, **values})
+
+
+def connection_info(volume=VOLUME, kind='iscsi', **data):
+    """What Cinder says of the connection of a volume."""
+    return {'driver_volume_type': kind, 'serial': volume,
+            'data': {'volume_id': volume, **data}}
 
 
 def host_capabilities(*guest_types):

@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from collections.abc import Mapping
 import contextlib
+from typing import Any
 
 from nova import exception
 from nova import objects
@@ -13,6 +15,7 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
+from xen44_driver.compute import connections
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
@@ -57,14 +60,18 @@ def remove_domain(
 
 def cleanup(
     node: compute_node.Node, instance: objects.Instance,
-    vifs: Iterable[model.VIF], *, destroy_disks: bool, destroy_vifs: bool,
+    vifs: Iterable[model.VIF],
+    block_device_info: Mapping[str, Any] | None, *,
+    destroy_disks: bool, destroy_vifs: bool,
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    If unplugging ports or removing sockets, the console log or crash dumps
-    fails, the error is logged and the other steps are still taken.
+    If disconnecting volumes, unplugging ports or removing sockets, the console
+    log or crash dumps fails, the error is logged and the other steps are still
+    taken.
 
     :param vifs: its ports.
+    :param block_device_info: its volumes.
     :param destroy_disks: whether to remove its files.
     :param destroy_vifs: whether to unplug its ports.
     :raises nova.exception.InstancePowerOffFailure: the domain cannot be
@@ -78,6 +85,8 @@ def cleanup(
         raise exception.InstancePowerOffFailure(
             reason=str(error)) from error
     node.relays.close(instance.uuid)
+    connections.disconnect_all(instance, block_device_info)
+    faultpoints.reached('destroy: volumes disconnected')
     undo.attempt(instance, privsep.remove_sockets, instance.uuid)
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes

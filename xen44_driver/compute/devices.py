@@ -33,17 +33,18 @@ LETTERS = tuple(
     letter for letter in string.ascii_lowercase if letter != 'd')
 
 
-def next_name(used: Collection[str]) -> str:
+def next_name(used: Collection[str], *, avoid: str = '') -> str:
     """Return the first free disk name.
 
     :param used: names in use, such as ``/dev/xvdb``, with any prefix.
+    :param avoid: letters that the disk cannot have.
     :raises nova.exception.TooManyDiskDevices: no name is free, or
         ``[compute] max_disk_devices_to_attach`` is reached.
     """
     limit = CONF.compute.max_disk_devices_to_attach
     if 0 <= limit <= len(used):
         raise exception.TooManyDiskDevices(maximum=limit)
-    taken = {block_device.get_device_letter(name) for name in used}
+    taken = {*avoid, *map(block_device.get_device_letter, used)}
     for letter in LETTERS:
         if letter not in taken:
             return f'{PREFIX}{letter}'
@@ -52,42 +53,30 @@ def next_name(used: Collection[str]) -> str:
 
 def assign(
     instance: objects.Instance,
-    *mappings: Iterable[objects.BlockDeviceMapping],
+    *mappings: Iterable[objects.BlockDeviceMapping], emulated: str = '',
 ) -> None:
     """Name every block device of a new instance.
 
     Names that the user chose are replaced: the guest would not use them.
 
     :param mappings: the block device mappings of the instance.
-    :raises nova.exception.InvalidBDM: one of them is a volume, which is not
-        supported; the message names it. Nothing has been made by then.
+    :param emulated: letters of the disks that the guest gets emulated, too.
+        Volumes do not get them, as Xen can neither attach nor detach an
+        emulated disk, unless the guest boots from it.
     """
     devices = list(itertools.chain(*mappings))
-    for mapping in devices:
-        check_local(mapping.destination_type, mapping.volume_id)
     used = {ROOT}
     if instance.system_metadata.get('image_disk_format') == 'iso':
         used.add(CDROM)
     for mapping in devices:
-        name = ROOT if mapping.boot_index == 0 else next_name(used)
+        name = ROOT if mapping.boot_index == 0 else next_name(
+            used, avoid=emulated if mapping.destination_type == 'volume'
+            else '')
         used.add(name)
         if mapping.device_name != name:
             mapping.device_name = name
             mapping.save()
     instance.root_device_name = ROOT
-
-
-def check_local(destination: str | None, volume_id: str | None) -> None:
-    """Refuse a block device that is a volume.
-
-    :param destination: the mapping's ``destination_type``.
-    :param volume_id: Cinder's id of the volume, if it exists yet.
-    :raises nova.exception.InvalidBDM: the device is a volume.
-    """
-    if destination == 'volume':
-        raise exception.InvalidBDM(
-            f'cannot use volume {volume_id or "(a new one)"}: this host '
-            'attaches no volumes; allowed: destination_type local')
 
 
 def target(name: str, profile: arch_lib.Profile, bus: str | None) -> str:

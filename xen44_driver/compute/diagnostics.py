@@ -50,7 +50,7 @@ def instance_diagnostics(
             for way, numbers in (('rx', interface.received),
                                  ('tx', interface.sent)) if numbers
             for name in ('octets', 'packets', 'errors', 'drop')})
-    for disk in _disks(node, instance, guest, found):
+    for disk in disks(node, instance, guest, found):
         made.add_disk(**_numbers(disk))
     return made
 
@@ -62,13 +62,16 @@ def _booted(instance: objects.Instance) -> machine_lib.Machine | None:
     return rescue or machine_lib.recall(instance)
 
 
-def _disks(
+def disks(
     node: compute_node.Node, instance: objects.Instance,
     guest: xen_guest.Guest, found: statistics.Statistics,
 ) -> list[statistics.Disk]:
     """Return the disks, with the numbers of their QEMU where it serves them.
 
     A disk has no numbers if its QEMU does not answer.
+
+    :param guest: the running domain.
+    :param found: what libvirt knows of it.
     """
     numbers: dict[str, blocks.Statistics] = {}
     if machine := _booted(instance):
@@ -114,7 +117,7 @@ def old_diagnostics(
         'memory-actual': found.memory_mib * units.Ki}
     for number, nanoseconds in enumerate(found.cpu_times):
         told[f'cpu{number}_time'] = nanoseconds
-    for disk in _disks(node, instance, guest, found):
+    for disk in disks(node, instance, guest, found):
         told |= {
             f'{disk.target}_{name}': value for name, value in (
                 ('read', disk.read_bytes),

@@ -96,13 +96,14 @@ def _number(specs: Mapping[str, str], name: str) -> int:
 def apply(uuid: str, disks: Iterable[domain.Disk], limits: Limits) -> None:
     """Set the limits of a running guest's disks, and see that they have them.
 
-    CD-ROMs are not limited.
+    CD-ROMs are not limited, and volumes are not: Cinder has limits for them.
 
     :param uuid: the domain's UUID.
     :param disks: the disks that it was defined with; QEMU has opened them.
     :raises xen44_driver.xen.errors.XenError: a disk does not have them.
     """
-    limited = [disk for disk in disks if disk.device == 'disk']
+    limited = [disk for disk in disks
+               if disk.device == 'disk' and disk.serial is None]
     if limits == NONE:
         return
     wanted = limits.throttle()

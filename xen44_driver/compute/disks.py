@@ -40,10 +40,14 @@ def fetch(
 ) -> machine_lib.Machine:
     """Fetch the instance's image and check that its disk fits the flavor.
 
+    An instance that boots from a volume needs none.
+
     :returns: the machine with the image filled in.
     :raises nova.exception.FlavorDiskSmallerThanImage: the disk is too large.
     :raises nova.exception.ImageUnacceptable: the image is refused.
     """
+    if not any(disk.kind in machine_lib.OF_IMAGE for disk in machine.disks):
+        return machine
     return machine.with_base(fetch_image(
         node, context, instance, instance.image_ref,
         limit=machine.root.size or None))

@@ -37,6 +37,7 @@ from xen44_driver.compute import devices
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import properties
+from xen44_driver.compute import volumes as volumes_lib
 from xen44_driver.compute import xentables
 from xen44_driver.storage import kinds
 from xen44_driver.storage.kinds import blank
@@ -223,6 +224,44 @@ class Machine:
             raise MachineUnreadable(reason=repr(error)) from error
 
 
+def with_volumes(
+    machine: Machine, instance: objects.Instance,
+    block_device_info: Mapping[str, Any], arch: arch_lib.Architecture,
+) -> Machine:
+    """Return a copy of a record with the volumes that Nova tells of.
+
+    They are others after an operation was interrupted, or after the instance
+    was on another host.
+
+    :param block_device_info: the instance's volumes.
+    :param arch: the host's architecture.
+    :raises nova.exception.DiskNotFound: its root disk is a volume, of which
+        Nova does not tell.
+    :raises nova.exception.Invalid: the host cannot have one of them.
+    """
+    found = volumes_lib.with_volumes(machine.disks, volumes_lib.records(
+        instance, block_device_info, arch.profile(machine.guest_type),
+        instance.image_meta.properties.get('hw_disk_bus')))
+    if not found or found[0].name != devices.ROOT:
+        raise exception.DiskNotFound(
+            location=f'volume {machine.root.volume_id}')
+    return dataclasses.replace(machine, disks=found)
+
+
+def emulated_disks(instance: objects.Instance, options: Options) -> str:
+    """Return the letters of disks that a new instance gets emulated, too.
+
+    :param options: options of the host that the instance is made on.
+    :returns: such as ``abcd``; empty if it cannot be made, which its spawn
+        says.
+    """
+    try:
+        chosen = _guest_type(instance.image_meta, instance.flavor, options)
+    except exception.Invalid:
+        return ''
+    return options.arch.profile(chosen).emulated_disks
+
+
 #: Kinds of disk whose content is an image.
 OF_IMAGE = (*(kind.name for kind in kinds.IMAGE_KINDS.values()), 'cdrom')
 
@@ -313,7 +352,7 @@ def decide(
     """Decide what an instance is.
 
     :param image: metadata of the instance's image.
-    :param block_device_info: the disks besides the root disk.
+    :param block_device_info: the disks besides the root disk, and volumes.
     :param options: options of the host that the instance is made on.
     :param flavor: None for the instance's.
     :raises nova.exception.Invalid: a request cannot be fulfilled; the message
@@ -323,8 +362,6 @@ def decide(
     chosen = choose(
         image, flavor, options, kernel_id=instance.kernel_id or None,
         ramdisk_id=instance.ramdisk_id or None)
-    for mapping in driver.block_device_info_get_mapping(block_device_info):
-        devices.check_local('volume', mapping.get('volume_id'))
     return _make(instance, image, block_device_info, chosen, options, flavor)
 
 
@@ -494,8 +531,11 @@ def _disks(
 ) -> list[kinds.DiskRecord]:
     """Return the records of all disks, the root disk first."""
     bus = image.properties.get('hw_disk_bus')
-    iso = is_iso(image)
-    disks = [_root(flavor, profile, options, bus, iso=iso)]
+    volumes = volumes_lib.records(instance, block_device_info, profile, bus)
+    roots = [volume for volume in volumes if volume.name == devices.ROOT]
+    # A volume that was made of an ISO image boots as a disk.
+    iso = is_iso(image) and not roots
+    disks = roots or [_root(flavor, profile, options, bus, iso=iso)]
     ephemerals = driver.block_device_info_get_ephemerals(block_device_info)
     for index, disk in enumerate(ephemerals):
         disks.append(_ephemeral(index, disk, profile, bus))
@@ -506,6 +546,7 @@ def _disks(
             kind='blank', name=name, file=SWAP_FILE,
             target=devices.target(name, profile, bus),
             size=swap['swap_size'] * units.Mi, file_system=blank.SWAP))
+    disks += [volume for volume in volumes if volume not in roots]
     if iso:
         # At a rebuild the disks keep the names they have.
         if devices.CDROM in [disk.name for disk in disks]:

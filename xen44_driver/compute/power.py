@@ -21,6 +21,7 @@ from oslo_log import log as logging
 from xen44_driver import faultpoints
 from xen44_driver.compute import backends
 from xen44_driver.compute import before_resize
+from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
@@ -140,7 +141,8 @@ def power_on(
     """
     before_resize.mend(node, instance)
     machine = _booted(node, context, instance, block_device_info)
-    boot(node, context, instance, machine, tuple(network_info or ()))
+    boot(node, context, instance, machine, tuple(network_info or ()),
+         block_device_info)
     if not machine.rescue:
         end_rescue(node, instance)
 
@@ -149,13 +151,17 @@ def boot(
     node: compute_node.Node, context: nova_context.RequestContext,
     instance: objects.Instance, machine: machine_lib.Machine,
     vifs: Sequence[model.VIF],
+    block_device_info: Mapping[str, Any] | None,
 ) -> None:
     """Start an instance as a given machine, whose disks exist.
 
-    An existing domain is stopped and its definition replaced.
+    An existing domain is stopped and its definition replaced. The volumes are
+    connected anew.
 
     :param machine: what it becomes.
     :param vifs: the ports.
+    :param block_device_info: the volumes; None for those that Nova has
+        recorded.
     :raises nova.exception.NovaException: the instance cannot be started. An
         existing domain is still defined.
     """
@@ -164,6 +170,7 @@ def boot(
     disks.ensure_bases(node, context, machine)
     destroy.power_down(node, instance)
     faultpoints.reached('power on: old domain stopped')
+    connections.connect_all(context, instance, machine, block_device_info)
     if described.serial_log:
         consoles.prepare(described.serial_log)
     # Neutron's events are not waited for: most ports are still wired, and
@@ -207,7 +214,8 @@ def machine_of(
 
     If the instance is rescued, this is what it was before.
 
-    :param block_device_info: the disks besides the root disk.
+    :param block_device_info: the disks besides the root disk, and volumes.
+        The record gets these volumes; None to leave it those that it has.
     :raises MachineUnreadable: the record cannot be read.
     """
     try:
@@ -219,7 +227,7 @@ def machine_of(
             raise
     else:
         if machine is not None:
-            return machine
+            return _with_volumes(node, instance, machine, block_device_info)
         machine = _machine_of_domain(node, instance)
     if machine is None:
         machine = machine_lib.adopt(
@@ -232,6 +240,22 @@ def machine_of(
     # Nova does not save it after every operation.
     instance.save()
     return machine
+
+
+def _with_volumes(
+    node: compute_node.Node, instance: objects.Instance,
+    machine: machine_lib.Machine,
+    block_device_info: Mapping[str, Any] | None,
+) -> machine_lib.Machine:
+    """Return a record with the volumes that Nova tells of; keep it."""
+    if block_device_info is None:
+        return machine
+    found = machine_lib.with_volumes(
+        machine, instance, block_device_info, node.arch)
+    if found != machine:
+        machine_lib.keep(instance, found)
+        instance.save()
+    return found
 
 
 def _machine_of_domain(
@@ -307,6 +331,7 @@ def _soft_reboot(
     faultpoints.reached('soft reboot: guest shut down')
     machine = _booted(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
+    connections.connect_all(context, instance, machine, block_device_info)
     backends.boot(node, guest,
                   machine.devices(node.files(instance).directory), machine)
     return True

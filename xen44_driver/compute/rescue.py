@@ -21,7 +21,6 @@ from nova import objects
 from nova.compute import task_states
 from nova.compute import vm_states
 from nova.network import model
-from nova.virt import driver
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
@@ -69,8 +68,6 @@ def rescue(
         is off, and is what it was before.
     """
     vifs = tuple(network_info or ())
-    for mapping in driver.block_device_info_get_mapping(block_device_info):
-        devices.check_local('volume', mapping.get('volume_id'))
     own = power.machine_of(node, context, instance, block_device_info)
     options = dataclasses.replace(
         node.machine_options(), default_guest_type=own.guest_type)
@@ -99,7 +96,7 @@ def rescue(
         instance.save()
         faultpoints.reached('rescue: record kept')
         undo.add(_define, node, instance, own, vifs)
-        power.boot(node, context, instance, machine, vifs)
+        power.boot(node, context, instance, machine, vifs, block_device_info)
         faultpoints.reached('rescue: guest booted')
     LOG.info('Rescued with image %s', image.id, instance=instance)
 
@@ -115,7 +112,7 @@ def unrescue(
     """
     machine = power.machine_of(node, context, instance, None)
     power.boot(node, context, instance, machine,
-               tuple(instance.get_network_info() or ()))
+               tuple(instance.get_network_info() or ()), None)
     faultpoints.reached('unrescue: guest booted')
     power.end_rescue(node, instance)
 

@@ -33,6 +33,7 @@ from oslo_utils import units
 
 from xen44_driver import faultpoints
 from xen44_driver.compute import before_resize
+from xen44_driver.compute import connections
 from xen44_driver.compute import devices
 from xen44_driver.compute import disks
 from xen44_driver.compute import faults
@@ -43,6 +44,7 @@ from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
 from xen44_driver.compute import undo as undo_lib
+from xen44_driver.compute import volumes
 from xen44_driver.storage import kinds
 from xen44_driver.storage import usage
 from xen44_driver.storage.kinds import blank
@@ -87,6 +89,8 @@ def begin(
     tools = disks.tools(node, instance, None)
     for disk in _disks(old, node.files(instance).directory):
         disk.settle(tools)
+    # Nova has Cinder take them away from this host next.
+    connections.disconnect_all(instance, block_device_info)
     before_resize.keep(node, instance, old)
     faultpoints.reached('resize: disks set aside')
     return '{}'
@@ -204,7 +208,8 @@ def _check_sizes(
     wanted = {record.file: record.size for record in new.disks}
     for disk in _disks(old, node.files(instance).directory):
         record = disk.record
-        if record is not old.root and record.kind != 'blank':
+        if record.kind == 'volume' or (
+                record is not old.root and record.kind != 'blank'):
             continue
         if record.file_system == blank.SWAP:
             continue
@@ -290,7 +295,7 @@ def finish(
         files.complete()
         faultpoints.reached('resize: disks complete')
         if power_on:
-            power.boot(node, context, instance, new, vifs)
+            power.boot(node, context, instance, new, vifs, block_device_info)
         else:
             start.define(node, described)
         faultpoints.reached('resize: domain defined')
@@ -406,7 +411,8 @@ def mend_finish(
         (_settle if complete else finish)(
             node, context, instance,
             network_info=instance.get_network_info(),
-            block_device_info=None, power_on=_ran(instance))
+            block_device_info=volumes.known(context, instance),
+            power_on=_ran(instance))
     except Exception:
         give_up(context, instance)
         raise
@@ -430,7 +436,8 @@ def mend_revert(
         # it again, or confirm.
         _settle(node, context, instance,
                 network_info=instance.get_network_info(),
-                block_device_info=None, power_on=_ran(instance))
+                block_device_info=volumes.known(context, instance),
+            power_on=_ran(instance))
         migration.status = 'finished'
         migration.save()
         return str(vm_states.RESIZED)
@@ -448,7 +455,8 @@ def _as_before(
     """
     ran = _ran(instance)
     revert(node, context, instance, network_info=instance.get_network_info(),
-           block_device_info=None, power_on=ran)
+           block_device_info=volumes.known(context, instance),
+            power_on=ran)
     instance.drop_migration_context()
     instance.old_flavor = instance.new_flavor = None
     instance.system_metadata.pop('old_vm_state', None)

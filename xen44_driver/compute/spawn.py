@@ -18,6 +18,7 @@ from oslo_log import log as logging
 from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import backends
+from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
@@ -47,7 +48,7 @@ def spawn(
     :param injected_files: (path, content) pairs for the config drive.
     :param admin_password: the password, for the config drive.
     :param network_info: the ports.
-    :param block_device_info: the disks besides the root disk.
+    :param block_device_info: the disks besides the root disk, and volumes.
     :param power_on: whether to start the instance.
     :raises nova.exception.NovaException: the instance cannot be made; all that
         was made of it has been removed.
@@ -89,6 +90,9 @@ def spawn(
                 admin_password=admin_password)
             steps.done('disk')
             faultpoints.reached('spawn: disks made')
+            connections.connect_all(
+                context, instance, machine, block_device_info, undo=undo)
+            faultpoints.reached('spawn: volumes connected')
         steps.done('wait')
         faultpoints.reached('spawn: ports wired')
 

@@ -26,6 +26,7 @@ from oslo_log import log as logging
 from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import backends
+from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import disks
 from xen44_driver.compute import evidence
@@ -179,6 +180,7 @@ def _start(
     # This host may have been rebooted since.
     ports.plug(instance, network_info or ())
     faultpoints.reached('resume: ports plugged')
+    connections.connect_all(context, instance, machine, block_device_info)
     with undo_lib.Undo(instance) as undo:
         undo.add(guest.destroy)
         backends.boot(node, guest, machine.devices(files.directory), machine,

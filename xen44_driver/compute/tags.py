@@ -20,10 +20,11 @@ def record(
     context: nova_context.RequestContext, instance: objects.Instance,
     machine: machine_lib.Machine,
 ) -> None:
-    """Record the tags of all devices of a new instance, and save it.
+    """Record the tags of all devices of an instance, and save it.
 
-    Nova would save the instance when the guest already runs, and may already
-    have asked the metadata service.
+    Nova would save a new instance when the guest already runs, and may already
+    have asked the metadata service. Nova itself removes the tag of a volume
+    that is detached; it knows it by its serial number.
 
     :param machine: the instance's record.
     """
@@ -97,6 +98,7 @@ def _disks(
         objects.DiskMetadata(
             path=disk.name, tags=[tags[block_device.strip_dev(disk.name)]],
             bus=objects.XenDeviceBus(
-                address=str(xenstore.disk_number(disk.target))))
+                address=str(xenstore.disk_number(disk.target))),
+            **({'serial': disk.volume_id} if disk.volume_id else {}))
         for disk in machine.disks
         if block_device.strip_dev(disk.name) in tags]

@@ -159,6 +159,39 @@ Seconds that a guest's QEMU has to open the guest's disks after the start.
 libxl does not wait for this, and a guest without its disk never boots. If a
 disk is not open in time, or QEMU reports that it cannot open one, the guest is
 stopped and the start fails with QEMU's error message."""),
+    cfg.BoolOpt(
+        'volume_use_multipath',
+        default=False,
+        help="""
+Whether volumes of iSCSI, Fibre Channel and NVMe-oF are connected through all
+their paths, by multipathd or, for NVMe-oF, by the kernel. This needs the
+package multipath-tools. A volume that is attached already keeps its one path
+until its guest is started anew."""),
+    cfg.BoolOpt(
+        'volume_enforce_multipath',
+        default=False,
+        help="""
+Whether attaching a volume fails if multipathd does not run, where
+``volume_use_multipath`` is true. Otherwise the volume has one path then."""),
+    cfg.IntOpt(
+        'num_volume_scan_tries',
+        default=5,
+        min=1,
+        help="""
+How often this host looks for the device of a volume that it is connecting,
+before it gives up."""),
+    cfg.StrOpt(
+        'nfs_mount_point_base',
+        default='$state_path/mnt',
+        help="""
+Directory in which the shares of volumes on NFS are mounted, each in a
+directory of its own. They stay mounted when no volume on them is attached any
+more."""),
+    cfg.StrOpt(
+        'nfs_mount_options',
+        help="""
+Options with which such shares are mounted, as after ``mount -o``, besides
+those that Cinder asks for."""),
     cfg.StrOpt(
         'crash_dump_directory',
         default='',

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
+from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import enum
@@ -21,6 +22,7 @@ from xen44_driver.xen import errors
 from xen44_driver.xen import statistics
 from xen44_driver.xen.domain import commandline
 from xen44_driver.xen.domain import console
+from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata
 from xen44_driver.xen.domain import spice
@@ -309,11 +311,22 @@ class Guest:
         :param live: of the running domain; otherwise of its definition. They
             are the same if the domain is off.
         """
+        return tuple(filter(None, map(
+            interface_lib.from_xml, self._devices(live, 'interface'))))
+
+    def disks(self, *, live: bool) -> tuple[disk_lib.Disk, ...]:
+        """Return the disks that libvirt lists for the domain.
+
+        :param live: see :meth:`interfaces`.
+        """
+        return tuple(filter(None, map(
+            disk_lib.from_xml, self._devices(live, 'disk'))))
+
+    def _devices(self, live: bool, tag: str) -> Iterator[etree._Element]:
         flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
         domain = xml.parse(str(self._ask(
             'domainGetXMLDesc', lambda domain: domain.XMLDesc(flags))))
-        return tuple(filter(None, map(
-            interface_lib.from_xml, domain.iterfind('devices/interface'))))
+        return iter(domain.iterfind(f'devices/{tag}'))
 
     def attach_device(self, device: str, *, live: bool) -> None:
         """Attach a device.

@@ -15,7 +15,8 @@ import re
 #: The directory of the sockets. It is on a tmpfs: empty when dom0 boots.
 DIRECTORY = '/run/xen44'
 
-_UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
+#: A UUID as Nova writes it.
+UUID = re.compile(r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}')
 
 
 class SocketKind(enum.StrEnum):
@@ -37,6 +38,6 @@ def path(uuid: str, kind: str) -> str:
     :param kind: a :class:`SocketKind`.
     :raises ValueError: it is not a UUID, or there is no such kind.
     """
-    if not _UUID.fullmatch(uuid):
+    if not UUID.fullmatch(uuid):
         raise ValueError(f'not the UUID of an instance: {uuid!r}')
     return os.path.join(DIRECTORY, f'{uuid}.{SocketKind(kind)}')

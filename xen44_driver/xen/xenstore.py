@@ -17,6 +17,9 @@ import dataclasses
 import enum
 import re
 
+#: Bytes of the sectors that xenstore counts, whatever the disk's own are.
+SECTOR_BYTES = 512
+
 
 class BackendKind(enum.StrEnum):
     """A kind of backend, by the name of its directory in xenstore.

@@ -59,14 +59,18 @@ class NamesTest(base.TestCase):
         self.assertEqual(['/dev/xvdb', '/dev/xvde'],
                          [disk.device_name for disk in disks])
 
-    def test_volume_is_refused_before_anything_is_named(self):
-        root = mapping(boot_index=0)
-        volume = mapping(destination_type='volume', volume_id='a-volume')
-        raised = self.assertRaises(
-            exception.InvalidBDM, devices.assign, base.instance(),
-            [root], [volume])
-        self.assertIn('a-volume', str(raised))
-        root.save.assert_not_called()
+    def test_volumes_are_not_emulated(self):
+        volume = {'destination_type': 'volume'}
+        disks = [mapping(**volume, boot_index=0), mapping(),
+                 mapping(**volume), mapping(**volume)]
+        devices.assign(base.instance(), disks, emulated='abcd')
+        self.assertEqual(
+            ['/dev/xvda', '/dev/xvdb', '/dev/xvde', '/dev/xvdf'],
+            [disk.device_name for disk in disks])
+
+    def test_letters_to_avoid(self):
+        self.assertEqual('/dev/xvde', devices.next_name(
+            ['/dev/xvda'], avoid='abcd'))
 
 
 class TargetsTest(base.TestCase):

@@ -26,6 +26,15 @@ BASE = kinds.Base(id=base.IMAGE, format='raw', virtual_size=1024 ** 2,
 ISO = {'system_metadata': {'image_disk_format': 'iso'}}
 
 
+OTHER = '2c7a1f0e-6d3b-4e8a-9b57-0d1e2f3a4b5c'
+
+
+def volume_mapping(name, volume=base.VOLUME):
+    """What Nova tells of a volume."""
+    return {'mount_device': name,
+            'connection_info': base.connection_info(volume)}
+
+
 class MachineCase(base.TestCase):
 
     def setUp(self):
@@ -105,9 +114,49 @@ class DecideTest(MachineCase):
         # The limit itself is allowed.
         self.decide(options={'max_vcpus': {GuestType.HVM: 2}})
 
-    def test_volumes(self):
-        self.refuse('a-volume', error=exception.InvalidBDM, disks={
-            'block_device_mapping': [{'volume_id': 'a-volume'}]})
+    def test_boot_from_volume(self):
+        for kind, target in (('pvh', 'xvda'), ('hvm', 'hda')):
+            decided = self.decide(kind, image_ref='', disks={
+                'ephemerals': EPHEMERALS, 'block_device_mapping': [
+                    volume_mapping('/dev/xvda'),
+                    volume_mapping('/dev/xvdf', OTHER)]})
+            self.assertEqual(
+                [(target, 'volume', base.VOLUME),
+                 ('hdb' if kind == 'hvm' else 'xvdb', 'blank', None),
+                 ('xvdf', 'volume', OTHER)],
+                [(disk.target, disk.kind, disk.volume_id)
+                 for disk in decided.disks])
+            self.assertEqual(
+                decided, machine.Machine.from_json(decided.to_json()))
+            root, *_ = decided.devices('/instances/x')
+            self.assertEqual(
+                ('block', f'/run/xen44/volumes/{base.UUID}/{base.VOLUME}'),
+                (root.type, root.source))
+
+    def test_volume_made_of_an_iso_image(self):
+        decided = self.decide('pvh', disk_format='iso', disks={
+            'block_device_mapping': [volume_mapping('/dev/xvda')]})
+        self.assertEqual(['volume'], [disk.kind for disk in decided.disks])
+
+    def test_volumes_that_nova_tells_of(self):
+        decided = self.decide('pvh', disks={
+            'block_device_mapping': [volume_mapping('/dev/xvdb')]})
+
+        def told(machine_, *mappings):
+            return [disk.volume_id for disk in machine.with_volumes(
+                machine_, base.instance(), {'block_device_mapping': mappings},
+                arch.load('x86_64')).disks]
+
+        self.assertEqual([None], told(decided))
+        self.assertEqual([None, base.VOLUME, OTHER], told(
+            decided, volume_mapping('/dev/xvdc', OTHER),
+            volume_mapping('/dev/xvdb')))
+        # One that is being attached has no connection yet.
+        self.assertEqual([None], told(decided, {
+            **volume_mapping('/dev/xvdb'), 'connection_info': {}}))
+        root = self.decide('pvh', disks={
+            'block_device_mapping': [volume_mapping('/dev/xvda')]})
+        self.assertRaises(exception.DiskNotFound, told, root)
 
     def test_file_system(self):
         self.refuse("'reiserfs'", 'ext4', disks={'ephemerals': [

@@ -241,7 +241,7 @@ class CleanupTest(base.TestCase):
             self.addCleanup(patcher.stop)
 
     def cleanup(self, **options):
-        destroy.cleanup(self.node, self.instance, [base.vif()], **{
+        destroy.cleanup(self.node, self.instance, [base.vif()], {}, **{
             'destroy_disks': True, 'destroy_vifs': True, **options})
 
     def test_all_of_it(self):

@@ -14,6 +14,7 @@ from xen44_driver.storage.kinds.kind import DiskRecord
 from xen44_driver.storage.kinds.kind import Kind
 from xen44_driver.storage.kinds.kind import Tools
 from xen44_driver.storage.kinds.overlay import Overlay
+from xen44_driver.storage.kinds.volume import Volume
 
 __all__ = [
     'IMAGE_KINDS', 'KINDS', 'Base', 'DiskRecord', 'Kind', 'Tools', 'load',
@@ -22,7 +23,7 @@ __all__ = [
 #: The kinds, by the name in a disk's record.
 KINDS: Mapping[str, type[Kind]] = {
     kind.name: kind
-    for kind in (Overlay, Clone, Blank, ConfigDrive, Cdrom)}
+    for kind in (Overlay, Clone, Blank, ConfigDrive, Cdrom, Volume)}
 
 #: Kinds of root disk that are made from an image, by ``[xen44] disk_format``.
 IMAGE_KINDS: Mapping[str, type[Kind]] = {'qcow2': Overlay, 'raw': Clone}

@@ -40,7 +40,8 @@ class DiskRecord:
     :ivar kind: name of the kind of disk, see :data:`KINDS`.
     :ivar name: Nova's name of the disk, such as ``/dev/xvda``.
     :ivar target: Xen's name of the disk, such as ``xvda``, ``hda`` or ``sda``.
-    :ivar file: name of its file in the instance's directory.
+    :ivar file: name of its file in the instance's directory; of a volume, the
+        path of the link to it.
     :ivar format: format of that file. It is never probed, as a guest can write
         anything to a raw disk.
     :ivar size: bytes of the disk; 0 for the size of the base.
@@ -49,6 +50,10 @@ class DiskRecord:
     :ivar file_system: content of a blank disk: ``swap``, the name of a file
         system, or ``default``; None for an empty disk.
     :ivar label: label of that file system.
+    :ivar volume_id: Cinder's id of a volume.
+    :ivar block: whether a volume is a block device, which dom0's kernel
+        serves.
+    :ivar readonly: whether the guest may only read a volume.
     """
 
     kind: str
@@ -61,6 +66,9 @@ class DiskRecord:
     device: str = 'disk'
     file_system: str | None = None
     label: str | None = None
+    volume_id: str | None = None
+    block: bool = False
+    readonly: bool = False
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,6 +14,7 @@ from xen44_driver.xen.domain.boot import FirmwareBoot
 from xen44_driver.xen.domain.boot import GrubBoot
 from xen44_driver.xen.domain.clock import Clock
 from xen44_driver.xen.domain.disk import Disk
+from xen44_driver.xen.domain.disk import device_xml as disk_xml
 from xen44_driver.xen.domain.domain import DomainSpec
 from xen44_driver.xen.domain.domain import from_xml
 from xen44_driver.xen.domain.domain import to_xml
@@ -27,5 +28,5 @@ from xen44_driver.xen.guesttype import GuestType
 __all__ = [
     'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
     'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Screen',
-    'Spice', 'device_xml', 'from_xml', 'to_xml',
+    'Spice', 'device_xml', 'disk_xml', 'from_xml', 'to_xml',
 ]

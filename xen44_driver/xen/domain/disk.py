@@ -33,6 +33,8 @@ class Disk:
         dom0's kernel (``phy``).
     :ivar readonly: whether the guest must not write; always true for CD-ROMs.
     :ivar device: ``disk`` or ``cdrom``.
+    :ivar serial: Cinder's id of a volume. The guest does not see it: Xen's PV
+        disks have no serial numbers.
     """
 
     target: str
@@ -41,6 +43,7 @@ class Disk:
     type: str = 'file'
     readonly: bool = False
     device: str = 'disk'
+    serial: str | None = None
 
     def __post_init__(self) -> None:
         check.match('disk.target', self.target, r'xvd[a-z]{1,2}|[hs]d[a-d]',
@@ -50,6 +53,8 @@ class Disk:
         check.one_of('disk.format', self.format, ('raw', 'qcow2'))
         check.one_of('disk.type', self.type, ('file', 'block'))
         check.one_of('disk.device', self.device, ('disk', 'cdrom'))
+        if self.serial is not None:
+            check.line('disk.serial', self.serial)
         if self.type == 'block' and self.format != 'raw':
             raise errors.SpecError('disk.format', self.format,
                                    'raw, for a block device')
@@ -112,6 +117,15 @@ def to_xml(devices: etree._Element, disk: Disk) -> None:
     xml.add(element, 'target', dev=disk.target, bus=disk.bus)
     if disk.readonly:
         xml.add(element, 'readonly')
+    if disk.serial is not None:
+        xml.add(element, 'serial', disk.serial)
+
+
+def device_xml(disk: Disk) -> str:
+    """Return a disk alone, to attach it to a domain or detach it."""
+    devices = etree.Element('devices')
+    to_xml(devices, disk)
+    return etree.tostring(devices[0], encoding='unicode')
 
 
 def from_xml(element: etree._Element) -> Disk | None:
@@ -129,4 +143,5 @@ def from_xml(element: etree._Element) -> Disk | None:
                 format=xml.get(element, 'driver', 'type') or 'raw',
                 type=type_,
                 readonly=element.find('readonly') is not None,
-                device=element.get('device', 'disk'))
+                device=element.get('device', 'disk'),
+                serial=xml.text(element, 'serial'))

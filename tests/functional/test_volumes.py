@@ -1,0 +1,530 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Volumes through Nova's real API, with doubles of Cinder and os-brick."""
+
+import os
+import time
+from unittest import mock
+import uuid
+
+import fixtures
+from lxml import etree
+from nova import context as nova_context
+from nova import objects
+from nova.tests import fixtures as nova_fixtures
+
+from tests.functional import base
+from tests.functional import fakebrick
+from tests.functional import test_servers
+from xen44_driver.compute import attachments
+from xen44_driver.xen import sockets
+
+
+class VolumesBase(test_servers.ServersBase):
+    """A cloud with Cinder.
+
+    :ivar connection: what Cinder says of the connection of every volume.
+    """
+
+    def setUp(self):
+        super().setUp()
+        self.brick = self.useFixture(fakebrick.FakeBrickFixture())
+        self.connection = {'driver_volume_type': 'iscsi',
+                           'data': {'auth_password': 'secret'}}
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.tests.fixtures.CinderFixture._find_connection_info',
+            lambda _double, *names: self._connection(*names)))
+        for name in ('GONE_TIMEOUT', 'EXTEND_TIMEOUT'):
+            self.useFixture(fixtures.MockPatchObject(attachments, name, 0))
+
+    def _connection(self, volume_id, attachment_id):
+        return {**self.connection,
+                'data': {**self.connection['data'], 'volume_id': volume_id,
+                         'attachment_id': attachment_id}}
+
+    def volume(self):
+        """The id of a new volume."""
+        return str(uuid.uuid4())
+
+    def attach(self, server, volume, **values):
+        """Attach a volume, and wait until Nova has, or has failed."""
+        self.notifier.reset()
+        self.api.post_server_volume(server['id'], {'volumeAttachment': {
+            'volumeId': volume, **values}})
+        return self.wait_for('instance.volume_attach')
+
+    def detach(self, server, volume):
+        """Detach a volume, and wait until Nova has, or has failed."""
+        self.notifier.reset()
+        self.api.delete_server_volume(server['id'], volume)
+        return self.wait_for('instance.volume_detach')
+
+    def wait_for(self, event):
+        """Wait for the end of what Nova does; return its error, or None."""
+        end = time.monotonic() + 60
+        while time.monotonic() < end:
+            for notice in self.notifier.versioned_notifications:
+                if notice['event_type'] == f'{event}.end':
+                    return None
+                if notice['event_type'] == f'{event}.error':
+                    return notice['payload']['nova_object.data']['fault'][
+                        'nova_object.data']['exception_message']
+            time.sleep(0.05)
+        return 'not in time'
+
+    def boot_volume(self, volume=None, *, expected='ACTIVE', **options):
+        """Boot a server from a volume."""
+        server = self._build_server(networks='auto',
+                                    flavor_id=options.pop('flavor', None)
+                                    or self.flavor(xen44_guest_type='pvh'))
+        server.pop('imageRef', None)
+        server['block_device_mapping_v2'] = [{
+            'boot_index': 0, 'uuid': volume or self.volume(),
+            'source_type': 'volume', 'destination_type': 'volume'},
+            *options.pop('more', ())]
+        server = self.api.post_server({'server': {**server, **options}})
+        return self._wait_for_state_change(server, expected)
+
+    def link(self, server, volume):
+        """The link of a server to a volume."""
+        return os.path.join(
+            sockets.DIRECTORY, 'volumes', server['id'], volume)
+
+    def definition(self, server):
+        """Target, kind and serial of each disk, as defined."""
+        return self._disks(self.domain(server).xml)
+
+    def running(self, server):
+        """The same of the running domain."""
+        return self._disks(self.domain(server).live)
+
+    @staticmethod
+    def _disks(xml):
+        return [(disk.find('target').get('dev'), disk.get('type'),
+                 disk.findtext('serial'))
+                for disk in etree.fromstring(xml).iterfind('devices/disk')]
+
+    def attachments(self, volume):
+        """Cinder's attachments of a volume."""
+        return self.cinder.volume_to_attachment[volume]
+
+    def assert_free(self, server, volume):
+        """Nothing of a volume is left on this host."""
+        self.assertNotIn(volume, self.brick.connected)
+        self.assertNotIn(volume, self.brick.opened)
+        self.assertFalse(os.path.lexists(self.link(server, volume)))
+
+
+class AttachTest(VolumesBase):
+    """Attach and detach."""
+
+    def test_every_guest_type(self):
+        for kind, target in (('pv', 'xvdb'), ('pvh', 'xvdb'),
+                             ('hvm', 'xvde')):
+            server = self.boot(flavor=self.flavor(xen44_guest_type=kind))
+            volume = self.volume()
+            self.assertIsNone(self.attach(server, volume))
+            mine = (target, 'block', volume)
+            self.assertIn(mine, self.definition(server))
+            self.assertIn(mine, self.running(server))
+            self.assertEqual('block', self.domain(server).disks[target])
+            self.assertEqual(self.brick.connected[volume],
+                             os.readlink(self.link(server, volume)))
+            self.assertIn(f'dev="{self.link(server, volume)}"',
+                          self.domain(server).xml.replace("'", '"'))
+            self.assertNotIn('secret', self.domain(server).xml)
+
+            self.assertIsNone(self.detach(server, volume))
+            self.assertNotIn(mine, self.definition(server))
+            self.assertNotIn(mine, self.running(server))
+            self.assertNotIn(target, self.domain(server).disks)
+            self.assert_free(server, volume)
+            self.assertEqual([False], self.brick.forced)
+            self.brick.forced.clear()
+            self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def test_while_stopped(self):
+        server = self._stop_server(self.boot())
+        volume, other = self.volume(), self.volume()
+        self.assertIsNone(self.attach(server, volume))
+        self.assertIsNone(self.attach(server, other))
+        self.assertIsNone(self.detach(server, other))
+        # The target forgets this host meanwhile.
+        del self.brick.connected[volume]
+        self._start_server(server)
+        self.assertIn(('xvde', 'block', volume), self.running(server))
+        self.assertEqual(self.brick.connected[volume],
+                         os.readlink(self.link(server, volume)))
+        self._delete_server(server)
+        self.assert_free(server, volume)
+        self.below.assert_nothing_left()
+
+    def test_every_start_connects_anew(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        link = self.link(server, volume)
+        for hard in (False, True):
+            self.brick.connected.clear()
+            self._reboot_server(server, hard=hard)
+            self.assertEqual(self.brick.connected[volume], os.readlink(link))
+            self.assertIn(('xvde', 'block', volume), self.running(server))
+
+    def test_file(self):
+        for format in ('raw', 'qcow2'):
+            self.connection = {'driver_volume_type': 'nfs',
+                               'data': {'format': format}}
+            server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+            volume = self.volume()
+            if format == 'qcow2':
+                with open(self.brick.content(volume), 'wb') as file:
+                    file.write(base.qcow2_image(
+                        '1M', self.below.console_logs))
+                os.unlink(os.path.join(
+                    self.below.console_logs, 'image.qcow2'))
+            self.assertIsNone(self.attach(server, volume))
+            self.assertIn(('xvdb', 'file', volume), self.running(server))
+            self.assertIn(f'type="{format}"', self.domain(server).xml.replace(
+                "'", '"').split('xvdb')[0].rpartition('<disk')[2])
+            self.assertIsNone(self.detach(server, volume))
+            self.assert_free(server, volume)
+            self._delete_server(server)
+
+    def test_encrypted(self):
+        self.connection['data']['encrypted'] = True
+        encryption = {'provider': 'luks2', 'control_location': 'front-end',
+                      'encryption_key_id': 'key'}
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.get_volume_encryption_metadata',
+            lambda *args: encryption))
+        server = self.boot()
+        volume = self.volume()
+        self.assertIsNone(self.attach(server, volume))
+        self.assertEqual(encryption, self.brick.opened[volume])
+        self._reboot_server(server, hard=True)
+        self.assertEqual(encryption, self.brick.opened[volume])
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+
+        # Ciphertext never reaches a guest.
+        for wrong in ({**encryption, 'provider': 'veracrypt'},
+                      {**encryption, 'control_location': 'back-end'}, {}):
+            with mock.patch('nova.volume.cinder.API.'
+                            'get_volume_encryption_metadata',
+                            return_value=wrong):
+                self.assertIn('luks', self.attach(server, self.volume()))
+        self.assertEqual({}, self.brick.connected)
+
+    def test_tagged(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume, tag='database')
+        device, = self.metadata(server)
+        self.assertEqual((['database'], volume, '/dev/xvde'), (
+            device['tags'], device['serial'], device['path']))
+        self.detach(server, volume)
+        self.assertEqual([], self.metadata(server))
+
+    def metadata(self, server):
+        """The devices that the metadata service tells of."""
+        instance = objects.Instance.get_by_uuid(
+            nova_context.get_admin_context(), server['id'],
+            expected_attrs=['device_metadata'])
+        found = instance.device_metadata
+        return [{'tags': device.tags, 'serial': device.serial,
+                 'path': device.path}
+                for device in (found.devices if found else ())]
+
+    def test_guest_that_does_not_let_go(self):
+        """libxl takes the disk away; libvirt has to be asked twice."""
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.below.host.guests_obey = False
+        self.assertIsNone(self.detach(server, volume))
+        self.assertNotIn(('xvde', 'block', volume), self.running(server))
+        self.assert_free(server, volume)
+        self.below.host.guests_obey = True
+
+    def test_detach_that_fails(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.below.host.failures['detach'] = 'libxenlight failed'
+        with mock.patch('xen44_driver.privsep.detach_disk',
+                        side_effect=OSError('xl failed')):
+            self.api.delete_server_volume(server['id'], volume)
+            self._wait_for_instance_action_event(
+                server, 'detach_volume', 'compute_detach_volume', 'Error')
+        self.assertIn(('xvde', 'block', volume), self.definition(server))
+        self.assertIn(volume, self.brick.connected)
+        self.below.host.failures.clear()
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+
+    def test_attach_that_fails(self):
+        server = self.boot()
+        before = self.domain(server).xml, self.domain(server).live
+        for failure in ('connect', 'libvirt', 'xenstore', 'open'):
+            volume = self.volume()
+            self.connection['driver_volume_type'] = 'iscsi'
+            if failure == 'libvirt':
+                self.below.host.failures['attach'] = 'libxenlight failed'
+            elif failure == 'xenstore':
+                self.below.xenstore.vbd['hotplug-error'] = 'in use by 3'
+            elif failure == 'open':
+                self.connection = {'driver_volume_type': 'nfs',
+                                   'data': {'format': 'qcow2'}}
+            else:
+                self.brick.failures.add(failure)
+            self.assertTrue(self.attach(server, volume), failure)
+            self.assertEqual({}, self.brick.connected)
+            self.assert_free(server, volume)
+            self.assertEqual({}, self.attachments(volume))
+            self.assertEqual(
+                before, (self.domain(server).xml, self.domain(server).live))
+            self.below.host.failures.clear()
+            self.below.xenstore.vbd.pop('hotplug-error', None)
+            self.brick.failures.clear()
+            # Nova forgets the volume a moment later.
+            self.assertEqual([], self.api.get_server_volumes(server['id']))
+
+    def test_unsupported(self):
+        server = self.boot()
+        for info, says in (
+                ({'driver_volume_type': 'vmdk', 'data': {}},
+                 ('vmdk', 'iscsi', 'rbd')),
+                ({'driver_volume_type': 'nfs', 'data': {'format': 'vhd'}},
+                 ('vhd', 'qcow2')),
+                ({'driver_volume_type': 'nfs', 'data': {
+                    'format': 'raw', 'access_mode': 'ro'}}, ('block device',)),
+                ({'driver_volume_type': 'iscsi', 'data': {
+                    'access_mode': 'append'}}, ('append',))):
+            self.connection = info
+            error = self.attach(server, self.volume())
+            for text in says:
+                self.assertIn(text, error)
+        self.assertEqual([], self.brick.protocols)
+
+    def test_readonly(self):
+        self.connection['data']['access_mode'] = 'ro'
+        server = self.boot()
+        self.assertIsNone(self.attach(server, self.volume()))
+        self.assertIn('<readonly/>', self.domain(server).live)
+
+
+class DeleteTest(VolumesBase):
+    """A server that goes."""
+
+    def test_target_is_away(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.brick.failures.add('disconnect')
+        self._delete_server(server)
+        self.assertEqual([True], self.brick.forced)
+        self.assert_free(server, volume)
+        self.below.assert_nothing_left()
+
+    def test_domain_is_gone(self):
+        """An operator undefined it."""
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.domain(server).destroy()
+        self.domain(server).undefine()
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+
+
+class BootTest(VolumesBase):
+    """Servers that boot from volumes."""
+
+    def test_boot(self):
+        for kind, target, more in (
+                ('pv', 'xvda', 'xvdb'), ('pvh', 'xvda', 'xvdb'),
+                ('hvm', 'hda', 'xvde')):
+            root, data = self.volume(), self.volume()
+            server = self.boot_volume(
+                root, flavor=self.flavor(xen44_guest_type=kind), more=[{
+                    'boot_index': 1, 'uuid': data, 'source_type': 'volume',
+                    'destination_type': 'volume'}])
+            self.assertEqual([(target, 'block', root), (more, 'block', data)],
+                             self.running(server))
+            self.assertEqual([], [
+                path for path in self.below.files() if 'disk' in path])
+            for hard in (False, True):
+                self.brick.connected.clear()
+                self._reboot_server(server, hard=hard)
+                self.assertEqual({root, data}, set(self.brick.connected))
+            self._delete_server(server)
+            self.assert_free(server, root)
+            self.below.assert_nothing_left()
+
+    def test_local_root_and_volume(self):
+        self.flags(default_ephemeral_format='ext4')
+        volume = self.volume()
+        server = self.boot(
+            flavor=self.flavor(ephemeral=1, xen44_guest_type='pvh'),
+            block_device_mapping_v2=[
+                {'boot_index': 0, 'uuid': self.image, 'source_type': 'image',
+                 'destination_type': 'local'},
+                {'boot_index': 1, 'uuid': volume, 'source_type': 'volume',
+                 'destination_type': 'volume'},
+                {'source_type': 'blank', 'destination_type': 'local',
+                 'boot_index': -1, 'volume_size': 1}])
+        self.assertEqual({('xvda', 'file', None), ('xvdb', 'file', None),
+                          ('xvdc', 'block', volume)},
+                         set(self.running(server)))
+
+    def test_cannot_connect(self):
+        self.brick.failures.add('connect')
+        self.boot_volume(expected='ERROR')
+        self.assertEqual({}, self.brick.connected)
+        self.below.assert_nothing_left()
+
+    def test_suspend_and_shelve(self):
+        volume = self.volume()
+        server = self.boot_volume(volume)
+        self.api.post_server_action(server['id'], {'suspend': {}})
+        self._wait_for_state_change(server, 'SUSPENDED')
+        self.brick.connected.clear()
+        self.api.post_server_action(server['id'], {'resume': {}})
+        server = self._wait_for_state_change(server, 'ACTIVE')
+        self.assertIn(volume, self.brick.connected)
+        self.flags(shelved_offload_time=0)
+        self._shelve_server(server, expected_state='SHELVED_OFFLOADED')
+        self.assert_free(server, volume)
+        self.below.assert_nothing_left()
+        self._unshelve_server(server)
+        self.assertEqual([('xvda', 'block', volume)], self.running(server))
+
+    def test_resize(self):
+        volume, data = self.volume(), self.volume()
+        server = self.boot_volume(volume)
+        self.attach(server, data)
+        self.flags(allow_resize_to_same_host=True)
+        bigger = self.flavor(memory_mb=512, xen44_guest_type='pvh')
+        for revert in (True, False):
+            server = self._resize_server(server, bigger)
+            self.assertEqual([('xvda', 'block', volume),
+                              ('xvdb', 'block', data)], self.running(server))
+            if revert:
+                server = self._revert_resize(server)
+            else:
+                server = self._confirm_resize(server)
+            self.assertEqual({volume, data}, set(self.brick.connected))
+            self.assertEqual([('xvda', 'block', volume),
+                              ('xvdb', 'block', data)], self.running(server))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    def test_rescue_beside_a_volume(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        volume = self.volume()
+        self.attach(server, volume)
+        self.api.post_server_action(server['id'], {'rescue': {
+            'rescue_image_ref': self.image}})
+        server = self._wait_for_state_change(server, 'RESCUE')
+        self.assertNotIn(('xvdb', 'block', volume), self.running(server))
+        self.brick.connected.clear()
+        self.api.post_server_action(server['id'], {'unrescue': None})
+        server = self._wait_for_state_change(server, 'ACTIVE')
+        self.assertIn(('xvdb', 'block', volume), self.running(server))
+        self.assertIn(volume, self.brick.connected)
+
+    def test_rebuild(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        volume = self.volume()
+        self.attach(server, volume)
+        server = self._rebuild_server(server, self.image)
+        self.assertEqual([('xvda', 'file', None), ('xvdb', 'block', volume)],
+                         self.running(server))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+
+class MultiattachTest(VolumesBase):
+    """A volume of two servers on this host."""
+
+    def test_multiattach(self):
+        volume = nova_fixtures.CinderFixture.MULTIATTACH_VOL
+        one, two = self.boot(), self.boot()
+        self.assertIsNone(self.attach(one, volume))
+        self.assertIsNone(self.attach(two, volume))
+        self.assertIsNone(self.detach(one, volume))
+        self.assertFalse(os.path.lexists(self.link(one, volume)))
+        self.assertIn(volume, self.brick.connected)
+        self.assertIn(('xvde', 'block', volume), self.running(two))
+        self._delete_server(two)
+        self.assert_free(two, volume)
+
+
+class ExtendTest(VolumesBase):
+    """A volume that becomes larger."""
+
+    def extend(self, server, volume, result='Success'):
+        self.cinder.volumes[volume] = {
+            'id': volume, 'size': 2, 'status': 'in-use',
+            'multiattach': False, 'attachments': {}}
+        self.api.create_server_external_events([{
+            'name': 'volume-extended', 'server_uuid': server['id'],
+            'tag': volume}])
+        self._wait_for_instance_action_event(
+            server, 'extend_volume', 'compute_extend_volume', result)
+
+    def test_block(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.brick.size = 2 * 1024 ** 3
+        self.below.xenstore.vbd['sectors'] = str(2 ** 22)
+        self.extend(server, volume)
+
+    def test_block_that_does_not_grow(self):
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.brick.size = 2 * 1024 ** 3
+        self.extend(server, volume, 'Error')
+
+    def test_file(self):
+        self.connection = {'driver_volume_type': 'nfs',
+                           'data': {'format': 'raw'}}
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        volume = self.volume()
+        self.attach(server, volume)
+        self.extend(server, volume)
+        self.assertEqual(2 * 1024 ** 3, os.path.getsize(
+            self.brick.connected[volume]))
+
+    def test_file_while_stopped(self):
+        self.connection = {'driver_volume_type': 'nfs',
+                           'data': {'format': 'raw'}}
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        volume = self.volume()
+        self.attach(server, volume)
+        self._stop_server(server)
+        self.extend(server, volume)
+        self.assertEqual(2 * 1024 ** 3, os.path.getsize(
+            self.brick.connected[volume]))
+
+
+class UsageTest(VolumesBase):
+    """What servers read and write."""
+
+    def test_usage(self):
+        self.flags(volume_usage_poll_interval=1)
+        server = self.boot()
+        volume = self.volume()
+        self.attach(server, volume)
+        self.notifier.reset()
+        self.compute.manager._poll_volume_usage(
+            nova_context.get_admin_context())
+        notice, = self.notifier.wait_for_versioned_notifications(
+            'volume.usage')
+        usage = notice['payload']['nova_object.data']
+        self.assertEqual((volume, 3, 4096, 2, 1024), (
+            usage['volume_id'], usage['reads'], usage['read_bytes'],
+            usage['writes'], usage['write_bytes']))
+        self.assertIsNone(self.detach(server, volume))

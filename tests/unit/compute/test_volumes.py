@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which disk a volume is, and which volumes are refused."""
+
+from nova import exception
+
+from tests.unit import base
+from xen44_driver.compute import transports
+from xen44_driver.compute import volumes
+from xen44_driver.storage import kinds
+from xen44_driver.xen import arch
+from xen44_driver.xen.guesttype import GuestType
+
+PROFILE = arch.load('x86_64').profile(GuestType.PVH)
+
+
+class RecordTest(base.TestCase):
+
+    def record(self, info, name='xvdb'):
+        return volumes.record(base.instance(), info, name, PROFILE, None)
+
+    def refuse(self, *says, error=exception.InvalidVolume, **info):
+        raised = self.assertRaises(
+            error, self.record, base.connection_info(**info))
+        for text in says:
+            self.assertIn(text, str(raised))
+
+    def test_block(self):
+        for kind in ('iscsi', 'iser', 'fibre_channel', 'nvmeof', 'rbd',
+                     'local'):
+            # Whatever it says of the format: it is a device.
+            record = self.record(base.connection_info(
+                kind=kind, format='qcow2'))
+            self.assertEqual(
+                ('volume', '/dev/xvdb', 'xvdb', 'raw', True, False),
+                (record.kind, record.name, record.target, record.format,
+                 record.block, record.readonly))
+            self.assertEqual(
+                f'/run/xen44/volumes/{base.UUID}/{base.VOLUME}',
+                record.file)
+
+    def test_file(self):
+        for data, format in (({}, 'raw'), ({'format': 'raw'}, 'raw'),
+                             ({'format': 'qcow2'}, 'qcow2')):
+            record = self.record(base.connection_info(kind='nfs', **data))
+            self.assertEqual((False, format), (record.block, record.format))
+            self.assertEqual('file', kinds.load(record, '/').spec().type)
+
+    def test_readonly(self):
+        for mode, readonly in (('ro', True), ('rw', False), (None, False)):
+            record = self.record(base.connection_info(access_mode=mode))
+            self.assertEqual(readonly, record.readonly)
+            self.assertEqual(
+                readonly, kinds.load(record, '/').spec().readonly)
+
+    def test_refused(self):
+        self.refuse("'vmdk'", *transports.TRANSPORTS, kind='vmdk')
+        self.refuse("'vhdx'", 'raw, qcow2', kind='nfs', format='vhdx')
+        self.refuse("'ro'", 'block device', kind='nfs', access_mode='ro')
+        self.refuse('append', access_mode='append',
+                    error=exception.InvalidVolumeAccessMode)
+        self.refuse('../x', 'a UUID', volume='../x')
+        self.refuse('volume_id', volume='')
+
+    def test_only_connected_volumes(self):
+        info = base.connection_info()
+        mappings = [{'connection_info': info}, {'connection_info': None},
+                    {'connection_info': {}}, {}]
+        self.assertEqual(mappings[:1], volumes.mappings(
+            {'block_device_mapping': mappings}))
+        self.assertEqual([], volumes.mappings(None))

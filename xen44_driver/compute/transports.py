@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How volumes come to this host, by what Cinder says of their connection.
+
+os-brick connects them. Here stands what the guest then gets: a block device,
+which dom0's kernel serves (``phy``), or a file, which the guest's QEMU serves.
+Debian's QEMU for Xen has no network protocols of its own, so a volume of Ceph
+is a block device of the kernel (``rbd map``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from nova import exception
+from os_brick import initiator
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Transport:
+    """A way in which volumes come to this host.
+
+    :ivar protocol: os-brick's name of it.
+    :ivar block: whether a volume is a block device here, or else a file.
+    """
+
+    protocol: str
+    block: bool = True
+
+
+#: The transports by Cinder's names (``driver_volume_type``).
+TRANSPORTS: Mapping[str, Transport] = {
+    'fibre_channel': Transport(protocol=initiator.FIBRE_CHANNEL),
+    'iscsi': Transport(protocol=initiator.ISCSI),
+    'iser': Transport(protocol=initiator.ISER),
+    'local': Transport(protocol=initiator.LOCAL),
+    'nfs': Transport(protocol=initiator.NFS, block=False),
+    'nvmeof': Transport(protocol=initiator.NVMEOF),
+    'rbd': Transport(protocol=initiator.RBD),
+}
+
+#: Formats that the file of a volume can have.
+FORMATS = ('raw', 'qcow2')
+
+
+def of(connection_info: Mapping[str, Any]) -> Transport:
+    """Return the transport of a volume.
+
+    :param connection_info: what Cinder says of the connection.
+    :raises nova.exception.InvalidVolume: it is not supported; the message
+        names it and those that are.
+    """
+    name = str(connection_info.get('driver_volume_type'))
+    if name not in TRANSPORTS:
+        raise exception.InvalidVolume(
+            reason=f'this host does not connect volumes by {name!r} '
+                   f'(driver_volume_type); allowed: {", ".join(TRANSPORTS)}')
+    return TRANSPORTS[name]
+
+
+def file_format(connection_info: Mapping[str, Any]) -> str:
+    """Return the format of a volume, as Cinder has recorded it.
+
+    It is never probed, as a guest can write anything to a raw volume.
+
+    :param connection_info: what Cinder says of the connection.
+    :raises nova.exception.InvalidVolume: it is not supported; the message
+        names it and those that are.
+    """
+    if of(connection_info).block:
+        return 'raw'
+    format = str(connection_info['data'].get('format', 'raw'))
+    if format not in FORMATS:
+        raise exception.InvalidVolume(
+            reason=f'the format of its file is {format!r}; allowed: '
+                   f'{", ".join(FORMATS)}')
+    return format
+
+
+def is_readonly(connection_info: Mapping[str, Any]) -> bool:
+    """Return whether a guest may only read a volume.
+
+    :param connection_info: what Cinder says of the connection.
+    :raises nova.exception.InvalidVolumeAccessMode: Cinder asks for something
+        else than ``rw`` and ``ro``.
+    :raises nova.exception.InvalidVolume: it is to be read only, and it is a
+        file; QEMU refuses such a disk.
+    """
+    mode = connection_info['data'].get('access_mode') or 'rw'
+    if mode not in ('rw', 'ro'):
+        raise exception.InvalidVolumeAccessMode(access_mode=mode)
+    if mode == 'ro' and not of(connection_info).block:
+        raise exception.InvalidVolume(
+            reason="it is a file, and its access_mode is 'ro'; allowed: 'rw', "
+                   "or a volume that is a block device")
+    return bool(mode == 'ro')
