@@ -10,6 +10,7 @@ from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import destroy
 from xen44_driver.compute import machine
+from xen44_driver.compute import novaversion
 from xen44_driver.compute import ports
 from xen44_driver.compute import spawn
 from xen44_driver.compute import undo
@@ -32,7 +33,7 @@ class VirtAPI:
         self.events = events
         yield
         if self._time_out:
-            raise exception.InstanceEventTimeout()
+            raise novaversion.EventTimeout()
 
 
 class WiredTest(base.TestCase):
