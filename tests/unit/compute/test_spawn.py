@@ -28,7 +28,8 @@ class VirtAPI:
         self._time_out = time_out
 
     @contextlib.contextmanager
-    def wait_for_instance_event(self, instance, events, timeout,
+    # What they are called differs between the releases of Nova.
+    def wait_for_instance_event(self, instance, events, timeout, /,
                                 error_callback):
         self.events = events
         yield
