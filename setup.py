@@ -37,4 +37,4 @@ class BuildPyWithPth(build_py.build_py):
 # this file as a module: hence the guard.
 if __name__ == '__main__':
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    setuptools.setup(setup_requires=['pbr>=6.1.1'], pbr=True)
+    setuptools.setup(setup_requires=['pbr>=2.0.0'], pbr=True)

@@ -8,7 +8,6 @@ runs the tests.
 
 import importlib.metadata
 import pathlib
-import subprocess
 import sys
 import sysconfig
 import tempfile
@@ -18,8 +17,7 @@ import venv
 from testtools import testcase
 
 from tests.functional import base
-
-PROJECT = pathlib.Path(__file__).parents[2]
+from tests.functional import packages
 
 #: Loads the driver as nova-compute does; says where things came from.
 LOAD = """
@@ -38,16 +36,6 @@ print(xen44_driver.__file__)
 """
 
 
-def run(*command):
-    """Run a command; its output is in the error when it fails."""
-    done = subprocess.run(
-        [str(part) for part in command], check=False, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=300)
-    if done.returncode:
-        raise AssertionError(f'{command} failed:\n{done.stdout}')
-    return done.stdout
-
-
 class LoaderTest(testcase.WithAttributes, testcase.TestCase):
     """``compute_driver = xen44.Xen44Driver`` in Nova's two kinds."""
 
@@ -58,7 +46,7 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
         cls.addClassCleanup(directory.cleanup)
         cls.work = pathlib.Path(directory.name)
         cls.nova = f'nova=={importlib.metadata.version("nova")}'
-        cls.wheel = cls._build_wheel()
+        cls.wheel = packages.wheel()
         cls.borrowed = cls._borrow()
 
     @classmethod
@@ -77,19 +65,6 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
                     link.symlink_to(entry)
         return directory
 
-    @classmethod
-    def _build_wheel(cls):
-        # A copy: a build leaves files in its tree.
-        source = cls.work / 'source'
-        run('git', 'clone', '--quiet', '--no-hardlinks', PROJECT, source)
-        for name in ('xen44_driver', 'setup.cfg', 'setup.py',
-                     'xen44_driver-nova.pth'):
-            run('cp', '-r', PROJECT / name, source)
-        run(sys.executable, '-m', 'pip', 'wheel', '--quiet', '--no-deps',
-            '--wheel-dir', cls.work, source)
-        (wheel,) = cls.work.glob('xen44_driver-*.whl')
-        return wheel
-
     def environment(self, name):
         """Make an environment that borrows what it does not have.
 
@@ -104,7 +79,8 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
 
     def install(self, python, *what):
         """Install into an environment, whatever it borrows."""
-        run(sys.executable, '-m', 'pip', '--python', python, 'install',
+        packages.run(
+            sys.executable, '-m', 'pip', '--python', python, 'install',
             '--quiet', '--no-deps', '--ignore-installed',
             '--no-warn-script-location', *what)
 
@@ -113,7 +89,7 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
 
         :param nova: directory that nova has to be in
         """
-        said = run(python, '-I', '-W', 'ignore', '-c', LOAD)
+        said = packages.run(python, '-I', '-W', 'ignore', '-c', LOAD)
         kind, nova_file, ours = said.splitlines()[-3:]
         self.assertEqual('xen44_driver.driver Xen44Driver', kind)
         self.assertTrue(
@@ -129,10 +105,11 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
 
     @base.slow
     def test_nova_editable(self):
-        run(sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
+        packages.run(
+            sys.executable, '-m', 'pip', 'download', '--quiet', '--no-deps',
             '--no-binary', 'nova', '--dest', self.work, self.nova)
         (sdist,) = self.work.glob('nova-*.tar.gz')
-        run('tar', '-xf', sdist, '-C', self.work)
+        packages.run('tar', '-xf', sdist, '-C', self.work)
         source = self.work / sdist.name.removesuffix('.tar.gz')
         python = self.environment('editable')
         self.install(python, '--editable', source)
@@ -146,7 +123,7 @@ class LoaderTest(testcase.WithAttributes, testcase.TestCase):
 
         def start():
             began = time.perf_counter()
-            run(python, '-I', '-c', 'pass')
+            packages.run(python, '-I', '-c', 'pass')
             return time.perf_counter() - began
 
         with_ours = min(start() for _ in range(10))

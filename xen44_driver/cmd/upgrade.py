@@ -31,7 +31,7 @@ DRIVER = 'xen44.Xen44Driver'
 
 #: Releases of Nova that the driver was tested with: major versions, oldest
 #: first.
-RELEASES = (34,)
+RELEASES = (31, 32, 33, 34)
 
 # The section of the driver's privsep daemon, whose options are oslo.privsep's.
 _PRIVSEP = 'xen44_privileged'

@@ -14,6 +14,7 @@ from nova.network import model
 from nova.virt import virtapi as nova_virtapi
 from oslo_log import log as logging
 
+from xen44_driver.compute import novaversion
 from xen44_driver.network import vif as vif_lib
 
 CONF = conf.CONF
@@ -66,11 +67,12 @@ def wired(
         if wait and timeout and vif.get('active', True) is False]
     try:
         with virtapi.wait_for_instance_event(
-                instance, events, timeout=timeout,
+                # By position: Nova 32 and older call it "deadline".
+                instance, events, timeout,
                 error_callback=_neutron_failed):
             plug(instance, vifs)
             yield
-    except exception.InstanceEventTimeout as error:
+    except novaversion.EventTimeout as error:
         ports = ', '.join(port for _name, port in events)
         LOG.warning('Neutron did not wire ports %(ports)s within '
                     '%(timeout)s s', {'ports': ports, 'timeout': timeout},

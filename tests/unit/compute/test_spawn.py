@@ -10,6 +10,7 @@ from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import destroy
 from xen44_driver.compute import machine
+from xen44_driver.compute import novaversion
 from xen44_driver.compute import ports
 from xen44_driver.compute import spawn
 from xen44_driver.compute import undo
@@ -27,12 +28,13 @@ class VirtAPI:
         self._time_out = time_out
 
     @contextlib.contextmanager
-    def wait_for_instance_event(self, instance, events, timeout,
+    # What they are called differs between the releases of Nova.
+    def wait_for_instance_event(self, instance, events, timeout, /,
                                 error_callback):
         self.events = events
         yield
         if self._time_out:
-            raise exception.InstanceEventTimeout()
+            raise novaversion.EventTimeout()
 
 
 class WiredTest(base.TestCase):

@@ -40,6 +40,21 @@ class ToxTest(base.TestCase):
         self.assertIn(':-./tests/unit}',
                       (base.CHECKOUT / '.stestr.conf').read_text())
 
+    def test_each_nova(self):
+        section = self.tox['testenv:nova{31,32,33}']
+        text = (base.CHECKOUT / '.zuul.yaml').read_text()
+        jobs = {entry['job']['name']: entry['job']
+                for entry in yaml.safe_load(text) if 'job' in entry}
+        for number in (31, 32, 33):
+            job = jobs[f'xen44-tox-nova{number}']
+            self.assertEqual(f'nova{number}', job['vars']['tox_envlist'])
+            # Two of them, as check and gate have.
+            self.assertEqual(2, text.count(f'        - {job["name"]}\n'))
+            name, = re.findall(rf'nova{number}: -c {{tox_root}}/(\S+)',
+                               section['deps'])
+            self.assertRegex((base.CHECKOUT / name).read_text(),
+                             rf'(?m)^nova=={number}\.')
+
 
 class NestedTest(base.TestCase):
 
