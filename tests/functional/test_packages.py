@@ -56,8 +56,6 @@ def _data():
 
 class PackagesTest(testcase.WithAttributes, testcase.TestCase):
 
-    maxDiff = None
-
     def assert_same(self, expected, actual):
         self.assertEqual(sorted(expected), sorted(actual))
         for name, content in expected.items():
