@@ -147,7 +147,7 @@ def reinstall(args: argparse.Namespace) -> int:
     return 0
 
 
-def volumes_(args: argparse.Namespace) -> int:
+def start_volumes(args: argparse.Namespace) -> int:
     """Start cinder-volume in dom0, which a lab begins without."""
     with util.Lock():
         for host in hosts():
@@ -290,7 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     add('exec', execute).usage = 'xenlab exec COMMAND...'
     add('reset', reset)
     add('reinstall', reinstall)
-    add('volumes', volumes_)
+    add('volumes', start_volumes)
     add('node', node)
     command = add('join', join)
     command.epilog = (
