@@ -13,20 +13,26 @@ from labkit.host import XenHost
 
 CINDER_CONF = '/etc/cinder/cinder.conf'
 
+#: Seconds for both backends: its code is loaded already.
+TIMEOUT = 300
+
 
 def start(host: XenHost, cloud: Cloud) -> None:
-    """Start it, unless it serves already; wait until volumes can be made.
+    """Start it, unless it was before; wait until volumes can be made.
 
     On a host fresh from its snapshot it waits for its configuration.
 
     :raises LabError: it ended, or Cinder does not hear of it in time.
     """
-    if host.ssh(['test', '-e', CINDER_CONF], check=False).returncode == 0:
-        util.say(f'{host.name}: cinder-volume runs already')
-        return
-    begin = datetime.datetime.now(datetime.UTC)
+    begin = None
     with util.step(f'{host.name}: cinder-volume'):
-        compute.configure(host, cloud.render_volume_config(host.number))
-        cloud.wait_volumes(
-            host.name, compute.START_TIMEOUT, begin,
-            hopeless=lambda: compute.check(host, (CINDER_VOLUME,)))
+        if host.ssh(['test', '-e', CINDER_CONF], check=False).returncode:
+            begin = datetime.datetime.now(datetime.UTC)
+            compute.configure(host, cloud.render_volume_config(host.number))
+        try:
+            cloud.wait_volumes(
+                host.name, TIMEOUT, begin,
+                hopeless=lambda: compute.check(host, (CINDER_VOLUME,)))
+        except util.LabError:
+            compute.collect_logs(host)
+            raise

@@ -372,7 +372,7 @@ class Cloud:
                 pool['name'] for pool in pools['pools']
                 if _reported(pool['capabilities']['timestamp'], since)}
         util.wait_for(f'volumes of {host}', ready, timeout,
-                      config.LOGS / 'cinder-scheduler.log', interval=1)
+                      config.LOGS / f'{host}-cinder-volume.log', interval=1)
 
     # Tempest
 

@@ -38,7 +38,7 @@ NAMES: Mapping[str, str] = {
 }
 DATABASES = ('keystone', 'placement', 'glance', 'neutron', 'nova_api',
              'nova', 'nova_cell0', 'cinder')
-#: The one that dom0 may use as well, by a user of its own.
+#: The one that dom0 may use as well, as the user of that name.
 DOM0_DATABASE = 'cinder'
 _SECRETS = ('admin', 'placement', 'glance', 'neutron', 'nova', 'cinder',
             'database', 'rabbitmq', 'metadata', 'volumes')

@@ -34,15 +34,27 @@ class StartTest(base.TestCase):
                    lambda host, files: self.done.append(sorted(files)))
         self.cloud = Cloud()
         self.cloud.wait_volumes = (
-            lambda host, *_, **__: self.done.append(host))
+            lambda host, timeout, since, hopeless:
+            self.done.append((host, since is not None)))
+        self.patch(compute, 'collect_logs',
+                   lambda host: self.done.append('logs'))
 
     def test_its_configuration_starts_it(self):
         volumes.start(FakeHost(configured=False), self.cloud)
-        self.assertEqual([[volumes.CINDER_CONF], 'xen1'], self.done)
+        self.assertEqual([[volumes.CINDER_CONF], ('xen1', True)], self.done)
 
-    def test_it_runs_already(self):
+    def test_it_was_started_before(self):
         volumes.start(FakeHost(configured=True), self.cloud)
-        self.assertEqual([], self.done)
+        self.assertEqual([('xen1', False)], self.done)
+
+    def test_its_log_is_kept_if_it_does_not_serve(self):
+        def fail(*_, **__):
+            raise util.LabError('in vain')
+
+        self.cloud.wait_volumes = fail
+        self.assertRaises(util.LabError, volumes.start,
+                          FakeHost(configured=True), self.cloud)
+        self.assertEqual(['logs'], self.done)
 
 
 class WaitTest(base.TestCase):
