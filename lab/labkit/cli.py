@@ -28,6 +28,7 @@ from labkit import images
 from labkit import network
 from labkit import qemu
 from labkit import util
+from labkit import volumes
 from labkit.cloud import Cloud
 from labkit.cloud import Row
 from labkit.cloud import settings
@@ -143,6 +144,15 @@ def reinstall(args: argparse.Namespace) -> int:
     with util.Lock(), util.step('reinstall'):
         for host in hosts():
             compute.reinstall(host, Cloud())
+    return 0
+
+
+def start_volumes(args: argparse.Namespace) -> int:
+    """Start cinder-volume in dom0, which a lab begins without."""
+    with util.Lock():
+        for host in hosts():
+            host.check()
+            volumes.start(host, Cloud())
     return 0
 
 
@@ -280,6 +290,7 @@ def _parser() -> argparse.ArgumentParser:
     add('exec', execute).usage = 'xenlab exec COMMAND...'
     add('reset', reset)
     add('reinstall', reinstall)
+    add('volumes', start_volumes)
     add('node', node)
     command = add('join', join)
     command.epilog = (

@@ -20,6 +20,7 @@ from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import settings
 from labkit.host import AGENT
+from labkit.host import CINDER_VOLUME
 from labkit.host import NOVA_COMPUTE
 from labkit.host import SERVICES
 from labkit.host import XenHost
@@ -32,9 +33,12 @@ DATA = ('bin', 'etc', 'share')
 NOVA_CONF = '/etc/nova/nova.conf'
 #: Where configuration goes, and the group that may read it there. Copied in
 #: this order: nova-compute waits for its nova.conf, the last.
-READERS = {'/etc/neutron': 'root', '/var/lib/nova': 'nova',
-           '/etc/nova': 'nova'}
+READERS = {'/etc/cinder': 'root', '/etc/neutron': 'root',
+           '/var/lib/nova': 'nova', '/etc/nova': 'nova'}
 NOVA_COMPUTE_LOG = '/var/log/nova/nova-compute.log'
+_LOGS = {NOVA_COMPUTE: NOVA_COMPUTE_LOG,
+         AGENT: '/var/log/neutron/openvswitch-agent.log',
+         CINDER_VOLUME: '/var/log/cinder/cinder-volume.log'}
 
 #: Guests have 256. dom0 works for all of them, and libxl gives a device model
 #: ten seconds, which dom0 does not meet if the guests take the emulated CPUs.
@@ -98,7 +102,7 @@ def install_driver(host: XenHost, venv: pathlib.Path) -> None:
 
 
 def configure(host: XenHost, files: Mapping[str, str]) -> None:
-    """Write the configuration of nova-compute and the agent into dom0.
+    """Write configuration of OpenStack's services into dom0.
 
     :param files: content by absolute path in dom0.
     """
@@ -194,7 +198,7 @@ def restart(host: XenHost, cloud: Cloud,
 def _wait(host: XenHost, cloud: Cloud, begin: datetime.datetime) -> None:
     """Wait until Nova has heard of the host, later than ``begin``."""
     cloud.wait_compute(host.name, START_TIMEOUT, begin,
-                       hopeless=lambda: _check(host))
+                       hopeless=lambda: check(host))
 
 
 def reinstall(host: XenHost, cloud: Cloud) -> None:
@@ -205,22 +209,24 @@ def reinstall(host: XenHost, cloud: Cloud) -> None:
         restart(host, cloud)
 
 
-def _check(host: XenHost) -> None:
-    """:raises LabError: the host crashed, or a service of it ended."""
+def check(host: XenHost, services: Sequence[str] = SERVICES) -> None:
+    """:raises LabError: the host crashed, or one of the services ended."""
     host.check()
-    state = host.ssh(['systemctl', 'is-failed', *SERVICES],
+    state = host.ssh(['systemctl', 'is-failed', *services],
                      check=False).stdout.split()
     # 'activating' is systemd waiting to start a service that ended again.
     if 'failed' in state or 'activating' in state:
         collect_logs(host)
-        raise util.LabError(
-            f'{host.name}: a service of dom0 ended',
-            config.LOGS / f'{host.name}-nova-compute.log')
+        raise util.LabError(f'{host.name}: a service of dom0 ended',
+                            _log(host, services[-1]))
     time.sleep(1)
 
 
 def collect_logs(host: XenHost) -> None:
     """Copy the logs of dom0's services beside the lab's own."""
-    for service, path in ((NOVA_COMPUTE, NOVA_COMPUTE_LOG),
-                          (AGENT, '/var/log/neutron/openvswitch-agent.log')):
-        host.copy_from(path, config.LOGS / f'{host.name}-{service}.log')
+    for service, path in _LOGS.items():
+        host.copy_from(path, _log(host, service))
+
+
+def _log(host: XenHost, service: str) -> pathlib.Path:
+    return config.LOGS / f'{host.name}-{service}.log'

@@ -23,6 +23,7 @@ from labkit import config
 from labkit import guest
 from labkit import images
 from labkit import util
+from labkit import volumes
 from labkit.cloud import Cloud
 from labkit.cloud import install
 from labkit.host import hosts
@@ -32,6 +33,8 @@ RESULTS = config.STATE / 'gate'
 
 #: The tests that boot Debian's image, which takes minutes.
 DEBIAN = 'tests.gate.test_debian.'
+#: The tests that need volumes, and cinder-volume in dom0 for them.
+VOLUMES = 'tests.gate.test_volumes.'
 #: In the name of each test that needs a browser.
 BROWSER = '_in_a_browser'
 
@@ -186,6 +189,9 @@ def run_gate(cloud: Cloud, pattern: str | None = None,
         guest.debian_guest()
     if any(BROWSER in name for name in names):
         util.need_packages(*browser.PACKAGES)
+    if any(name.startswith(VOLUMES) for name in names):
+        for host in hosts():
+            volumes.start(host, cloud)
     alone = [name for name in names if name.startswith('tests.gate.alone.')]
     beside = [name for name in names if name not in alone]
     for part, chosen, options in (

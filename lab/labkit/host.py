@@ -64,6 +64,7 @@ NEEDED_UNITS = ('xen.service', 'libvirtd.service',
 AGENT = 'neutron-openvswitch-agent'
 NOVA_COMPUTE = 'nova-compute'
 SERVICES = (AGENT, NOVA_COMPUTE)
+CINDER_VOLUME = 'cinder-volume'
 
 #: What the first start leaves in the cache.
 BOOTED = 'booted'
@@ -288,7 +289,8 @@ class XenHost:
             self._settle()
         with util.step(f'{self.name}: code of the services'):
             # They wait for their configuration (lab/image: preloaded).
-            self.ssh(['systemctl', 'start', *SERVICES], timeout=930)
+            self.ssh(['systemctl', 'start', *SERVICES, CINDER_VOLUME],
+                     timeout=930)
 
     def resume(self, tag: str) -> None:
         """Bring the host up as it was at :meth:`save`.

@@ -110,7 +110,7 @@ def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
     image.directory.mkdir(mode=0o700)
     with util.step('dom0 image: Debian 13 with Xen'):
         _build_stage(log, 'debian', root)
-    with util.step('dom0 image: nova and neutron'):
+    with util.step('dom0 image: OpenStack'):
         _build_stage(log, 'openstack', root, CONSTRAINTS,
                      config.CACHE / 'pip', config.CHECKOUT)
     with util.step('dom0 image: disk'):

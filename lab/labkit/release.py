@@ -14,8 +14,7 @@ class Release:
     """An OpenStack release, as the lab runs it.
 
     :ivar name: for example '2026.2'.
-    :ivar controller_packages: what pip installs for the controller. A
-        service to come (cinder) is a name more.
+    :ivar controller_packages: what pip installs for the controller.
     """
 
     name: str
@@ -34,6 +33,6 @@ class Release:
 
 #: uwsgi is the only package that is compiled.
 CURRENT = Release('2026.2', (
-    'keystone', 'openstack-placement', 'glance', 'neutron', 'nova',
-    'tempest', 'python-openstackclient', 'PyMySQL', 'pymemcache',
+    'keystone', 'openstack-placement', 'glance', 'cinder', 'neutron',
+    'nova', 'tempest', 'python-openstackclient', 'PyMySQL', 'pymemcache',
     'python-memcached', 'uwsgi'))

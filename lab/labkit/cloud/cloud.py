@@ -101,8 +101,8 @@ class Cloud:
             shutil.rmtree(settings.LIB, ignore_errors=True)
             settings.private_directory(settings.LIB)
             content.write_keystone_keys()
-        for directory in ('glance/images', 'glance/staging', 'glance/tasks',
-                          'neutron', 'nova'):
+        for directory in ('cinder', 'glance/images', 'glance/staging',
+                          'glance/tasks', 'neutron', 'nova'):
             settings.private_directory(settings.LIB / directory)
         services.clear_rabbitmq()
         known = settings.values(self.venv)
@@ -122,7 +122,7 @@ class Cloud:
         switch.start()
         database.wait()
         if new:
-            database.create_user(settings.load_secrets()['database'])
+            database.create_users(settings.load_secrets())
 
     def _start_services(self, new: bool) -> None:
         """Start all, in the order that keeps two cores busy."""
@@ -145,7 +145,7 @@ class Cloud:
             self._wait_serving(service)
         services.wait_for_queues(
             self.venv, workers, 'conductor', 'scheduler', 'q-plugin',
-            'q-reports-plugin')
+            'q-reports-plugin', 'cinder-scheduler')
         util.wait_for('console proxy', functools.partial(
             rest.listening, config.CONTROLLER_IP, 6080), 60, config.LOGS)
 
@@ -157,6 +157,7 @@ class Cloud:
             service.start(self.venv)
         if new:
             content.create_flavors(client)
+            content.create_volume_types(client)
             content.create_keypair(
                 client, GUEST_KEY.with_suffix('.pub').read_text())
             network = content.create_network(client)
@@ -343,6 +344,35 @@ class Cloud:
             return bool(self._hypervisors(host))
         util.wait_for(f'{host} as a hypervisor', ready, timeout,
                       config.LOGS / 'nova-conductor.log', interval=1)
+
+    def render_volume_config(self, number: int) -> dict[str, str]:
+        """The configuration of cinder-volume in dom0 of a Xen host.
+
+        :returns: as of :meth:`render_compute_config`.
+        """
+        rendered = settings.render('volume', settings.compute_values(number))
+        return {f'/{path}': text for path, text in rendered.items()}
+
+    def wait_volumes(self, host: str, timeout: float = 300,
+                     since: datetime.datetime | None = None,
+                     hopeless: Callable[[], None] | None = None) -> None:
+        """Wait until volumes of each type can be made on a host.
+
+        Parameters as for :meth:`wait_compute`.
+        """
+        client = self.client()
+        backends = {f'{host}@{name}#{name}' for name in content.VOLUME_TYPES}
+
+        def ready() -> bool:
+            if hopeless:
+                hopeless()
+            pools = client.call('GET', 'block-storage',
+                                '/scheduler-stats/get_pools?detail=true')
+            return backends <= {
+                pool['name'] for pool in pools['pools']
+                if _reported(pool['capabilities']['timestamp'], since)}
+        util.wait_for(f'volumes of {host}', ready, timeout,
+                      config.LOGS / f'{host}-cinder-volume.log', interval=1)
 
     # Tempest
 

@@ -27,6 +27,8 @@ FLAVORS: dict[str, tuple[str, int, int, int, dict[str, str]]] = {
     'xen.hvm': ('xen.hvm', 192, 1, 1, {'xen44:guest_type': 'hvm'}),
 }
 KEYPAIR = 'xenlab'
+#: cinder-volume's backends, each a volume type too.
+VOLUME_TYPES = ('lvm', 'nfs')
 
 
 def write_keystone_keys() -> None:
@@ -137,6 +139,13 @@ def create_flavors(client: rest.Client) -> None:
         if specs:
             client.call('POST', 'compute', f'/flavors/{ident}/os-extra_specs',
                         {'extra_specs': specs})
+
+
+def create_volume_types(client: rest.Client) -> None:
+    """Make a volume type for each backend."""
+    for name in VOLUME_TYPES:
+        client.call('POST', 'block-storage', '/types', {'volume_type': {
+            'name': name, 'extra_specs': {'volume_backend_name': name}}})
 
 
 def create_keypair(client: rest.Client, public_key: str) -> None:

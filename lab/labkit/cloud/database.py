@@ -7,8 +7,10 @@ directory right after the migrations, before any user or secret is in it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from collections.abc import Sequence
 import concurrent.futures
+import ipaddress
 import os
 import pathlib
 import shutil
@@ -22,6 +24,9 @@ from labkit.cloud import settings
 
 PIDFILE = config.RUN / 'mariadb.pid'
 LOG = config.LOGS / 'mariadb.log'
+#: Where dom0's user may come from: the lab's network, as MariaDB writes it.
+_NETWORK = ipaddress.ip_interface(
+    f'{config.CONTROLLER_IP}/{config.PREFIX}').network.with_netmask
 #: How many saved data directories stay in the cache.
 _KEPT = 3
 #: Cell URLs are templates: each service fills in its own user and password.
@@ -59,14 +64,19 @@ def wait() -> None:
     _wait(PIDFILE, config.RUN / 'mariadb.sock', LOG)
 
 
-def create_user(password: str) -> None:
-    """Make the user that all services share, with every database its own."""
-    grants = ''.join(
-        f"GRANT ALL ON {name}.* TO 'xenlab'@'127.0.0.1';\n"
-        for name in settings.DATABASES)
-    _query(config.RUN / 'mariadb.sock',
-           f"CREATE USER 'xenlab'@'127.0.0.1' IDENTIFIED BY '{password}';\n"
-           + grants)
+def create_users(passwords: Mapping[str, str]) -> None:
+    """Make the users: one that the controller's services share, and dom0's.
+
+    :param passwords: from :func:`settings.load_secrets`.
+    """
+    dom0 = settings.DOM0_DATABASE
+    users = {
+        "'xenlab'@'127.0.0.1'": (passwords['database'], settings.DATABASES),
+        f"'{dom0}'@'{_NETWORK}'": (passwords[dom0], (dom0,))}
+    _query(config.RUN / 'mariadb.sock', ''.join(
+        f"CREATE USER {user} IDENTIFIED BY '{password}';\n"
+        + ''.join(f'GRANT ALL ON {name}.* TO {user};\n' for name in databases)
+        for user, (password, databases) in users.items()))
 
 
 def restore(venv: pathlib.Path) -> None:
@@ -165,7 +175,8 @@ def _migrate(venv: pathlib.Path, etc: pathlib.Path) -> None:
             manage('keystone-manage', 'keystone/keystone.conf', 'db_sync'),
             manage('glance-manage', 'glance/glance-api.conf', 'db_sync'),
             manage('placement-manage', 'placement/placement.conf', 'db',
-                   'sync')],
+                   'sync'),
+            manage('cinder-manage', 'cinder/cinder.conf', 'db', 'sync')],
     }
     env = {**install.environment(venv),
            'OS_PLACEMENT_CONFIG_DIR': f'{etc}/placement'}

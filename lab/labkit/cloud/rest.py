@@ -29,8 +29,8 @@ from labkit.cloud import settings
 _CLONE_NEWNET = 0x40000000  # linux/sched.h
 _libc = ctypes.CDLL(None, use_errno=True)
 
-#: Newest microversion of Nova's API that the lab's own calls rely on.
-_NOVA_VERSION = '2.96'
+#: Newest microversions that the lab's own calls rely on: Nova's, Cinder's.
+_VERSIONS = 'compute 2.96, volume 3.70'
 
 
 def _setns(descriptor: int) -> None:
@@ -154,7 +154,7 @@ class Client:
             status, _, answer = request(
                 method, settings.ENDPOINTS[service] + path, body,
                 headers={'X-Auth-Token': self._login[0],
-                         'OpenStack-API-Version': f'compute {_NOVA_VERSION}',
+                         'OpenStack-API-Version': _VERSIONS,
                          **headers}, timeout=timeout)
         except (OSError, http.client.HTTPException) as error:
             raise util.LabError(f'{method} {service} {path}: {error}',

@@ -153,6 +153,8 @@ def apis(venv: pathlib.Path) -> list[Service]:
             'OS_PLACEMENT_CONFIG_DIR': f'{etc}/placement'}),
         _api(venv, 'glance-api', 'glance.wsgi.api', 9292, {
             'OS_GLANCE_CONFIG_DIR': f'{etc}/glance'}),
+        _api(venv, 'cinder-api', 'cinder.wsgi.api', 8776, {}, extra=(
+            '--pyargv', f'--config-file {etc}/cinder/cinder.conf')),
         _api(venv, 'nova-metadata', 'nova.wsgi.metadata', 8775, nova,
              threads=2),
     ]
@@ -192,6 +194,9 @@ def workers(venv: pathlib.Path) -> list[Service]:
               str(pages) if pages.exists() else ''),
         _nova(venv, 'serialproxy'),
         _neutron(venv, 'periodic-workers', 'ml2_conf.ini'),
+        Service('cinder-scheduler', (
+            f'{venv}/bin/cinder-scheduler', '--config-file',
+            f'{settings.ETC}/cinder/cinder.conf')),
     ]
 
 

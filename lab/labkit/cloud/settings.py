@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import hashlib
 import json
 import os
 import pathlib
@@ -28,17 +29,20 @@ ENDPOINTS: Mapping[str, str] = {
     'image': f'http://{config.CONTROLLER_IP}:9292',
     'network': f'http://{config.CONTROLLER_IP}:9696',
     'compute': f'http://{config.CONTROLLER_IP}:8774/v2.1',
+    'block-storage': f'http://{config.CONTROLLER_IP}:8776/v3',
 }
 #: The services' names, which are also their users' names.
 NAMES: Mapping[str, str] = {
     'identity': 'keystone', 'placement': 'placement', 'image': 'glance',
-    'network': 'neutron', 'compute': 'nova',
+    'network': 'neutron', 'compute': 'nova', 'block-storage': 'cinder',
 }
 DATABASES = ('keystone', 'placement', 'glance', 'neutron', 'nova_api',
-             'nova', 'nova_cell0')
-_SECRETS = ('admin', 'placement', 'glance', 'neutron', 'nova', 'database',
-            'rabbitmq', 'metadata')
-#: Python of dom0's nova-compute and OVS agent.
+             'nova', 'nova_cell0', 'cinder')
+#: The one that dom0 may use as well, as the user of that name.
+DOM0_DATABASE = 'cinder'
+_SECRETS = ('admin', 'placement', 'glance', 'neutron', 'nova', 'cinder',
+            'database', 'rabbitmq', 'metadata', 'volumes')
+#: Python of dom0's services.
 _DOM0_VENV = '/opt/stack/venv'
 
 
@@ -144,8 +148,10 @@ def values(venv: pathlib.Path) -> dict[str, str]:
                      'service_token_roles_required = true',
         'privsep_neutron': f'{venv}/bin/privsep-helper '
                            f'--config-file {ETC}/neutron/neutron.conf',
-        **{f'{name}_password': known[name]
-           for name in _SECRETS if name not in ('database', 'metadata')},
+        # Of all encrypted volumes: 256 bits.
+        'volume_key': hashlib.sha256(known['volumes'].encode()).hexdigest(),
+        **{f'{name}_password': known[name] for name in _SECRETS
+           if name not in ('database', 'metadata', 'volumes')},
     }
 
 
@@ -160,6 +166,13 @@ def compute_values(number: int) -> dict[str, str]:
         # The lab's networks are flat.
         'tunnel_types': '',
         'guest_type': 'pv',
+        'key_manager': '[key_manager]\n'
+                       'backend = nova.keymgr.conf_key_mgr.ConfKeyManager\n'
+                       f'fixed_key = {known["volume_key"]}',
+        'volume_database_url':
+            f'mysql+pymysql://{DOM0_DATABASE}:{known["cinder_password"]}'
+            f'@{config.CONTROLLER_IP}:3306/{DOM0_DATABASE}'
+            f'{known["database_query"]}',
     }
 
 
@@ -176,6 +189,7 @@ def foreign_values(number: int, cloud: Foreign) -> dict[str, str]:
         'network_transport_url': cloud.network_transport_url,
         'tunnel_types': 'vxlan',
         'guest_type': cloud.guest_type,
+        'key_manager': '',
     }
 
 
@@ -188,6 +202,7 @@ def _dom0_values(number: int) -> dict[str, str]:
         'data_bridge': config.DATA_BRIDGE,
         'privsep_nova': f'{helper}/nova/nova.conf',
         'privsep_neutron': f'{helper}/neutron/neutron.conf',
+        'privsep_cinder': f'{helper}/cinder/cinder.conf',
     }
 
 

@@ -9,6 +9,7 @@ from labkit import browser
 from labkit import gate
 from labkit import guest
 from labkit import util
+from labkit import volumes
 from tests.unit.labkit import base
 
 SUMMARY = """\
@@ -76,6 +77,8 @@ class NeedsTest(base.TestCase):
         self.patch(gate, 'run_part', lambda *args: args[1])
         self.patch(guest, 'debian_guest', lambda: needed.append('debian'))
         self.patch(util, 'need_packages', lambda *debs: needed.extend(debs))
+        self.patch(volumes, 'start',
+                   lambda host, cloud: needed.append(host.name))
         for full in (False, True):
             list(gate.run_gate(mock.Mock(venv='/venv'), full=full))
             yield list(needed)
@@ -85,6 +88,11 @@ class NeedsTest(base.TestCase):
         self.assertEqual([[], list(browser.PACKAGES)], list(self.needed(
             'tests.gate.test_guests.HVM.test_screen',
             'tests.gate.test_guests.HVM.test_screen_in_a_browser[slow]')))
+
+    def test_volumes(self):
+        self.assertEqual([[], ['xen1']], list(self.needed(
+            'tests.gate.test_guests.PV.test_volume',
+            'tests.gate.test_volumes.PV.test_attach[slow]')))
 
     def test_debian(self):
         self.assertEqual([[], ['debian']], list(self.needed(

@@ -5,10 +5,12 @@ import configparser
 import ipaddress
 import pathlib
 import re
+import urllib.parse
 
 from labkit import config
 from labkit import host
 from labkit import release
+from labkit.cloud import content
 from labkit.cloud import install
 from labkit.cloud import settings
 from tests.unit.labkit import base
@@ -22,7 +24,7 @@ class ReleaseTest(base.TestCase):
         pinned = set(re.findall(r'^([\w.-]+)===?', re.sub(
             '_', '-', current.constraints.read_text().lower()),
             re.MULTILINE))
-        for name in ('nova', 'neutron', 'keystone', 'glance'):
+        for name in ('nova', 'neutron', 'keystone', 'glance', 'cinder'):
             self.assertIn(name, current.controller_packages)
             self.assertIn(name, pinned)
 
@@ -50,10 +52,10 @@ class SecretsTest(base.TestCase):
 
     def test_a_new_name_leaves_the_others(self):
         known = settings.load_secrets()
-        self.patch(settings, '_SECRETS', (*settings._SECRETS, 'cinder'))
+        self.patch(settings, '_SECRETS', (*settings._SECRETS, 'barbican'))
         again = settings.load_secrets()
         self.assertEqual(again, {**again, **known})
-        self.assertTrue(again['cinder'])
+        self.assertTrue(again['barbican'])
 
     def test_private_directories(self):
         path = self.directory / 'a/b/c'
@@ -92,6 +94,36 @@ class TemplatesTest(base.TestCase):
         for name, text in files.items():
             self.assertNotIn('${', text, name)
 
+    def test_volumes_of_dom0(self):
+        known = settings.compute_values(1)
+        files = settings.render('volume', known)
+        cinder = self.parsed(files['etc/cinder/cinder.conf'])
+        backends = cinder['DEFAULT']['enabled_backends'].split(',')
+        self.assertEqual(list(content.VOLUME_TYPES), backends)
+        for name in backends:
+            # As the type's extra spec and the wait for its pool have it.
+            self.assertEqual(name, cinder[name]['volume_backend_name'])
+        self.assertEqual('lioadm', cinder['lvm']['target_helper'])
+        # A user of its own, not the controller's.
+        url = urllib.parse.urlsplit(cinder['database']['connection'])
+        self.assertEqual(
+            ('cinder', known['cinder_password'], config.CONTROLLER_IP,
+             '/cinder'),
+            (url.username, url.password, url.hostname, url.path))
+        self.assertNotIn(settings.load_secrets()['database'],
+                         files['etc/cinder/cinder.conf'])
+
+    def test_one_key_for_encrypted_volumes(self):
+        known = settings.compute_values(1)
+        keys = {
+            self.parsed(settings.render(tree, known)[name])[
+                'key_manager']['fixed_key']
+            for tree, name in (('compute', 'etc/nova/nova.conf'),
+                               ('volume', 'etc/cinder/cinder.conf'),
+                               ('controller', 'cinder/cinder.conf'))}
+        self.assertEqual(1, len(keys), keys)
+        self.assertEqual(32, len(bytes.fromhex(keys.pop())))
+
     def test_dom0_of_a_foreign_cloud(self):
         cloud = settings.Foreign(
             address='192.0.2.7', auth_url='http://192.0.2.7/identity',
@@ -108,7 +140,8 @@ class TemplatesTest(base.TestCase):
         self.assertEqual(cloud.transport_url,
                          nova['DEFAULT']['transport_url'])
         self.assertEqual('pvh', nova['xen44_x86_64']['default_guest_type'])
-        for section in ('placement', 'neutron', 'service_user'):
+        self.assertFalse(nova.has_section('key_manager'))
+        for section in ('placement', 'neutron', 'cinder', 'service_user'):
             self.assertEqual(cloud.auth_url, nova[section]['auth_url'])
             self.assertEqual('RegionTwo', nova[section]['region_name'])
             self.assertEqual('service', nova[section]['password'])

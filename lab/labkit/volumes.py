@@ -1,0 +1,38 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cinder-volume in dom0, whose kernel has device-mapper, iSCSI and NFS."""
+
+from __future__ import annotations
+
+import datetime
+
+from labkit import compute
+from labkit import util
+from labkit.cloud import Cloud
+from labkit.host import CINDER_VOLUME
+from labkit.host import XenHost
+
+CINDER_CONF = '/etc/cinder/cinder.conf'
+
+#: Seconds for both backends: its code is loaded already.
+TIMEOUT = 300
+
+
+def start(host: XenHost, cloud: Cloud) -> None:
+    """Start it, unless it was before; wait until volumes can be made.
+
+    On a host fresh from its snapshot it waits for its configuration.
+
+    :raises LabError: it ended, or Cinder does not hear of it in time.
+    """
+    begin = None
+    with util.step(f'{host.name}: cinder-volume'):
+        if host.ssh(['test', '-e', CINDER_CONF], check=False).returncode:
+            begin = datetime.datetime.now(datetime.UTC)
+            compute.configure(host, cloud.render_volume_config(host.number))
+        try:
+            cloud.wait_volumes(
+                host.name, TIMEOUT, begin,
+                hopeless=lambda: compute.check(host, (CINDER_VOLUME,)))
+        except util.LabError:
+            compute.collect_logs(host)
+            raise

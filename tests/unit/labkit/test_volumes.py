@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""cinder-volume of dom0: when it is started, and when it serves."""
+
+import datetime
+import types
+
+from labkit import compute
+from labkit import util
+from labkit import volumes
+from labkit.cloud import Cloud
+from tests.unit.labkit import base
+
+
+class FakeHost:
+    """dom0 that has a configuration of cinder-volume, or has not."""
+
+    name = 'xen1'
+    number = 1
+
+    def __init__(self, configured):
+        self.configured = configured
+
+    def ssh(self, argv, **_):
+        return types.SimpleNamespace(returncode=int(not self.configured))
+
+
+class StartTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.output()
+        self.done = []
+        self.patch(compute, 'configure',
+                   lambda host, files: self.done.append(sorted(files)))
+        self.cloud = Cloud()
+        self.cloud.wait_volumes = (
+            lambda host, timeout, since, hopeless:
+            self.done.append((host, since is not None)))
+        self.patch(compute, 'collect_logs',
+                   lambda host: self.done.append('logs'))
+
+    def test_its_configuration_starts_it(self):
+        volumes.start(FakeHost(configured=False), self.cloud)
+        self.assertEqual([[volumes.CINDER_CONF], ('xen1', True)], self.done)
+
+    def test_it_was_started_before(self):
+        volumes.start(FakeHost(configured=True), self.cloud)
+        self.assertEqual([('xen1', False)], self.done)
+
+    def test_its_log_is_kept_if_it_does_not_serve(self):
+        def fail(*_, **__):
+            raise util.LabError('in vain')
+
+        self.cloud.wait_volumes = fail
+        self.assertRaises(util.LabError, volumes.start,
+                          FakeHost(configured=True), self.cloud)
+        self.assertEqual(['logs'], self.done)
+
+
+class WaitTest(base.TestCase):
+
+    SINCE = datetime.datetime(2026, 11, 26, 14, 0, tzinfo=datetime.UTC)
+
+    def setUp(self):
+        super().setUp()
+        self.output()
+        self.stamps = {}
+
+        self.cloud = Cloud()
+        self.cloud.client = lambda: types.SimpleNamespace(call=self.call)
+
+    def call(self, method, service, path):
+        return {'pools': [
+            {'name': name, 'capabilities': {'timestamp': stamp}}
+            for name, stamp in self.stamps.items()]}
+
+    def wait(self):
+        self.cloud.wait_volumes('xen1', 0, self.SINCE)
+
+    def test_each_backend_has_reported(self):
+        self.stamps = {'xen1@lvm#lvm': '2026-11-26T14:00:01.5',
+                       'xen1@nfs#nfs': '2026-11-26T14:00:02.5'}
+        self.wait()
+
+    def test_one_is_missing_or_old(self):
+        self.stamps = {'xen1@lvm#lvm': '2026-11-26T14:00:01.5'}
+        self.assertRaises(util.LabError, self.wait)
+        self.stamps['xen1@nfs#nfs'] = '2026-11-26T13:59:59'
+        self.assertRaises(util.LabError, self.wait)
