@@ -130,5 +130,8 @@ class ReleaseTest(UpgradeTestCase):
                            f'{newest + 1}.0.0')
 
     def test_oldest_is_required(self):
-        self.assertIn(f'nova>={upgrade.RELEASES[0]}.0.0',
+        oldest = upgrade.RELEASES[0]
+        self.assertIn(f'nova>={oldest}.0.0',
                       (PROJECT / 'requirements.txt').read_text())
+        self.assertIn(f'python3-nova (>= 2:{oldest}~)',
+                      (PROJECT / 'etc/debian/control').read_text())

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Run by test_threads in a process of its own, for one kind of threads.
 
-``python -m tests.unit.xen.modes native|eventlet`` fails loudly or prints OK.
+``python tests/unit/xen/modes.py native|eventlet`` fails loudly or prints OK.
 """
 
 # ruff: noqa: E402, PLC0415
