@@ -72,7 +72,8 @@ class FaultPointsTest(test_servers.ServersBase):
             ['spawn: planned', 'spawn: image fetched',
              'spawn: ports plugged', 'spawn: directory made',
              'disks: one made', 'config drive: written',
-             'spawn: disks made', 'spawn: ports wired',
+             'spawn: disks made', 'spawn: volumes connected',
+             'spawn: ports wired',
              'spawn: domain defined', 'boot: domain started',
              'spawn: guest booted'], points)
         self._delete_server(self.server)
@@ -90,7 +91,8 @@ class FaultPointsTest(test_servers.ServersBase):
         points = points[points.index('destroy: domain stopped'):]
         self.assertEqual(
             ['destroy: domain stopped', 'destroy: domain removed',
-             'destroy: ports unplugged', 'files: put aside',
+             'destroy: volumes disconnected', 'destroy: ports unplugged',
+             'files: put aside',
              'destroy: files removed'], points)
         for point in points:
             server = self.boot()

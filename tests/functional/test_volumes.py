@@ -528,3 +528,56 @@ class UsageTest(VolumesBase):
             usage['volume_id'], usage['reads'], usage['read_bytes'],
             usage['writes'], usage['write_bytes']))
         self.assertIsNone(self.detach(server, volume))
+
+
+class FaultTest(VolumesBase):
+    """Operations that fail at each of their named points."""
+
+    def setUp(self):
+        super().setUp()
+        self.reached = []
+        self.fault = None
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.faultpoints._action', self.at))
+
+    def at(self, point):
+        self.reached.append(point)
+        if point == self.fault:
+            self.fault = None
+            raise OSError(point)
+
+    def test_attach_and_detach(self):
+        server = self.boot()
+        before = self.domain(server).xml, self.domain(server).live
+        volume = self.volume()
+        self.reached.clear()
+        self.attach(server, volume)
+        attach, self.reached = self.reached, []
+        self.assertEqual(
+            ['volume: connected', 'attach volume: recorded',
+             'attach volume: defined', 'attach volume: attached'], attach)
+        self.detach(server, volume)
+        detach, self.reached = self.reached, []
+        self.assertEqual(
+            ['detach volume: undefined', 'detach volume: detached',
+             'detach volume: forgotten', 'volume: link removed'], detach)
+        for self.fault in attach:
+            point, volume = self.fault, self.volume()
+            self.assertIn(point, self.attach(server, volume))
+            self.assert_free(server, volume)
+            self.assertEqual({}, self.attachments(volume))
+            self.assertEqual(
+                before, (self.domain(server).xml, self.domain(server).live))
+        volume = self.volume()
+        self.attach(server, volume)
+        for self.fault in detach:
+            self.api.delete_server_volume(server['id'], volume)
+            self._wait_for_instance_action_event(
+                server, 'detach_volume', 'compute_detach_volume', 'Error')
+        # The user asks once more.
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+        self.assertEqual(
+            before, (self.domain(server).xml, self.domain(server).live))
+        self._delete_server(server)
+        self.below.assert_nothing_left()

@@ -72,6 +72,11 @@ def connect(
     encryption = _encryption(context, volume, connection_info, encryption)
     data = connection_info['data']
     with lockutils.lock(_lock(volume)):
+        if encryption and (old := privsep.unlink_volume(
+                instance.uuid, volume)):
+            # Open since the last start, perhaps on another device.
+            _encryptor({**connection_info, 'data': {
+                **data, 'device_path': old}}, _ANY_ENCRYPTION).detach_volume()
         device = _connector(connection_info).connect_volume(data)['path']
         if isinstance(device, bytes):
             device = device.decode()
@@ -289,7 +294,6 @@ def _open(
 ) -> None:
     """Have the device of an encrypted volume lead to its decrypted content."""
     encryptor = _encryptor(connection_info, encryption)
-    # It may be open since the instance's last start; the volume may have
-    # another device now.
+    # It may be open, if an earlier operation was interrupted.
     encryptor.detach_volume(**encryption)
     encryptor.attach_volume(context, **encryption)

@@ -437,7 +437,7 @@ def mend_revert(
         _settle(node, context, instance,
                 network_info=instance.get_network_info(),
                 block_device_info=volumes.known(context, instance),
-            power_on=_ran(instance))
+                power_on=_ran(instance))
         migration.status = 'finished'
         migration.save()
         return str(vm_states.RESIZED)
@@ -455,8 +455,7 @@ def _as_before(
     """
     ran = _ran(instance)
     revert(node, context, instance, network_info=instance.get_network_info(),
-           block_device_info=volumes.known(context, instance),
-            power_on=ran)
+           block_device_info=volumes.known(context, instance), power_on=ran)
     instance.drop_migration_context()
     instance.old_flavor = instance.new_flavor = None
     instance.system_metadata.pop('old_vm_state', None)

@@ -59,6 +59,20 @@ def of(connection_info: Mapping[str, Any]) -> Transport:
     return TRANSPORTS[name]
 
 
+def check_sharing(connection_info: Mapping[str, Any]) -> None:
+    """Refuse a volume that several instances share and that is a file.
+
+    The QEMUs of two hosts would each have a page cache of their own.
+
+    :param connection_info: what Cinder says of the connection.
+    :raises nova.exception.InvalidVolume: it is one.
+    """
+    if connection_info.get('multiattach') and not of(connection_info).block:
+        raise exception.InvalidVolume(
+            reason='several instances may have it (multiattach), and it is a '
+                   'file; allowed: volumes that are block devices')
+
+
 def file_format(connection_info: Mapping[str, Any]) -> str:
     """Return the format of a volume, as Cinder has recorded it.
 

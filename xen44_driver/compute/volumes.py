@@ -75,6 +75,7 @@ def record(
         message says what is allowed.
     """
     volume = id_of(connection_info)
+    transports.check_sharing(connection_info)
     name = block_device.prepend_dev(name)
     try:
         link = volumelinks.path(instance.uuid, volume)

@@ -80,11 +80,21 @@ class ConnectTest(ConnectionsCase):
     def test_encrypted(self):
         info = self.connect(encryption=LUKS)
         self.get_encryptor.assert_called_once_with(info, LUKS)
-        # What an earlier start may have left open is closed first.
+        # What an interrupted operation may have left open is closed first.
         self.assertEqual(
             [mock.call.detach_volume(**LUKS),
              mock.call.attach_volume('context', **LUKS)],
             self.encryptor.method_calls)
+
+    def test_encrypted_again(self):
+        """What the last start opened is closed, whichever device it was."""
+        self.connect(encryption=LUKS)
+        self.calls.connect_volume.return_value['path'] = self.run
+        self.get_encryptor.reset_mock()
+        self.connect(encryption=LUKS)
+        first, second = self.get_encryptor.call_args_list
+        self.assertEqual(self.device, first.args[0]['data']['device_path'])
+        self.assertEqual(self.run, second.args[0]['data']['device_path'])
 
     def test_asks_cinder(self):
         with mock.patch.object(

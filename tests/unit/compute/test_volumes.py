@@ -56,6 +56,8 @@ class RecordTest(base.TestCase):
         self.refuse("'vmdk'", *transports.TRANSPORTS, kind='vmdk')
         self.refuse("'vhdx'", 'raw, qcow2', kind='nfs', format='vhdx')
         self.refuse("'ro'", 'block device', kind='nfs', access_mode='ro')
+        self.assertRaises(exception.InvalidVolume, self.record, {
+            **base.connection_info(kind='nfs'), 'multiattach': True})
         self.refuse('append', access_mode='append',
                     error=exception.InvalidVolumeAccessMode)
         self.refuse('../x', 'a UUID', volume='../x')
