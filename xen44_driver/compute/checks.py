@@ -30,6 +30,7 @@ from xen44_driver.compute import resources
 from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
+from xen44_driver.xen import grub
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -92,9 +93,12 @@ def summary(node: compute_node.Node) -> str:
     :param node: connected to its host.
     """
     versions = node.host.versions()
+    loaders = ', '.join(f'{kind}: {loader.path}' for kind, loader
+                        in node.loaders().items() if loader)
     return (f'Xen {_dotted(versions.xen)}, '
             f'libvirt {_dotted(versions.libvirt)}, {node.arch.name}, '
-            f'guests: {", ".join(node.capabilities.guest_types)}')
+            f'guests: {", ".join(node.capabilities.guest_types)}, '
+            f'loaders: {loaders or "none"}')
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -292,11 +296,18 @@ class HostChecks:
     def _loaders(self) -> Iterator[str]:
         node = self.node
         for kind, loader in node.loaders().items():
-            if loader is None or not os.path.isfile(loader):
+            if loader is None or loader.sha256 is None:
+                path = loader and loader.path
                 yield (f'{kind} guests cannot boot from their own disk: '
-                       f'[xen44_{node.arch.name}] {kind}_loader is {loader}, '
+                       f'[xen44_{node.arch.name}] {kind}_loader is {path}, '
                        'and there is no such file; only images with a '
-                       'kernel_id will boot (Debian: package grub-xen-bin)')
+                       'kernel_id will boot (Debian: package grub-xen-host)')
+                continue
+            platform = node.arch.profile(kind).grub
+            directory = node.options.loader_directory
+            if platform and loader.path == grub.path(directory, platform):
+                for problem in grub.problems(directory, platform):
+                    yield f'{problem}: run xen44-host build-loaders'
 
     def _dom0_memory(self) -> Iterator[str]:
         if resources.dom0_is_unbounded(self.node.host.memory()):

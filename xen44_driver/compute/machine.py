@@ -20,7 +20,6 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
-import os
 from typing import Any
 from typing import Literal
 
@@ -29,6 +28,7 @@ from nova import exception
 from nova import objects
 from nova.virt import configdrive
 from nova.virt import driver
+from oslo_log import log as logging
 from oslo_serialization import jsonutils
 from oslo_utils import units
 
@@ -42,7 +42,10 @@ from xen44_driver.storage import kinds
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import domain
+from xen44_driver.xen import grub
 from xen44_driver.xen.guesttype import GuestType
+
+LOG = logging.getLogger(__name__)
 
 #: Version of the record's format. A record of another version is refused.
 VERSION = 1
@@ -75,8 +78,8 @@ class Options:
     :ivar offered: guest types that the host can run.
     :ivar default_guest_type: the type if neither image nor flavor asks.
     :ivar max_vcpus: the most vCPUs of a guest, by guest type.
-    :ivar loaders: path of the loader that boots a guest's own disk, by guest
-        type; only for types without firmware.
+    :ivar loaders: the loader that boots a guest's own disk, by guest type;
+        only for types without firmware.
     :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
     :ivar image_kernels: whether images may have their own kernel.
     :ivar screen: whether guests that can have a screen get one, shown by VNC.
@@ -96,7 +99,7 @@ class Options:
     default_guest_type: GuestType
     max_vcpus: Mapping[GuestType, int] = dataclasses.field(
         default_factory=dict)
-    loaders: Mapping[GuestType, str | None] = dataclasses.field(
+    loaders: Mapping[GuestType, grub.Loader | None] = dataclasses.field(
         default_factory=dict)
     disk_format: str = 'qcow2'
     image_kernels: bool = False
@@ -120,6 +123,7 @@ class Machine:
     :ivar cmdline: that kernel's command line; it may be empty.
     :ivar loader: path of the loader that boots the guest's disk; None if
         firmware does.
+    :ivar loader_sha256: that loader's checksum when the record was made.
     :ivar disks: the disks, in the guest's order; the first is the root disk.
     :ivar vif_model: ``netfront``, an emulated model, or None for libxl's
         default.
@@ -143,6 +147,7 @@ class Machine:
     ramdisk_id: str | None = None
     cmdline: str | None = None
     loader: str | None = None
+    loader_sha256: str | None = None
     disks: tuple[kinds.DiskRecord, ...]
     vif_model: str | None = None
     screen: bool = False
@@ -397,6 +402,8 @@ def make(
     asked = image.properties.get
     limits = cpulimits.of_flavor(flavor)
     disks = tuple(disks)
+    loader = (None if kernel_id or profile.firmware
+              else _loader(chosen, options))
     tables = xentables.decide(
         flavor, chosen, disks=len(disks), host=xentables.Limits(
             max_event_channels=options.max_event_channels,
@@ -406,8 +413,8 @@ def make(
         kernel_id=kernel_id,
         ramdisk_id=ramdisk_id,
         cmdline=_cmdline(image, options) if kernel_id else None,
-        loader=None if kernel_id or profile.firmware
-        else _loader(chosen, options),
+        loader=loader.path if loader else None,
+        loader_sha256=loader.sha256 if loader else None,
         disks=disks,
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
@@ -461,7 +468,7 @@ def _cmdline(image: objects.ImageMeta, options: Options) -> str:
             else asked)
 
 
-def _loader(chosen: GuestType, options: Options) -> str:
+def _loader(chosen: GuestType, options: Options) -> grub.Loader:
     loader = options.loaders.get(chosen)
     if loader is None:
         raise exception.InvalidInput(
@@ -475,16 +482,26 @@ def _loader(chosen: GuestType, options: Options) -> str:
 def check_loader(machine: Machine, arch: str) -> None:
     """Refuse a guest whose loader does not exist on this host.
 
+    One that has changed, such as by an update of grub, is only logged.
+
     :param arch: name of the host's architecture.
     :raises nova.exception.InvalidInput: the file does not exist; the message
         names it.
     """
-    if machine.loader and not os.path.isfile(machine.loader):
+    if not machine.loader:
+        return
+    there = grub.look(machine.loader).sha256
+    if there is None:
         raise exception.InvalidInput(
             reason=f'a {machine.guest_type} guest cannot boot from its own '
                    f'disk here: there is no file {machine.loader}, which '
                    f'was [xen44_{arch}] {machine.guest_type}_loader when it '
                    'was made; allowed: images with a kernel_id')
+    if machine.loader_sha256 not in (None, there):
+        LOG.info('%(loader)s is not the one with which the guest was made '
+                 '(SHA-256 %(was)s, now %(now)s)', {
+                     'loader': machine.loader, 'was': machine.loader_sha256,
+                     'now': there})
 
 
 def _disks(

@@ -22,6 +22,7 @@ from xen44_driver.compute import spec
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import grub
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
@@ -147,18 +148,27 @@ class Node:
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 
-    def loaders(self) -> dict[GuestType, str | None]:
+    def loaders(self) -> dict[GuestType, grub.Loader | None]:
         """Return the loaders of guest types that have no firmware.
 
         A loader boots a guest from its own disk.
 
-        :returns: paths on this host by guest type; None if none is
-            configured.
+        :returns: loaders by guest type; None if none is configured. Their
+            files may be missing.
         """
         return {
-            kind: self.options[f'{kind}_loader']
+            kind: self._loader(kind)
             for kind in self.capabilities.guest_types
             if not self.arch.profile(kind).firmware}
+
+    def _loader(self, kind: GuestType) -> grub.Loader | None:
+        configured: str | None = self.options[f'{kind}_loader']
+        platform = self.arch.profile(kind).grub
+        if configured:
+            return grub.look(configured)
+        if platform is None:
+            return None
+        return grub.find(self.options.loader_directory, platform)
 
 
 def _spice_options() -> tuple[str, ...]:

@@ -22,6 +22,7 @@ from xen44_driver.cmd import report
 from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
 from xen44_driver.storage import usage
+from xen44_driver.xen import grub
 
 #: What the programs of a fit host print.
 SAID = {
@@ -126,13 +127,13 @@ class GoldenTest(HostCheckTestCase):
     def test_fit(self):
         status, text = self.check()
         self.assertEqual(0, status, text)
-        self.assert_golden('check-fit.txt', text)
+        self.assert_golden('check-fit.txt', text, ROOT=self.root)
         self.become.assert_called_once_with(self.user.return_value)
 
     def test_fit_json(self):
         status, text = self.check('--json')
         self.assertEqual(0, status)
-        self.assert_golden('check-fit.json', text)
+        self.assert_golden('check-fit.json', text, ROOT=self.root)
 
     def test_broken(self):
         self.break_host()
@@ -161,6 +162,19 @@ class OutcomeTest(HostCheckTestCase):
         status, text = self.check()
         self.assertEqual(0, status)
         self.assertIn('WARN  dom0\'s clock\n      ', text)
+
+    def test_loaders(self):
+        """The driver's own ones are what was built, of what is there."""
+        self.flags(pv_loader=None, loader_directory=self.root,
+                   group='xen44_x86_64')
+        self.patch(grub, 'DISTRIBUTION', '/no/such/directory')
+        self.assertIn('/no/such/directory/grub-x86_64-xen.bin',
+                      self.outcomes()['loaders']['texts'][0])
+        self.write('grub-x86_64-xen.bin', 'not built here')
+        loaders = self.outcomes()['loaders']
+        self.assertEqual('WARN', loaders['result'])
+        self.assertIn('grub-x86_64-xen.bin is not what was built: run '
+                      'xen44-host build-loaders', loaders['texts'][0])
 
     def test_dom0_by_xenfs(self):
         os.unlink(self.path('features'))

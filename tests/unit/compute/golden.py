@@ -22,6 +22,7 @@ from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import domain
+from xen44_driver.xen import grub
 from xen44_driver.xen.guesttype import GuestType
 
 DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
@@ -29,18 +30,24 @@ DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
 INSTANCES = '/var/lib/nova/instances'
 _GRUB = '/usr/lib/grub-xen'
 
+
+def _loader(path: str) -> grub.Loader:
+    return grub.Loader(path=path, sha256='5e' * 32)
+
+
 #: What differs between hosts of each architecture.
 HOSTS: dict[str, dict[str, Any]] = {
     'x86_64': {
         'offered': (GuestType.PV, GuestType.PVH, GuestType.HVM),
         'default_guest_type': GuestType.HVM,
-        'loaders': {GuestType.PV: f'{_GRUB}/grub-x86_64-xen.bin',
-                    GuestType.PVH: f'{_GRUB}/grub-i386-xen_pvh.bin'},
+        'loaders': {GuestType.PV: _loader(f'{_GRUB}/grub-x86_64-xen.bin'),
+                    GuestType.PVH: _loader(
+                        f'{_GRUB}/grub-i386-xen_pvh.bin')},
     },
     'aarch64': {
         'offered': (GuestType.PVH,),
         'default_guest_type': GuestType.PVH,
-        'loaders': {GuestType.PVH: '/usr/lib/xen/boot/XEN_EFI.fd'},
+        'loaders': {GuestType.PVH: _loader('/usr/lib/xen/boot/XEN_EFI.fd')},
     },
 }
 

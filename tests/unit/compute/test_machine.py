@@ -17,6 +17,7 @@ from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
+from xen44_driver.xen import grub
 from xen44_driver.xen.guesttype import GuestType
 
 EPHEMERALS = [{'device_name': '/dev/xvdb', 'size': 2, 'guest_format': None}]
@@ -39,8 +40,8 @@ class MachineCase(base.TestCase):
             'arch': arch.load('x86_64'), 'offered': tuple(GuestType),
             'default_guest_type': GuestType.HVM,
             'max_vcpus': dict.fromkeys(GuestType, 128),
-            'loaders': {GuestType.PV: self.loader,
-                        GuestType.PVH: self.loader},
+            'loaders': dict.fromkeys(
+                (GuestType.PV, GuestType.PVH), grub.look(self.loader)),
             'config_drive': False, **values})
 
     def decide(self, kind=None, *, disks=None, properties=None, options=None,
@@ -132,6 +133,22 @@ class DecideTest(MachineCase):
         machine.check_loader(decided['hvm'], 'x86_64')
         machine.check_loader(self.decide(
             'pv', kernel_id='k', options={'image_kernels': True}), 'x86_64')
+
+    def test_loader_has_changed(self):
+        """It is used all the same: it may be an update."""
+        made = self.decide('pv')
+        self.assertEqual(grub.look(self.loader).sha256, made.loader_sha256)
+        self.assertIsNone(self.decide('hvm').loader_sha256)
+        with open(self.loader, 'w') as file:
+            file.write('a newer grub')
+        with self.assertLogs('xen44_driver.compute.machine') as logs:
+            machine.check_loader(made, 'x86_64')
+        self.assertIn(made.loader_sha256, logs.output[0])
+        with self.assertNoLogs('xen44_driver.compute.machine'):
+            machine.check_loader(self.decide('pv'), 'x86_64')
+            # A record of an older version has none.
+            machine.check_loader(
+                dataclasses.replace(made, loader_sha256=None), 'x86_64')
 
     def test_kernel(self):
         self.refuse('a-kernel', 'allow_image_kernels', kernel_id='a-kernel')
