@@ -91,6 +91,22 @@ class Disks:
         run('mkfs.btrfs', '-q', '--rootdir', self.tree(files), path)
         return path
 
+    def esp(self, configuration: str) -> pathlib.Path:
+        """Make a FAT with a grub that UEFI boots without being told.
+
+        :param configuration: of this grub; it may echo, sleep and halt.
+        """
+        top = self.tree({'grub.cfg': configuration})
+        program = top / 'BOOTX64.EFI'
+        run('grub-mkstandalone', '--format=x86_64-efi', f'--output={program}',
+            '--install-modules=normal echo sleep halt', '--locales=',
+            '--fonts=', '--themes=', f'boot/grub/grub.cfg={top}/grub.cfg')
+        path = self.file(SIZE)
+        run('mformat', '-i', path, '-F', '::')
+        run('mmd', '-i', path, '::/EFI', '::/EFI/BOOT')
+        run('mcopy', '-i', path, program, '::/EFI/BOOT')
+        return path
+
     def disk(self, label: str, *file_systems: pathlib.Path) -> pathlib.Path:
         """Make a disk with partitions.
 

@@ -218,6 +218,8 @@ class HostChecks:
                   _space),
             Check('loaders', 'boot loaders of PV and PVH guests', Level.WARN,
                   self._loaders, needs_host=True),
+            Check('uefi', 'UEFI firmware of HVM guests', Level.WARN,
+                  self._uefi, needs_host=True),
             Check('device-model', 'QEMU for Xen', Level.WARN,
                   dom0.device_model),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
@@ -308,6 +310,14 @@ class HostChecks:
             if platform and loader.path == grub.path(directory, platform):
                 for problem in grub.problems(directory, platform):
                     yield f'{problem}: run xen44-host build-loaders'
+
+    def _uefi(self) -> Iterator[str]:
+        firmware = self.node.uefi()
+        if firmware and firmware.sha256 is None:
+            yield ('images with hw_firmware_type=uefi are refused: '
+                   f'[xen44_{self.node.arch.name}] uefi_firmware is '
+                   f'{firmware.path}, and there is no such file (Debian: '
+                   'package ovmf)')
 
     def _dom0_memory(self) -> Iterator[str]:
         if resources.dom0_is_unbounded(self.node.host.memory()):

@@ -21,6 +21,7 @@ from xen44_driver.compute import monitor
 from xen44_driver.compute import spec
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import grub
 from xen44_driver.xen import guest as xen_guest
@@ -129,6 +130,7 @@ class Node:
             default_guest_type=self.default_guest_type,
             max_vcpus=capabilities.max_vcpus,
             loaders=self.loaders(),
+            uefi=self.uefi(),
             disk_format=CONF.xen44.disk_format,
             image_kernels=CONF.xen44.allow_image_kernels,
             screen=CONF.vnc.enabled,
@@ -148,7 +150,7 @@ class Node:
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 
-    def loaders(self) -> dict[GuestType, grub.Loader | None]:
+    def loaders(self) -> dict[GuestType, bootfile.BootFile | None]:
         """Return the loaders of guest types that have no firmware.
 
         A loader boots a guest from its own disk.
@@ -161,11 +163,28 @@ class Node:
             for kind in self.capabilities.guest_types
             if not self.arch.profile(kind).firmware}
 
-    def _loader(self, kind: GuestType) -> grub.Loader | None:
+    def uefi(self) -> bootfile.BootFile | None:
+        """Return the UEFI firmware of HVM guests.
+
+        :returns: None if none is configured; its file may be missing.
+        """
+        if 'uefi_firmware' not in self.options:
+            return None
+        configured: str = self.options.uefi_firmware
+        return bootfile.look(configured) if configured else None
+
+    @property
+    def has_uefi(self) -> bool:
+        """Whether guests can boot by UEFI."""
+        firmware = self.uefi()
+        return (firmware is not None and firmware.sha256 is not None
+                and GuestType.HVM in self.capabilities.guest_types)
+
+    def _loader(self, kind: GuestType) -> bootfile.BootFile | None:
         configured: str | None = self.options[f'{kind}_loader']
         platform = self.arch.profile(kind).grub
         if configured:
-            return grub.look(configured)
+            return bootfile.look(configured)
         if platform is None:
             return None
         return grub.find(self.options.loader_directory, platform)

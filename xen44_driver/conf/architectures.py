@@ -41,6 +41,15 @@ Path of the loader that boots a PVH guest from its own disk: grub built for Xen
 PVH. If this is not set, it is ``grub-i386-xen_pvh.bin`` where ``pv_loader`` is
 looked for."""),
     cfg.StrOpt(
+        'uefi_firmware',
+        default='/usr/share/ovmf/OVMF.fd',
+        help="""
+Path of the UEFI firmware of HVM guests whose image has
+``hw_firmware_type=uefi`` (Debian: package ``ovmf``; that of Debian 13 starts
+under Xen, that of Debian 12 is reported not to). Its variables are not kept
+when a guest stops. If this is empty or there is no such file, these images are
+refused."""),
+    cfg.StrOpt(
         'loader_directory',
         default='/var/lib/xen44/loaders',
         help="""

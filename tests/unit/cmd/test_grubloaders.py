@@ -6,10 +6,12 @@ import os
 import types
 
 from tests.unit.cmd import base
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import grub
 
-BUILT = [grub.Loader(path=f'/loaders/grub-{platform}.bin', sha256='ab' * 32)
-         for platform in ('x86_64-xen', 'i386-xen_pvh')]
+BUILT = [bootfile.BootFile(
+    path=f'/loaders/grub-{platform}.bin', sha256='ab' * 32)
+    for platform in ('x86_64-xen', 'i386-xen_pvh')]
 
 
 class BuildLoadersTest(base.CommandTestCase):

@@ -64,7 +64,8 @@ class HostCheckTestCase(base.CommandTestCase):
         self.flags(console_log_dir='/logs', group='xen44')
         self.flags(
             pv_loader=self.write('pv.bin', ''),
-            pvh_loader=self.write('pvh.bin', ''), group='xen44_x86_64')
+            pvh_loader=self.write('pvh.bin', ''),
+            uefi_firmware=self.write('uefi.bin', ''), group='xen44_x86_64')
         self.write('7/comm', 'xenconsoled\n')
         self.write('7/cmdline', 'xenconsoled\0--log=guest\0')
         self.write('logrotate.d/xen44', '/logs/guest-*.log {\n')
@@ -108,7 +109,7 @@ class HostCheckTestCase(base.CommandTestCase):
         self.flags(instances_path='/no/such/directory')
         self.flags(cpu_dedicated_set='1', group='compute')
         self.flags(ovs_bridge='br-none', group='neutron')
-        for name in ('pv.bin', 'xen/bin/qemu-system-i386'):
+        for name in ('pv.bin', 'uefi.bin', 'xen/bin/qemu-system-i386'):
             os.unlink(self.path(name))
         self.write('7/cmdline', 'xenconsoled\0')
         self.libvirt.dom0_max_mib = 6143

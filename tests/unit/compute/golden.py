@@ -21,8 +21,8 @@ from xen44_driver.compute import spec
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import domain
-from xen44_driver.xen import grub
 from xen44_driver.xen.guesttype import GuestType
 
 DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
@@ -31,8 +31,8 @@ INSTANCES = '/var/lib/nova/instances'
 _GRUB = '/usr/lib/grub-xen'
 
 
-def _loader(path: str) -> grub.Loader:
-    return grub.Loader(path=path, sha256='5e' * 32)
+def _loader(path: str) -> bootfile.BootFile:
+    return bootfile.BootFile(path=path, sha256='5e' * 32)
 
 
 #: What differs between hosts of each architecture.
@@ -40,6 +40,7 @@ HOSTS: dict[str, dict[str, Any]] = {
     'x86_64': {
         'offered': (GuestType.PV, GuestType.PVH, GuestType.HVM),
         'default_guest_type': GuestType.HVM,
+        'uefi': _loader('/usr/share/ovmf/OVMF.fd'),
         'loaders': {GuestType.PV: _loader(f'{_GRUB}/grub-x86_64-xen.bin'),
                     GuestType.PVH: _loader(
                         f'{_GRUB}/grub-i386-xen_pvh.bin')},
@@ -168,6 +169,8 @@ CASES = {
     'hvm_x86_64_firmware': Case(),
     'hvm_x86_64_firmware_agent': Case(
         properties=_AGENT, serial_console=True),
+    'hvm_x86_64_uefi': Case(properties={
+        **_HVM, 'hw_firmware_type': 'uefi', 'hw_firmware_stateless': True}),
     'hvm_x86_64_firmware_mouse': Case(options={'pointer_model': 'ps2mouse'}),
     'hvm_x86_64_firmware_serial': Case(serial_console=True),
     'hvm_x86_64_firmware_spice': Case(

@@ -10,6 +10,7 @@ import subprocess
 import fixtures
 
 from tests.unit import base
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import grub
 
 PLATFORM = 'x86_64-xen'
@@ -136,7 +137,7 @@ class FindTest(GrubCase):
 
     def test_the_own_one_comes_first(self):
         stock = grub.path(grub.DISTRIBUTION, PLATFORM)
-        self.assertEqual(grub.Loader(path=stock),
+        self.assertEqual(bootfile.BootFile(path=stock),
                          grub.find(self.directory, PLATFORM))
         self.write(stock, 'grub')
         found = grub.find(self.directory, PLATFORM)

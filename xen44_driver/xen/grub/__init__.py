@@ -13,7 +13,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from collections.abc import Iterator
 import dataclasses
-import functools
 import hashlib
 from importlib import resources
 import io
@@ -23,6 +22,7 @@ import subprocess
 import tarfile
 import tempfile
 
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import errors
 
 #: Where distributions have grub's modules, by grub's platform.
@@ -69,18 +69,6 @@ class CannotBuild(errors.XenError):
     """A loader cannot be built; the message says why."""
 
 
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class Loader:
-    """A file that boots a guest's own disk.
-
-    :ivar path: its path.
-    :ivar sha256: its checksum in hexadecimal; None if it cannot be read.
-    """
-
-    path: str
-    sha256: str | None = None
-
-
 def path(directory: str, platform: str) -> str:
     """Return the path of a loader.
 
@@ -91,37 +79,18 @@ def path(directory: str, platform: str) -> str:
     return os.path.join(directory, f'grub-{platform}.bin')
 
 
-def find(directory: str, platform: str) -> Loader:
+def find(directory: str, platform: str) -> bootfile.BootFile:
     """Return the loader to use: the driver's own, or the distribution's.
 
     :param directory: the directory in which :func:`build` put the loaders.
     :param platform: see :func:`path`.
     """
     own = path(directory, platform)
-    return look(own if os.path.isfile(own) else path(DISTRIBUTION, platform))
+    return bootfile.look(
+        own if os.path.isfile(own) else path(DISTRIBUTION, platform))
 
 
-def look(file: str) -> Loader:
-    """Return a loader with its checksum.
-
-    :param file: its path.
-    """
-    try:
-        there = os.stat(file)
-        return Loader(path=file, sha256=_sha256(
-            file, there.st_ino, there.st_size, there.st_mtime_ns))
-    except OSError:
-        return Loader(path=file)
-
-
-@functools.lru_cache(maxsize=16)
-def _sha256(file: str, *state: int) -> str:
-    """Return a file's checksum; ``state`` changes when the file does."""
-    with open(file, 'rb') as opened:
-        return hashlib.file_digest(opened, 'sha256').hexdigest()
-
-
-def build(directory: str, platforms: Iterable[str]) -> list[Loader]:
+def build(directory: str, platforms: Iterable[str]) -> list[bootfile.BootFile]:
     """Build loaders, and record them. Those that exist are replaced.
 
     :param directory: where to put them; it is made if it does not exist.
@@ -137,7 +106,7 @@ def build(directory: str, platforms: Iterable[str]) -> list[Loader]:
         target = path(directory, platform)
         content = _make(platform)
         _replace(target, content)
-        loader = Loader(path=target,
+        loader = bootfile.BootFile(path=target,
                         sha256=hashlib.sha256(content).hexdigest())
         record[platform] = {
             'sha256': str(loader.sha256), 'source': _source(platform)}
@@ -153,7 +122,7 @@ def problems(directory: str, platform: str) -> Iterator[str]:
     :param directory: see :func:`find`.
     :param platform: see :func:`path`.
     """
-    loader = look(path(directory, platform))
+    loader = bootfile.look(path(directory, platform))
     recorded = _read_record(directory).get(platform, {})
     if loader.sha256 != recorded.get('sha256'):
         yield f'{loader.path} is not what was built'
