@@ -132,6 +132,11 @@ class LayoutTest(GrubTestCase):
         self.assert_boots(('hd1,msdos1', '/grub2'),
                           self.disks.disk('dos', boot, root))
 
+    def test_logical_volume(self):
+        self.assert_boots(('lvm/vg0-root', '/boot/grub2'), self.disks.disk(
+            'gpt', self.disks.lvm(
+                self.disks.ext4({'boot/grub2/grub.cfg': MENU}))))
+
     def test_configuration_without_entries(self):
         """The next one is read, such as that of a copy of /boot."""
         self.assert_boots(('hd1,gpt2', '/boot/grub'), self.disks.disk(

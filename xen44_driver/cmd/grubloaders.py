@@ -34,6 +34,8 @@ def run(*, as_json: bool) -> int:
     if not platforms:
         raise report.CannotWork(
             f'grub has no builds for Xen guests on {arch.name}')
+    # nova-compute has to be able to look for them.
+    os.umask(0o022)
     built = grub.build(CONF[f'xen44_{arch.name}'].loader_directory, platforms)
     if as_json:
         print(json.dumps({'loaders': [

@@ -306,8 +306,10 @@ class HostChecks:
                        'kernel_id will boot (Debian: package grub-xen-host)')
                 continue
             platform = node.arch.profile(kind).grub
+            if platform is None:
+                continue
             directory = node.options.loader_directory
-            if platform and loader.path == grub.path(directory, platform):
+            if loader.path == grub.path(directory, platform):
                 for problem in grub.problems(directory, platform):
                     yield f'{problem}: run xen44-host build-loaders'
 

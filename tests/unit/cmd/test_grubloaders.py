@@ -19,6 +19,7 @@ class BuildLoadersTest(base.CommandTestCase):
     def setUp(self):
         super().setUp()
         self.machine('x86_64')
+        self.umask = self.patch(os, 'umask')
         self.build = self.patch(grub, 'build', return_value=BUILT)
         self.flags(loader_directory='/loaders', group='xen44_x86_64')
 
@@ -31,6 +32,7 @@ class BuildLoadersTest(base.CommandTestCase):
         self.assertEqual(
             f'{"ab" * 32}  /loaders/grub-x86_64-xen.bin\n'
             f'{"ab" * 32}  /loaders/grub-i386-xen_pvh.bin\n', text)
+        self.umask.assert_called_once_with(0o022)
         self.build.assert_called_once_with(
             '/loaders', ['x86_64-xen', 'i386-xen_pvh'])
 

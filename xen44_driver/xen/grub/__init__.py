@@ -45,12 +45,12 @@ _START = 'normal (memdisk)/grub.cfg\n'
 _PREFIX = '(memdisk)/grub'
 
 # Modules of the loader. What a configuration of the guest loads besides is
-# looked for on its disk.
+# looked for on its disk. There are none for graphics: guests have no screen.
 _BUILT_IN = (
     'memdisk', 'tar',
     'normal', 'configfile', 'echo', 'eval', 'help', 'ls', 'cat', 'loadenv',
     'loopback', 'minicmd', 'probe', 'read', 'regexp', 'sleep', 'test', 'true',
-    'halt', 'reboot', 'gettext', 'terminal',
+    'halt', 'reboot', 'gettext', 'terminal', 'all_video', 'cpuid',
     'search', 'search_fs_file', 'search_fs_uuid', 'search_label',
     'part_gpt', 'part_msdos',
     'ext2', 'xfs', 'btrfs', 'fat', 'f2fs', 'jfs', 'reiserfs', 'squash4',
