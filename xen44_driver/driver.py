@@ -23,6 +23,7 @@ from nova.objects import diagnostics as nova_diagnostics
 from nova.virt import driver
 from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
+import os_traits
 import os_vif
 
 from xen44_driver import conf as our_conf
@@ -139,6 +140,13 @@ class Xen44Driver(driver.ComputeDriver):
         resources.update_provider_tree(
             self._node, provider_tree, nodename,
             allocation_ratios=self._get_allocation_ratios)
+
+    def capabilities_as_traits(self) -> dict[str, bool]:
+        return {
+            **super().capabilities_as_traits(),
+            # Variables of UEFI are never kept.
+            os_traits.COMPUTE_SECURITY_STATELESS_FIRMWARE:
+                resources.has_uefi(self._node)}
 
     def get_host_uptime(self) -> str:
         return uptime.text()

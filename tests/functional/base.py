@@ -63,7 +63,7 @@ class DriverFixture(fixtures.Fixture):
         self.console_logs = self.useFixture(fixtures.TempDir()).path
         self.crash_dumps = self.useFixture(fixtures.TempDir()).path
         boot = self.useFixture(fixtures.TempDir()).path
-        for name in ('pv', 'pvh'):
+        for name in ('pv', 'pvh', 'uefi'):
             with open(os.path.join(boot, name), 'wb') as file:
                 file.write(b'grub')
         flags = self._test.flags
@@ -72,7 +72,8 @@ class DriverFixture(fixtures.Fixture):
               crash_dump_directory=self.crash_dumps,
               default_config_drive=False, group='xen44')
         flags(pv_loader=os.path.join(boot, 'pv'),
-              pvh_loader=os.path.join(boot, 'pvh'), group='xen44_x86_64')
+              pvh_loader=os.path.join(boot, 'pvh'),
+              uefi_firmware=os.path.join(boot, 'uefi'), group='xen44_x86_64')
         flags(mkisofs_cmd=self._fake_mkisofs(boot))
         for context in (privsep.sys_admin_pctxt, vif_plug_ovs.vif_plug):
             self.useFixture(fixtures.MockPatchObject(

@@ -38,6 +38,18 @@ class PropertiesTest(test_servers.ServersBase):
         self.refuse("the image asks for hw_watchdog_action 'reset'",
                     'guests have no watchdog', hw_watchdog_action='reset')
 
+    def test_uefi(self):
+        """The scheduler asks for it where Nova knows how to."""
+        traits = {'COMPUTE_FIRMWARE_UEFI',
+                  'COMPUTE_SECURITY_STATELESS_FIRMWARE'}
+        self._run_periodics()
+        self.assertEqual(traits, traits & {*self.traits()})
+        image = base.create_image(
+            self.glance, base.raw_image(), hw_firmware_type='uefi',
+            hw_firmware_stateless='true')
+        server = self.boot(image=image)
+        self.assertIn("type=\"pflash\"", self.domain(server).XMLDesc())
+
     def test_extra_spec(self):
         for name, value, why in (
             ('hw:mem_page_size', 'large', 'Xen itself chooses the pages'),

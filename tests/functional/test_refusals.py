@@ -63,7 +63,10 @@ class RefusalTest(test_servers.ServersBase):
     def test_firmware_we_lack(self):
         image = base.create_image(
             self.glance, base.raw_image(), hw_firmware_type='uefi')
-        self.refuse("hw_firmware_type 'uefi'", 'bios', image=image)
+        self.refuse("hw_firmware_type 'uefi'", 'bios', image=image,
+                    flavor=self.flavor(xen44_guest_type='pvh'))
+        self.flags(uefi_firmware='/nowhere/OVMF.fd', group='xen44_x86_64')
+        self.refuse('/nowhere/OVMF.fd', 'uefi_firmware', image=image)
 
     def test_no_loader(self):
         self.flags(pvh_loader='/nowhere/grub', group='xen44_x86_64')

@@ -69,6 +69,12 @@ def host_parser() -> argparse.ArgumentParser:
         'forget their devices. Only a reboot of the host restarts it.')
     _add_timeout(toolstack, 'the restart may take, and libvirt then has to '
                             'list the guests', 300)
+    _add(commands, 'build-loaders', _build_loaders,
+         'build the loaders that boot PV and PVH guests from their own disks',
+         'They are made of the modules of grub that are installed (Debian: '
+         'package grub-xen-bin) and put into the directory of the option '
+         '[xen44_x86_64] loader_directory, where nova-compute finds them. Run '
+         'it again after an update of grub or of the driver.')
     for name in ('reboot', 'shutdown'):
         power = _add(
             commands, name, _power, f'{_VERBS[name]} the host',
@@ -184,6 +190,12 @@ def _restart_toolstack(arguments: argparse.Namespace) -> int:
     from xen44_driver.cmd import toolstack  # noqa: PLC0415 (see above)
 
     return toolstack.run(as_json=arguments.json, timeout=arguments.timeout)
+
+
+def _build_loaders(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import grubloaders  # noqa: PLC0415 (see above)
+
+    return grubloaders.run(as_json=arguments.json)
 
 
 def _power(arguments: argparse.Namespace) -> int:

@@ -30,6 +30,7 @@ from xen44_driver.compute import resources
 from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
+from xen44_driver.xen import grub
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -92,9 +93,12 @@ def summary(node: compute_node.Node) -> str:
     :param node: connected to its host.
     """
     versions = node.host.versions()
+    loaders = ', '.join(f'{kind}: {loader.path}' for kind, loader
+                        in node.loaders().items() if loader)
     return (f'Xen {_dotted(versions.xen)}, '
             f'libvirt {_dotted(versions.libvirt)}, {node.arch.name}, '
-            f'guests: {", ".join(node.capabilities.guest_types)}')
+            f'guests: {", ".join(node.capabilities.guest_types)}, '
+            f'loaders: {loaders or "none"}')
 
 
 def _dotted(version: tuple[int, ...]) -> str:
@@ -214,6 +218,8 @@ class HostChecks:
                   _space),
             Check('loaders', 'boot loaders of PV and PVH guests', Level.WARN,
                   self._loaders, needs_host=True),
+            Check('uefi', 'UEFI firmware of HVM guests', Level.WARN,
+                  self._uefi, needs_host=True),
             Check('device-model', 'QEMU for Xen', Level.WARN,
                   dom0.device_model),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
@@ -292,11 +298,28 @@ class HostChecks:
     def _loaders(self) -> Iterator[str]:
         node = self.node
         for kind, loader in node.loaders().items():
-            if loader is None or not os.path.isfile(loader):
+            if loader is None or loader.sha256 is None:
+                path = loader and loader.path
                 yield (f'{kind} guests cannot boot from their own disk: '
-                       f'[xen44_{node.arch.name}] {kind}_loader is {loader}, '
+                       f'[xen44_{node.arch.name}] {kind}_loader is {path}, '
                        'and there is no such file; only images with a '
-                       'kernel_id will boot (Debian: package grub-xen-bin)')
+                       'kernel_id will boot (Debian: package grub-xen-host)')
+                continue
+            platform = node.arch.profile(kind).grub
+            if platform is None:
+                continue
+            directory = node.options.loader_directory
+            if loader.path == grub.path(directory, platform):
+                for problem in grub.problems(directory, platform):
+                    yield f'{problem}: run xen44-host build-loaders'
+
+    def _uefi(self) -> Iterator[str]:
+        firmware = self.node.uefi()
+        if firmware and firmware.sha256 is None:
+            yield ('images with hw_firmware_type=uefi are refused: '
+                   f'[xen44_{self.node.arch.name}] uefi_firmware is '
+                   f'{firmware.path}, and there is no such file (Debian: '
+                   'package ovmf)')
 
     def _dom0_memory(self) -> Iterator[str]:
         if resources.dom0_is_unbounded(self.node.host.memory()):

@@ -20,15 +20,16 @@ from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Mapping
 import dataclasses
-import os
 from typing import Any
 from typing import Literal
 
 from nova import block_device
 from nova import exception
 from nova import objects
+from nova.objects import fields
 from nova.virt import configdrive
 from nova.virt import driver
+from oslo_log import log as logging
 from oslo_serialization import jsonutils
 from oslo_utils import units
 
@@ -42,8 +43,11 @@ from xen44_driver.compute import xentables
 from xen44_driver.storage import kinds
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import arch as arch_lib
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import domain
 from xen44_driver.xen.guesttype import GuestType
+
+LOG = logging.getLogger(__name__)
 
 #: Version of the record's format. A record of another version is refused.
 VERSION = 1
@@ -76,8 +80,9 @@ class Options:
     :ivar offered: guest types that the host can run.
     :ivar default_guest_type: the type if neither image nor flavor asks.
     :ivar max_vcpus: the most vCPUs of a guest, by guest type.
-    :ivar loaders: path of the loader that boots a guest's own disk, by guest
-        type; only for types without firmware.
+    :ivar loaders: the loader that boots a guest's own disk, by guest type;
+        only for types without firmware.
+    :ivar uefi: the UEFI firmware of guests that have firmware, or None.
     :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
     :ivar image_kernels: whether images may have their own kernel.
     :ivar screen: whether guests that can have a screen get one, shown by VNC.
@@ -97,8 +102,9 @@ class Options:
     default_guest_type: GuestType
     max_vcpus: Mapping[GuestType, int] = dataclasses.field(
         default_factory=dict)
-    loaders: Mapping[GuestType, str | None] = dataclasses.field(
+    loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
+    uefi: bootfile.BootFile | None = None
     disk_format: str = 'qcow2'
     image_kernels: bool = False
     screen: bool = True
@@ -119,8 +125,9 @@ class Machine:
     :ivar kernel_id: image with the kernel to boot; None to boot from disk.
     :ivar ramdisk_id: image with that kernel's initial ramdisk.
     :ivar cmdline: that kernel's command line; it may be empty.
-    :ivar loader: path of the loader that boots the guest's disk; None if
-        firmware does.
+    :ivar loader: path of the loader or UEFI firmware that boots the guest's
+        disk; None if SeaBIOS does.
+    :ivar loader_sha256: that file's checksum when the record was made.
     :ivar disks: the disks, in the guest's order; the first is the root disk.
     :ivar vif_model: ``netfront``, an emulated model, or None for libxl's
         default.
@@ -144,6 +151,7 @@ class Machine:
     ramdisk_id: str | None = None
     cmdline: str | None = None
     loader: str | None = None
+    loader_sha256: str | None = None
     disks: tuple[kinds.DiskRecord, ...]
     vif_model: str | None = None
     screen: bool = False
@@ -389,6 +397,7 @@ def choose(
         flavor, chosen, profile=options.arch.profile(chosen),
         vif_model=image.properties.get('hw_vif_model'))
     _check_kernel(kernel_id, ramdisk_id, options)
+    _check_firmware(image, options.arch.profile(chosen), kernel_id)
     return chosen
 
 
@@ -434,6 +443,10 @@ def make(
     asked = image.properties.get
     limits = cpulimits.of_flavor(flavor)
     disks = tuple(disks)
+    loader = None
+    if not kernel_id:
+        loader = (_firmware(image, options) if profile.firmware
+                  else _loader(chosen, options))
     tables = xentables.decide(
         flavor, chosen, disks=len(disks), host=xentables.Limits(
             max_event_channels=options.max_event_channels,
@@ -443,8 +456,8 @@ def make(
         kernel_id=kernel_id,
         ramdisk_id=ramdisk_id,
         cmdline=_cmdline(image, options) if kernel_id else None,
-        loader=None if kernel_id or profile.firmware
-        else _loader(chosen, options),
+        loader=loader.path if loader else None,
+        loader_sha256=loader.sha256 if loader else None,
         disks=disks,
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
@@ -490,6 +503,23 @@ def _check_kernel(
                    'boot from their own disk')
 
 
+def _check_firmware(
+    image: objects.ImageMeta, profile: arch_lib.Profile,
+    kernel_id: str | None,
+) -> None:
+    asked = image.properties.get
+    uefi = asked('hw_firmware_type') == fields.FirmwareType.UEFI
+    if uefi and kernel_id and profile.firmware:
+        raise exception.InvalidInput(
+            reason='the image asks for hw_firmware_type uefi, and has a '
+                   f'kernel_id ({kernel_id}), which it boots without that; '
+                   'allowed: one of them')
+    if asked('hw_firmware_stateless') and not uefi:
+        raise exception.InvalidInput(
+            reason='the image asks for hw_firmware_stateless, which is for '
+                   'UEFI; allowed with it: hw_firmware_type=uefi')
+
+
 def _cmdline(image: objects.ImageMeta, options: Options) -> str:
     asked: str | None = image.properties.get('os_command_line')
     # An empty value is used as it is: unikernels may need an empty command
@@ -498,7 +528,7 @@ def _cmdline(image: objects.ImageMeta, options: Options) -> str:
             else asked)
 
 
-def _loader(chosen: GuestType, options: Options) -> str:
+def _loader(chosen: GuestType, options: Options) -> bootfile.BootFile:
     loader = options.loaders.get(chosen)
     if loader is None:
         raise exception.InvalidInput(
@@ -509,19 +539,47 @@ def _loader(chosen: GuestType, options: Options) -> str:
     return loader
 
 
+def _firmware(
+    image: objects.ImageMeta, options: Options,
+) -> bootfile.BootFile | None:
+    """Return the UEFI firmware if the image asks for it."""
+    if image.properties.get('hw_firmware_type') != fields.FirmwareType.UEFI:
+        return None
+    if options.uefi is None:
+        raise exception.InvalidInput(
+            reason='the image asks for hw_firmware_type uefi, and this host '
+                   f'has none ([xen44_{options.arch.name}] uefi_firmware); '
+                   'allowed: bios')
+    return options.uefi
+
+
 def check_loader(machine: Machine, arch: str) -> None:
-    """Refuse a guest whose loader does not exist on this host.
+    """Refuse a guest whose loader or firmware does not exist on this host.
+
+    One that has changed, such as by an update of grub, is only logged.
 
     :param arch: name of the host's architecture.
     :raises nova.exception.InvalidInput: the file does not exist; the message
         names it.
     """
-    if machine.loader and not os.path.isfile(machine.loader):
+    if not machine.loader:
+        return
+    there = bootfile.look(machine.loader).sha256
+    if there is None:
+        option, allowed = (
+            ('uefi_firmware', 'images without hw_firmware_type=uefi')
+            if machine.guest_type is GuestType.HVM else
+            (f'{machine.guest_type}_loader', 'images with a kernel_id'))
         raise exception.InvalidInput(
             reason=f'a {machine.guest_type} guest cannot boot from its own '
                    f'disk here: there is no file {machine.loader}, which '
-                   f'was [xen44_{arch}] {machine.guest_type}_loader when it '
-                   'was made; allowed: images with a kernel_id')
+                   f'was [xen44_{arch}] {option} when it was made; allowed: '
+                   f'{allowed}')
+    if machine.loader_sha256 not in (None, there):
+        LOG.info('%(loader)s is not the one with which the guest was made '
+                 '(SHA-256 %(was)s, now %(now)s)', {
+                     'loader': machine.loader, 'was': machine.loader_sha256,
+                     'now': there})
 
 
 def _disks(

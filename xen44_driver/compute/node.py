@@ -21,7 +21,9 @@ from xen44_driver.compute import monitor
 from xen44_driver.compute import spec
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import grub
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
@@ -128,6 +130,7 @@ class Node:
             default_guest_type=self.default_guest_type,
             max_vcpus=capabilities.max_vcpus,
             loaders=self.loaders(),
+            uefi=self.uefi(),
             disk_format=CONF.xen44.disk_format,
             image_kernels=CONF.xen44.allow_image_kernels,
             screen=CONF.vnc.enabled,
@@ -147,18 +150,44 @@ class Node:
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 
-    def loaders(self) -> dict[GuestType, str | None]:
+    def loaders(self) -> dict[GuestType, bootfile.BootFile | None]:
         """Return the loaders of guest types that have no firmware.
 
         A loader boots a guest from its own disk.
 
-        :returns: paths on this host by guest type; None if none is
-            configured.
+        :returns: loaders by guest type; None if none is configured. Their
+            files may be missing.
         """
         return {
-            kind: self.options[f'{kind}_loader']
+            kind: self._loader(kind)
             for kind in self.capabilities.guest_types
             if not self.arch.profile(kind).firmware}
+
+    def uefi(self) -> bootfile.BootFile | None:
+        """Return the UEFI firmware of HVM guests.
+
+        :returns: None if none is configured; its file may be missing.
+        """
+        if 'uefi_firmware' not in self.options:
+            return None
+        configured: str = self.options.uefi_firmware
+        return bootfile.look(configured) if configured else None
+
+    @property
+    def has_uefi(self) -> bool:
+        """Whether guests can boot by UEFI."""
+        firmware = self.uefi()
+        return (firmware is not None and firmware.sha256 is not None
+                and GuestType.HVM in self.capabilities.guest_types)
+
+    def _loader(self, kind: GuestType) -> bootfile.BootFile | None:
+        configured: str | None = self.options[f'{kind}_loader']
+        platform = self.arch.profile(kind).grub
+        if configured:
+            return bootfile.look(configured)
+        if platform is None:
+            return None
+        return grub.find(self.options.loader_directory, platform)
 
 
 def _spice_options() -> tuple[str, ...]:

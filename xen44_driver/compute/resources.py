@@ -21,6 +21,7 @@ from nova.objects import fields
 from nova.virt import hardware
 from nova.virt import node as nova_node
 import os_resource_classes as orc
+import os_traits
 from oslo_log import log as logging
 from oslo_utils import units
 
@@ -63,6 +64,7 @@ class Facts:
     :ivar arch: the host's architecture.
     :ivar memory: the host's memory.
     :ivar cpus: the number of CPUs that Xen has.
+    :ivar uefi: whether guests can boot by UEFI.
     """
 
     hostname: str
@@ -71,6 +73,7 @@ class Facts:
     arch: arch_lib.Architecture
     memory: xen_host.HostMemory
     cpus: int
+    uefi: bool
 
 
 # The last facts of each node.
@@ -94,7 +97,7 @@ def facts(node: compute_node.Node) -> Facts:
         found = Facts(
             hostname=host.hostname(), versions=host.versions(),
             capabilities=host.capabilities(), arch=node.arch,
-            memory=host.memory(), cpus=host.cpus())
+            memory=host.memory(), cpus=host.cpus(), uefi=node.has_uefi)
     except errors.ConnectionFailed as error:
         known = _last.get(node)
         if known is None:
@@ -103,6 +106,15 @@ def facts(node: compute_node.Node) -> Facts:
         return known
     _last[node] = found
     return found
+
+
+def has_uefi(node: compute_node.Node) -> bool:
+    """Return whether guests could boot by UEFI when :func:`facts` was called.
+
+    libvirt is not asked.
+    """
+    known = _last.get(node)
+    return known is not None and known.uefi
 
 
 def available(node: compute_node.Node) -> dict[str, Any]:
@@ -211,6 +223,8 @@ def update_provider_tree(
         host.capabilities, host.versions, host.arch)
     if fifo:
         wanted.add(traits.FIFO_EVENT_CHANNELS)
+    if host.uefi:
+        wanted.add(os_traits.COMPUTE_FIRMWARE_UEFI)
     old = {trait for trait in tree.data(nodename).traits
            if traits.managed(trait)}
     tree.add_traits(nodename, *wanted)

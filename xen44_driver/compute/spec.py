@@ -60,7 +60,7 @@ def build(
         memory_mib=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
         cpus=options.cpus,
-        boot=_boot(machine, files),
+        boot=_boot(machine, files, profile),
         disks=disks,
         interfaces=tuple(
             interface(vif, machine.vif_model, instance.flavor)
@@ -107,6 +107,7 @@ def _screen(
 
 def _boot(
     machine: machine_lib.Machine, files: layout.InstanceFiles,
+    profile: arch_lib.Profile,
 ) -> domain.Boot:
     if machine.kernel_id:
         kernel, ramdisk = (
@@ -115,15 +116,17 @@ def _boot(
         return domain.DirectBoot(
             kernel=kernel, ramdisk=ramdisk if machine.ramdisk_id else None,
             cmdline=machine.cmdline or '')
-    if machine.loader:
+    if machine.loader and not profile.firmware:
         return domain.GrubBoot(loader=machine.loader)
     cdrom = any(disk.kind == 'cdrom' for disk in machine.disks)
     if machine.rescue:
         # Nothing else: the disk is the one to be rescued.
-        return domain.FirmwareBoot(devices=('cdrom',) if cdrom else ('hd',))
+        return domain.FirmwareBoot(devices=('cdrom',) if cdrom else ('hd',),
+                                   uefi=machine.loader)
     # Disk first: firmware skips it while it is empty, and then boots the
     # installer's CD-ROM.
-    return domain.FirmwareBoot(devices=('hd', 'cdrom') if cdrom else ('hd',))
+    return domain.FirmwareBoot(devices=('hd', 'cdrom') if cdrom else ('hd',),
+                               uefi=machine.loader)
 
 
 def interface(

@@ -78,6 +78,7 @@ def _device_traits(
         *(f'COMPUTE_NET_VIF_MODEL_{model.upper()}'
           for model in profile.vif_models),
         *(f'COMPUTE_GRAPHICS_MODEL_{model.upper()}' for model in screens),
+        *({os_traits.COMPUTE_FIRMWARE_BIOS} if profile.firmware else ()),
     }
 
 
@@ -93,4 +94,5 @@ def managed(trait: str) -> bool:
     """
     return trait.startswith((
         PREFIX, 'HW_ARCH_', 'HW_CPU_', 'COMPUTE_NET_VIF_MODEL_',
-        'COMPUTE_STORAGE_BUS_', 'COMPUTE_GRAPHICS_MODEL_'))
+        'COMPUTE_STORAGE_BUS_', 'COMPUTE_GRAPHICS_MODEL_',
+        'COMPUTE_FIRMWARE_'))

@@ -25,17 +25,37 @@ X86_64_OPTS = [
         help=_PRECEDENCE),
     cfg.StrOpt(
         'pv_loader',
-        default='/usr/lib/grub-xen/grub-x86_64-xen.bin',
+        sample_default='/usr/lib/grub-xen/grub-x86_64-xen.bin',
         help="""
 Path of the loader that boots a PV guest from its own disk: grub built for Xen
-PV (Debian: package ``grub-xen-bin``). It runs inside the guest. It loads
-kernels that are compressed with gzip, xz or lzo, but not with zstd."""),
+PV. It runs inside the guest. It loads kernels that are compressed with gzip,
+xz or lzo, but not with zstd. If this is not set, it is ``grub-x86_64-xen.bin``
+in ``loader_directory`` if that exists, otherwise that in ``/usr/lib/grub-xen``
+(Debian: package ``grub-xen-host``). New guests have the loader of the day, and
+existing ones keep theirs."""),
     cfg.StrOpt(
         'pvh_loader',
-        default='/usr/lib/grub-xen/grub-i386-xen_pvh.bin',
+        sample_default='/usr/lib/grub-xen/grub-i386-xen_pvh.bin',
         help="""
 Path of the loader that boots a PVH guest from its own disk: grub built for Xen
-PVH (Debian: package ``grub-xen-bin``). It runs inside the guest."""),
+PVH. If this is not set, it is ``grub-i386-xen_pvh.bin`` where ``pv_loader`` is
+looked for."""),
+    cfg.StrOpt(
+        'uefi_firmware',
+        default='/usr/share/ovmf/OVMF.fd',
+        help="""
+Path of the UEFI firmware of HVM guests whose image has
+``hw_firmware_type=uefi`` (Debian: package ``ovmf``; that of Debian 13 starts
+under Xen, that of Debian 12 is reported not to). Its variables are not kept
+when a guest stops. If this is empty or there is no such file, these images are
+refused."""),
+    cfg.StrOpt(
+        'loader_directory',
+        default='/var/lib/xen44/loaders',
+        help="""
+Directory in which ``xen44-host build-loaders`` puts loaders for PV and PVH
+guests. They find the configurations of more distributions than Debian's
+do."""),
 ]
 
 AARCH64_GROUP = cfg.OptGroup(

@@ -22,6 +22,7 @@ from xen44_driver.cmd import report
 from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
 from xen44_driver.storage import usage
+from xen44_driver.xen import grub
 
 #: What the programs of a fit host print.
 SAID = {
@@ -63,7 +64,8 @@ class HostCheckTestCase(base.CommandTestCase):
         self.flags(console_log_dir='/logs', group='xen44')
         self.flags(
             pv_loader=self.write('pv.bin', ''),
-            pvh_loader=self.write('pvh.bin', ''), group='xen44_x86_64')
+            pvh_loader=self.write('pvh.bin', ''),
+            uefi_firmware=self.write('uefi.bin', ''), group='xen44_x86_64')
         self.write('7/comm', 'xenconsoled\n')
         self.write('7/cmdline', 'xenconsoled\0--log=guest\0')
         self.write('logrotate.d/xen44', '/logs/guest-*.log {\n')
@@ -107,7 +109,7 @@ class HostCheckTestCase(base.CommandTestCase):
         self.flags(instances_path='/no/such/directory')
         self.flags(cpu_dedicated_set='1', group='compute')
         self.flags(ovs_bridge='br-none', group='neutron')
-        for name in ('pv.bin', 'xen/bin/qemu-system-i386'):
+        for name in ('pv.bin', 'uefi.bin', 'xen/bin/qemu-system-i386'):
             os.unlink(self.path(name))
         self.write('7/cmdline', 'xenconsoled\0')
         self.libvirt.dom0_max_mib = 6143
@@ -126,13 +128,13 @@ class GoldenTest(HostCheckTestCase):
     def test_fit(self):
         status, text = self.check()
         self.assertEqual(0, status, text)
-        self.assert_golden('check-fit.txt', text)
+        self.assert_golden('check-fit.txt', text, ROOT=self.root)
         self.become.assert_called_once_with(self.user.return_value)
 
     def test_fit_json(self):
         status, text = self.check('--json')
         self.assertEqual(0, status)
-        self.assert_golden('check-fit.json', text)
+        self.assert_golden('check-fit.json', text, ROOT=self.root)
 
     def test_broken(self):
         self.break_host()
@@ -161,6 +163,19 @@ class OutcomeTest(HostCheckTestCase):
         status, text = self.check()
         self.assertEqual(0, status)
         self.assertIn('WARN  dom0\'s clock\n      ', text)
+
+    def test_loaders(self):
+        """The driver's own ones are what was built, of what is there."""
+        self.flags(pv_loader=None, loader_directory=self.root,
+                   group='xen44_x86_64')
+        self.patch(grub, 'DISTRIBUTION', '/no/such/directory')
+        self.assertIn('/no/such/directory/grub-x86_64-xen.bin',
+                      self.outcomes()['loaders']['texts'][0])
+        self.write('grub-x86_64-xen.bin', 'not built here')
+        loaders = self.outcomes()['loaders']
+        self.assertEqual('WARN', loaders['result'])
+        self.assertIn('grub-x86_64-xen.bin is not what was built: run '
+                      'xen44-host build-loaders', loaders['texts'][0])
 
     def test_dom0_by_xenfs(self):
         os.unlink(self.path('features'))

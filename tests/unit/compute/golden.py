@@ -21,6 +21,7 @@ from xen44_driver.compute import spec
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import domain
 from xen44_driver.xen.guesttype import GuestType
 
@@ -29,18 +30,25 @@ DATA = pathlib.Path(__file__).parent / 'data' / 'golden'
 INSTANCES = '/var/lib/nova/instances'
 _GRUB = '/usr/lib/grub-xen'
 
+
+def _loader(path: str) -> bootfile.BootFile:
+    return bootfile.BootFile(path=path, sha256='5e' * 32)
+
+
 #: What differs between hosts of each architecture.
 HOSTS: dict[str, dict[str, Any]] = {
     'x86_64': {
         'offered': (GuestType.PV, GuestType.PVH, GuestType.HVM),
         'default_guest_type': GuestType.HVM,
-        'loaders': {GuestType.PV: f'{_GRUB}/grub-x86_64-xen.bin',
-                    GuestType.PVH: f'{_GRUB}/grub-i386-xen_pvh.bin'},
+        'uefi': _loader('/usr/share/ovmf/OVMF.fd'),
+        'loaders': {GuestType.PV: _loader(f'{_GRUB}/grub-x86_64-xen.bin'),
+                    GuestType.PVH: _loader(
+                        f'{_GRUB}/grub-i386-xen_pvh.bin')},
     },
     'aarch64': {
         'offered': (GuestType.PVH,),
         'default_guest_type': GuestType.PVH,
-        'loaders': {GuestType.PVH: '/usr/lib/xen/boot/XEN_EFI.fd'},
+        'loaders': {GuestType.PVH: _loader('/usr/lib/xen/boot/XEN_EFI.fd')},
     },
 }
 
@@ -161,6 +169,8 @@ CASES = {
     'hvm_x86_64_firmware': Case(),
     'hvm_x86_64_firmware_agent': Case(
         properties=_AGENT, serial_console=True),
+    'hvm_x86_64_uefi': Case(properties={
+        **_HVM, 'hw_firmware_type': 'uefi', 'hw_firmware_stateless': True}),
     'hvm_x86_64_firmware_mouse': Case(options={'pointer_model': 'ps2mouse'}),
     'hvm_x86_64_firmware_serial': Case(serial_console=True),
     'hvm_x86_64_firmware_spice': Case(

@@ -25,6 +25,8 @@ def _boot(spec):
             return 'kernel'
         case domain.GrubBoot():
             return 'loader'
+        case domain.FirmwareBoot(uefi=str()):
+            return 'uefi'
         case domain.FirmwareBoot(devices=devices):
             return 'iso' if 'cdrom' in devices else 'firmware'
 
@@ -73,6 +75,8 @@ class GoldenTest(base.TestCase):
                             else 'loader'))
                 if profile.cdrom:
                     wanted.add((name, kind, 'iso'))
+                if profile.firmware:
+                    wanted.add((name, kind, 'uefi'))
         specs = [case.spec() for case in golden.CASES.values()]
         self.assertEqual(wanted, {
             (spec.arch, spec.guest_type, _boot(spec)) for spec in specs})

@@ -15,6 +15,7 @@ from xen44_driver.compute import spec
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
+from xen44_driver.xen import bootfile
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen.guesttype import GuestType
@@ -23,6 +24,8 @@ EPHEMERALS = [{'device_name': '/dev/xvdb', 'size': 2, 'guest_format': None}]
 SWAP = {'device_name': '/dev/xvdc', 'swap_size': 64}
 BASE = kinds.Base(id=base.IMAGE, format='raw', virtual_size=1024 ** 2,
                   size=4096)
+UEFI = {'uefi': bootfile.BootFile(path='/ovmf', sha256='ab')}
+ASKS_UEFI = {'hw_firmware_type': 'uefi'}
 ISO = {'system_metadata': {'image_disk_format': 'iso'}}
 
 
@@ -48,8 +51,8 @@ class MachineCase(base.TestCase):
             'arch': arch.load('x86_64'), 'offered': tuple(GuestType),
             'default_guest_type': GuestType.HVM,
             'max_vcpus': dict.fromkeys(GuestType, 128),
-            'loaders': {GuestType.PV: self.loader,
-                        GuestType.PVH: self.loader},
+            'loaders': dict.fromkeys(
+                (GuestType.PV, GuestType.PVH), bootfile.look(self.loader)),
             'config_drive': False, **values})
 
     def decide(self, kind=None, *, disks=None, properties=None, options=None,
@@ -181,6 +184,45 @@ class DecideTest(MachineCase):
         machine.check_loader(decided['hvm'], 'x86_64')
         machine.check_loader(self.decide(
             'pv', kernel_id='k', options={'image_kernels': True}), 'x86_64')
+
+    def test_uefi(self):
+        for kind in ('pv', 'pvh'):
+            self.refuse("hw_firmware_type 'uefi'", 'bios', kind=kind,
+                        options=UEFI, properties=ASKS_UEFI)
+        self.refuse('[xen44_x86_64] uefi_firmware', 'allowed: bios',
+                    kind='hvm', properties=ASKS_UEFI)
+        self.refuse('hw_firmware_type uefi', 'a-kernel', kind='hvm',
+                    kernel_id='a-kernel', properties=ASKS_UEFI,
+                    options={**UEFI, 'image_kernels': True})
+        self.refuse('hw_firmware_stateless', 'hw_firmware_type=uefi',
+                    kind='hvm', options=UEFI,
+                    properties={'hw_firmware_stateless': True})
+        self.refuse('os_secure_boot', 'no Secure Boot', kind='hvm',
+                    options=UEFI,
+                    properties={**ASKS_UEFI, 'os_secure_boot': 'required'})
+        made = self.decide('hvm', options=UEFI, properties={
+            **ASKS_UEFI, 'hw_firmware_stateless': True})
+        self.assertEqual(('/ovmf', 'ab'), (made.loader, made.loader_sha256))
+        raised = self.assertRaises(
+            exception.InvalidInput, machine.check_loader, made, 'x86_64')
+        self.assertIn('no file /ovmf, which was [xen44_x86_64] uefi_firmware',
+                      str(raised))
+
+    def test_loader_has_changed(self):
+        """It is used all the same: it may be an update."""
+        made = self.decide('pv')
+        self.assertEqual(bootfile.look(self.loader).sha256, made.loader_sha256)
+        self.assertIsNone(self.decide('hvm').loader_sha256)
+        with open(self.loader, 'w') as file:
+            file.write('a newer grub')
+        with self.assertLogs('xen44_driver.compute.machine') as logs:
+            machine.check_loader(made, 'x86_64')
+        self.assertIn(made.loader_sha256, logs.output[0])
+        with self.assertNoLogs('xen44_driver.compute.machine'):
+            machine.check_loader(self.decide('pv'), 'x86_64')
+            # A record of an older version has none.
+            machine.check_loader(
+                dataclasses.replace(made, loader_sha256=None), 'x86_64')
 
     def test_kernel(self):
         self.refuse('a-kernel', 'allow_image_kernels', kernel_id='a-kernel')
@@ -396,6 +438,11 @@ class SpecTest(MachineCase):
 
     def test_boot(self):
         self.assertEqual(domain.FirmwareBoot(), self.build('hvm').boot)
+        self.assertEqual(domain.FirmwareBoot(), self.build(
+            'hvm', options=UEFI).boot)
+        self.assertEqual(
+            domain.FirmwareBoot(uefi='/ovmf'),
+            self.build('hvm', options=UEFI, properties=ASKS_UEFI).boot)
         self.assertEqual(domain.GrubBoot(loader=self.loader),
                          self.build('pv').boot)
         self.assertEqual(

@@ -180,7 +180,7 @@ class CheckTest(PropertiesCase):
     def test_refused_of_an_image(self):
         for name, value in (
             ('os_secure_boot', 'required'), ('hw_machine_type', 'q35'),
-            ('hw_firmware_type', 'uefi'), ('hw_video_model', 'virtio'),
+            ('hw_video_model', 'virtio'),
             ('hw_vif_model', 'virtio'), ('hw_disk_bus', 'virtio'),
             ('hw_scsi_model', 'virtio-scsi'), ('hw_cdrom_bus', 'sata'),
             ('hw_architecture', 'ppc64'), ('img_hv_type', 'kvm'),

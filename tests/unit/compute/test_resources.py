@@ -225,6 +225,20 @@ class ProviderTreeTest(base.TestCase):
                 total == 131071,
                 'CUSTOM_XEN44_FIFO_EVENT_CHANNELS' in had.traits)
 
+    def test_uefi(self):
+        """Where there is a firmware, and guests that could have it."""
+        uefi = 'COMPUTE_FIRMWARE_UEFI'
+        self.flags(uefi_firmware=os.path.join(self.instances, 'OVMF.fd'),
+                   group='xen44_x86_64')
+        self.assertNotIn(uefi, self.update().traits)
+        self.assertFalse(resources.has_uefi(self.node))
+        with open(os.path.join(self.instances, 'OVMF.fd'), 'wb') as file:
+            file.write(b'firmware')
+        self.assertIn(uefi, self.update().traits)
+        self.assertTrue(resources.has_uefi(self.node))
+        self.flags(uefi_firmware='', group='xen44_x86_64')
+        self.assertNotIn(uefi, self.update().traits)
+
     def test_traits_of_others_stay(self):
         self.tree.update_traits('xen1', [
             'CUSTOM_RACK_7', 'CUSTOM_XEN44_XEN_4_17', 'HW_CPU_X86_AVX'])
@@ -258,7 +272,8 @@ class TraitsTest(base.TestCase):
             disk_buses=('xen', 'ide', 'sata'), video_models=('vga', 'qxl'),
             vif_models=('netfront', 'e1000'))
         self.assertEqual(
-            {'COMPUTE_STORAGE_BUS_XEN', 'COMPUTE_STORAGE_BUS_IDE',
+            {'COMPUTE_FIRMWARE_BIOS',
+             'COMPUTE_STORAGE_BUS_XEN', 'COMPUTE_STORAGE_BUS_IDE',
              'COMPUTE_NET_VIF_MODEL_NETFRONT', 'COMPUTE_NET_VIF_MODEL_E1000',
              'COMPUTE_GRAPHICS_MODEL_VGA'},
             {name for name in had if name.startswith('COMPUTE_')})

@@ -38,6 +38,8 @@ class Profile:
     :ivar os_type: libvirt's name of the guest type.
     :ivar firmware: whether firmware boots the guest's own disk. Otherwise a
         loader on the host does, such as grub.
+    :ivar grub: grub's name of the platform of the build that is that loader;
+        None if grub has none.
     :ivar disk_formats: formats of disk files that the disk backend can serve.
     :ivar disk_buses: allowed values of ``hw_disk_bus``.
     :ivar scsi_models: allowed values of ``hw_scsi_model``.
@@ -59,6 +61,7 @@ class Profile:
 
     os_type: OsType
     firmware: bool = False
+    grub: str | None = None
     disk_formats: tuple[str, ...] = ('qcow2', 'raw')
     disk_buses: tuple[str, ...] = ('xen',)
     scsi_models: tuple[str, ...] = ()

@@ -20,9 +20,12 @@ class X86_64(base.Architecture):
     profiles: ClassVar[dict[GuestType, base.Profile]] = {
         GuestType.PV: base.Profile(
             os_type=base.OsType('linux', 'xenpv', 'x86_64'),
+            grub='x86_64-xen',
             agent=True),
         GuestType.PVH: base.Profile(
             os_type=base.OsType('xenpvh', 'xenpvh', 'x86_64'),
+            # It boots 64-bit kernels too.
+            grub='i386-xen_pvh',
             agent=True),
         GuestType.HVM: base.Profile(
             os_type=base.OsType('hvm', 'xenfv', 'x86_64'),

@@ -55,15 +55,19 @@ class GrubBoot:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class FirmwareBoot:
-    """Boot the guest's own disk or CD-ROM with SeaBIOS (HVM).
+    """Boot the guest's own disk or CD-ROM with firmware (HVM).
 
-    :ivar devices: ``hd`` and ``cdrom``, in the order in which the firmware
-        tries them.
+    :ivar devices: ``hd`` and ``cdrom``, in the order in which SeaBIOS tries
+        them.
+    :ivar uefi: path of a UEFI firmware; None for SeaBIOS.
     """
 
     devices: tuple[str, ...] = ('hd',)
+    uefi: str | None = None
 
     def __post_init__(self) -> None:
+        if self.uefi is not None:
+            check.path('boot.uefi', self.uefi)
         if not self.devices or len(set(self.devices)) < len(self.devices):
             raise errors.SpecError(
                 'boot.devices', self.devices,
@@ -120,7 +124,10 @@ def to_xml(domain: etree._Element, guest_type: GuestType, boot: Boot,
         case GrubBoot():
             xml.add(os, 'kernel', boot.loader)
         case FirmwareBoot():
-            # hvmloader need not be named: libxl knows its path.
+            # hvmloader need not be named: libxl knows its path. libvirt takes
+            # "pflash" for UEFI, and has no variable store for libxl.
+            if boot.uefi is not None:
+                xml.add(os, 'loader', boot.uefi, readonly='yes', type='pflash')
             for device in boot.devices:
                 xml.add(os, 'boot', dev=device)
 
@@ -143,4 +150,7 @@ def from_xml(os: etree._Element, guest_type: GuestType, *,
     if not hvm:
         raise errors.SpecError('boot', None, f'a kernel, for {guest_type}')
     devices = tuple(found.get('dev', '') for found in os.iterfind('boot'))
-    return FirmwareBoot(devices=devices or ('hd',))
+    return FirmwareBoot(
+        devices=devices or ('hd',),
+        uefi=xml.text(os, 'loader')
+        if xml.get(os, 'loader', 'type') == 'pflash' else None)

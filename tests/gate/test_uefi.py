@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""HVM guests that boot by UEFI, from the path for removable disks."""
+
+from __future__ import annotations
+
+import pathlib
+import tempfile
+from typing import ClassVar
+
+from labkit import debian
+from labkit import util
+from tests import bootdisks
+from tests.gate import base
+from tests.gate import guest as guest_lib
+
+#: Debian 13's, of the package ovmf, which dom0's image has not.
+FIRMWARE = '/usr/share/ovmf/OVMF.fd'
+
+TEXT = '[booted by efi]'
+
+#: Seconds until firmware has looked at every device.
+BOOT_TIMEOUT = 600
+
+
+class Uefi(base.GateCase):
+
+    _disk: ClassVar[pathlib.Path]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        debian.need_tools()
+        util.need_packages('fdisk', 'grub-common', 'grub-efi-amd64-bin',
+                           'mtools')
+        work = pathlib.Path(
+            cls.enterClassContext(tempfile.TemporaryDirectory()))
+        disks = bootdisks.Disks(work)
+        cls._disk = disks.disk('gpt', disks.esp(
+            'echo "[booted by $grub_platform]"\nsleep 3600\n'))
+        debian.packages(work / 'ovmf', 'extract', ['ovmf'], work / 'log')
+        # It stays: nova-compute offers UEFI from now on.
+        cls.host.ssh(['mkdir', '-p', str(pathlib.Path(FIRMWARE).parent)])
+        cls.host.copy_to(f'{work}/ovmf{FIRMWARE}', FIRMWARE)
+
+    @base.slow
+    def test_boots_again_and_again(self) -> None:
+        guest = self.make_server(
+            self.addCleanup, image=self.make_image(
+                self.addCleanup, self._disk, 'raw', hw_firmware_type='uefi'),
+            flavor=self.make_flavor(self.addCleanup, guest_type='hvm',
+                                    ram=256))
+        guest.wait_for_status('ACTIVE')
+        self.wait_for_text(guest)
+        self.assertIn(
+            f"<loader readonly='yes' type='pflash'>{FIRMWARE}</loader>",
+            self.dom0('virsh', 'dumpxml', guest.domain))
+        # Without the variables of the first time.
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        self.wait_for_text(guest)
+
+    def wait_for_text(self, guest: guest_lib.Guest) -> None:
+        """Wait until a guest's grub has written to the serial port."""
+        util.wait_for(f'{guest.name} to boot by UEFI',
+                      lambda: TEXT in guest.console(), BOOT_TIMEOUT,
+                      interval=3)
+
+    @base.slow
+    def test_stateless(self) -> None:
+        """The scheduler asks the host for it; the domain is the same."""
+        found, = (hypervisor for hypervisor
+                  in self.cloud.compute.hypervisors()
+                  if hypervisor.name == self.host.name)
+        # Nova reports once a minute what the host has.
+        util.wait_for(
+            'Placement to know of UEFI',
+            lambda: {'COMPUTE_FIRMWARE_UEFI',
+                     'COMPUTE_SECURITY_STATELESS_FIRMWARE'} <= {
+                *self.cloud.placement.get(
+                    f'/resource_providers/{found.id}/traits',
+                    microversion='1.6').json()['traits']},
+            300, interval=5)
+        guest = self.make_server(
+            self.addCleanup, image=self.make_image(
+                self.addCleanup, self._disk, 'raw', hw_firmware_type='uefi',
+                hw_firmware_stateless='true'),
+            flavor=self.make_flavor(self.addCleanup, guest_type='hvm',
+                                    ram=256))
+        guest.wait_for_status('ACTIVE')
+        self.wait_for_text(guest)
+
+    @base.slow
+    def test_is_refused_without_firmware(self) -> None:
+        for guest_type in ('pv', 'pvh'):
+            guest = self.make_server(
+                self.addCleanup, image=self.make_image(
+                    self.addCleanup, self._disk, 'raw',
+                    hw_firmware_type='uefi'),
+                flavor=self.make_flavor(self.addCleanup,
+                                        guest_type=guest_type))
+            self.assert_refused(guest, 'aborted', 'hw_firmware_type', 'bios')
