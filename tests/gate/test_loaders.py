@@ -62,13 +62,13 @@ class Loaders(base.GateCase):
                      directory: str) -> None:
         """PV and PVH guests read the configuration there."""
         text = f'[booted root={device} prefix=({device}){directory}]'
-        for guest in [self.boot(kind, disk) for kind in ('pv', 'pvh')]:
+        for kind in ('pv', 'pvh'):
+            guest = self.boot(kind, disk)
             util.wait_for(
                 f'grub of {guest.name} to find its configuration',
-                # It breaks lines.
-                lambda guest=guest: text in ' '.join(
-                    guest.console().split()),
+                lambda guest=guest: text in guest.console(),
                 guest_lib.LOGIN_TIMEOUT, interval=3)
+            self.remove_server(guest.id)
 
     @base.slow
     def test_xfs_of_red_hat(self) -> None:
