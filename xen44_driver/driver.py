@@ -77,6 +77,8 @@ class Xen44Driver(driver.ComputeDriver):
         'supports_image_type_ari': True,
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
+        # On hosts with a UEFI firmware, see capabilities_as_traits.
+        'supports_stateless_firmware': True,
         'supports_tagged_attach_interface': True,
         'supports_migrate_to_same_host': True,
     }
