@@ -83,6 +83,8 @@ class Xen44Driver(driver.ComputeDriver):
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
         'supports_multiattach': True,
+        # On hosts with a UEFI firmware, see capabilities_as_traits.
+        'supports_stateless_firmware': True,
         'supports_tagged_attach_interface': True,
         'supports_tagged_attach_volume': True,
         'supports_migrate_to_same_host': True,
