@@ -268,7 +268,7 @@ class AttachTest(VolumesBase):
 
     def test_attach_that_fails(self):
         server = self.boot()
-        before = self.domain(server).xml, self.domain(server).live
+        before = self.definition(server), self.running(server)
         for failure in ('connect', 'libvirt', 'xenstore', 'open'):
             volume = self.volume()
             self.connection['driver_volume_type'] = 'iscsi'
@@ -286,7 +286,7 @@ class AttachTest(VolumesBase):
             self.assert_free(server, volume)
             self.assertEqual({}, self.attachments(volume))
             self.assertEqual(
-                before, (self.domain(server).xml, self.domain(server).live))
+                before, (self.definition(server), self.running(server)))
             self.below.host.failures.clear()
             self.below.xenstore.vbd.pop('hotplug-error', None)
             self.brick.failures.clear()
@@ -577,7 +577,7 @@ class FaultTest(VolumesBase):
 
     def test_attach_and_detach(self):
         server = self.boot()
-        before = self.domain(server).xml, self.domain(server).live
+        before = self.definition(server), self.running(server)
         volume = self.volume()
         self.reached.clear()
         self.attach(server, volume)
@@ -596,7 +596,7 @@ class FaultTest(VolumesBase):
             self.assert_free(server, volume)
             self.assertEqual({}, self.attachments(volume))
             self.assertEqual(
-                before, (self.domain(server).xml, self.domain(server).live))
+                before, (self.definition(server), self.running(server)))
         volume = self.volume()
         self.attach(server, volume)
         for self.fault in detach:
@@ -607,6 +607,6 @@ class FaultTest(VolumesBase):
         self.assertIsNone(self.detach(server, volume))
         self.assert_free(server, volume)
         self.assertEqual(
-            before, (self.domain(server).xml, self.domain(server).live))
+            before, (self.definition(server), self.running(server)))
         self._delete_server(server)
         self.below.assert_nothing_left()
