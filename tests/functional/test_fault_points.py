@@ -91,9 +91,8 @@ class FaultPointsTest(test_servers.ServersBase):
         points = points[points.index('destroy: domain stopped'):]
         self.assertEqual(
             ['destroy: domain stopped', 'destroy: domain removed',
-             'destroy: volumes disconnected', 'destroy: ports unplugged',
-             'files: put aside',
-             'destroy: files removed'], points)
+             'destroy: ports unplugged', 'destroy: volumes disconnected',
+             'files: put aside', 'destroy: files removed'], points)
         for point in points:
             server = self.boot()
             self.fault = point

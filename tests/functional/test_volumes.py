@@ -27,6 +27,7 @@ class VolumesBase(test_servers.ServersBase):
 
     def setUp(self):
         super().setUp()
+        self.cinder = self.useFixture(nova_fixtures.CinderFixture(self))
         self.brick = self.useFixture(fakebrick.FakeBrickFixture())
         self.connection = {'driver_volume_type': 'iscsi',
                            'data': {'auth_password': 'secret'}}
@@ -223,6 +224,9 @@ class AttachTest(VolumesBase):
         self.assertEqual((['database'], volume, '/dev/xvde'), (
             device['tags'], device['serial'], device['path']))
         self.detach(server, volume)
+        # Nova forgets the tag a moment later.
+        self._wait_for_instance_action_event(
+            server, 'detach_volume', 'compute_detach_volume', 'Success')
         self.assertEqual([], self.metadata(server))
 
     def metadata(self, server):
@@ -264,7 +268,7 @@ class AttachTest(VolumesBase):
 
     def test_attach_that_fails(self):
         server = self.boot()
-        before = self.domain(server).xml, self.domain(server).live
+        before = self.definition(server), self.running(server)
         for failure in ('connect', 'libvirt', 'xenstore', 'open'):
             volume = self.volume()
             self.connection['driver_volume_type'] = 'iscsi'
@@ -282,7 +286,7 @@ class AttachTest(VolumesBase):
             self.assert_free(server, volume)
             self.assertEqual({}, self.attachments(volume))
             self.assertEqual(
-                before, (self.domain(server).xml, self.domain(server).live))
+                before, (self.definition(server), self.running(server)))
             self.below.host.failures.clear()
             self.below.xenstore.vbd.pop('hotplug-error', None)
             self.brick.failures.clear()
@@ -447,17 +451,42 @@ class BootTest(VolumesBase):
 class MultiattachTest(VolumesBase):
     """A volume of two servers on this host."""
 
+    def setUp(self):
+        super().setUp()
+        self.mapper = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.compute.sharing._MAPPER', self.mapper))
+        self.useFixture(fixtures.MonkeyPatch(
+            'os_brick.privileged.rootwrap.execute_root', self.execute))
+
+    def execute(self, program, *arguments):
+        """What root runs; a device of dm-linear is a link."""
+        if program == 'blockdev':
+            return '2048\n', ''
+        path = os.path.join(self.mapper, arguments[-1])
+        if arguments[0] == 'create':
+            name, _, table = arguments[1:]
+            os.symlink(table.split()[3], os.path.join(self.mapper, name))
+        else:
+            os.unlink(path)
+        return '', ''
+
     def test_multiattach(self):
         volume = nova_fixtures.CinderFixture.MULTIATTACH_VOL
         one, two = self.boot(), self.boot()
         self.assertIsNone(self.attach(one, volume))
         self.assertIsNone(self.attach(two, volume))
+        for server in (one, two):
+            self.assertEqual(
+                os.path.join(self.mapper, f'xen44-{server["id"]}-{volume}'),
+                os.readlink(self.link(server, volume)))
         self.assertIsNone(self.detach(one, volume))
         self.assertFalse(os.path.lexists(self.link(one, volume)))
         self.assertIn(volume, self.brick.connected)
         self.assertIn(('xvde', 'block', volume), self.running(two))
         self._delete_server(two)
         self.assert_free(two, volume)
+        self.assertEqual([], os.listdir(self.mapper))
 
 
 class ExtendTest(VolumesBase):
@@ -548,7 +577,7 @@ class FaultTest(VolumesBase):
 
     def test_attach_and_detach(self):
         server = self.boot()
-        before = self.domain(server).xml, self.domain(server).live
+        before = self.definition(server), self.running(server)
         volume = self.volume()
         self.reached.clear()
         self.attach(server, volume)
@@ -567,7 +596,7 @@ class FaultTest(VolumesBase):
             self.assert_free(server, volume)
             self.assertEqual({}, self.attachments(volume))
             self.assertEqual(
-                before, (self.domain(server).xml, self.domain(server).live))
+                before, (self.definition(server), self.running(server)))
         volume = self.volume()
         self.attach(server, volume)
         for self.fault in detach:
@@ -578,6 +607,6 @@ class FaultTest(VolumesBase):
         self.assertIsNone(self.detach(server, volume))
         self.assert_free(server, volume)
         self.assertEqual(
-            before, (self.domain(server).xml, self.domain(server).live))
+            before, (self.definition(server), self.running(server)))
         self._delete_server(server)
         self.below.assert_nothing_left()

@@ -85,14 +85,14 @@ def cleanup(
         raise exception.InstancePowerOffFailure(
             reason=str(error)) from error
     node.relays.close(instance.uuid)
-    connections.disconnect_all(instance, block_device_info)
-    faultpoints.reached('destroy: volumes disconnected')
     undo.attempt(instance, privsep.remove_sockets, instance.uuid)
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.
         undo.attempt(instance, ports.unplug, instance, vifs)
     faultpoints.reached('destroy: ports unplugged')
+    connections.disconnect_all(instance, block_device_info)
+    faultpoints.reached('destroy: volumes disconnected')
     undo.attempt(instance, privsep.remove_console_log, instance.name)
     if destroy_disks:
         undo.attempt(instance, crashdump.forget, instance)

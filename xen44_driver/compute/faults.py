@@ -13,6 +13,7 @@ from typing import TypeVar
 
 from nova import exception
 from nova import objects
+from os_brick import exception as brick_exception
 from oslo_concurrency import processutils
 
 from xen44_driver.xen import errors
@@ -41,8 +42,8 @@ def translated(
         operation is not ``spawn``.
     :raises nova.exception.InvalidInput: the domain cannot be described.
     :raises nova.exception.HypervisorUnavailable: libvirt cannot be reached.
-    :raises OperationFailed: Xen, libvirt, a program or the file system failed
-        otherwise; the message says how.
+    :raises OperationFailed: Xen, libvirt, os-brick, a program or the file
+        system failed otherwise; the message says how.
     """
     try:
         yield
@@ -67,7 +68,8 @@ def translated(
         # Nova knows of which domain.
         raise OperationFailed(
             operation=operation, reason=error.message) from error
-    except (errors.XenError, OSError) as error:
+    except (errors.XenError, brick_exception.BrickException,
+            OSError) as error:
         raise OperationFailed(
             operation=operation, reason=str(error)) from error
 

@@ -87,7 +87,11 @@ def restore(node: compute_node.Node, uuid: str) -> bool:
         machine = machine_lib.Machine.from_json(found.machine)
         cpulimits.apply(guest, machine.cpu_limits)
         if machine.disk_limits != disklimits.NONE:
-            devices = machine.devices(node.files_of(uuid).directory)
+            # It has no limits of volumes, and they may be others by now.
+            devices = [
+                disk for disk
+                in machine.devices(node.files_of(uuid).directory)
+                if disk.serial is None]
             backends.wait_until_open(node, guest, devices)
             disklimits.apply(uuid, devices, machine.disk_limits)
     except xen_errors.DomainNotFound:

@@ -65,8 +65,9 @@ def build(
         interfaces=tuple(
             interface(vif, machine.vif_model, instance.flavor)
             for vif in vifs),
-        # Without a disk that QEMU serves, there may be no QEMU.
-        monitor=any(disk.type == 'file' for disk in disks),
+        # Without a disk that QEMU serves or emulates, there may be no QEMU.
+        monitor=bool(profile.emulated_disks) or any(
+            disk.type == 'file' for disk in disks),
         screen=_screen(machine, instance, options),
         serial_log=files.serial_log if profile.serial_port else None,
         serial_socket=(

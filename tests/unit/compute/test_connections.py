@@ -11,6 +11,7 @@ from os_brick import exception as brick_exception
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import connections
+from xen44_driver.compute import faults
 from xen44_driver.compute import machine
 from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
@@ -76,6 +77,17 @@ class ConnectTest(ConnectionsCase):
                 exception.InvalidVolume, self.connect, info,
                 encryption=encryption)
         self.assertEqual([], self.done())
+
+    def test_error_is_one_of_novas(self):
+        self.calls.connect_volume.side_effect = (
+            brick_exception.VolumeDeviceNotFound(device='sdb'))
+
+        def attach():
+            with faults.translated('attach volume', self.instance):
+                self.connect()
+
+        raised = self.assertRaises(faults.OperationFailed, attach)
+        self.assertIn('sdb', str(raised))
 
     def test_encrypted(self):
         info = self.connect(encryption=LUKS)

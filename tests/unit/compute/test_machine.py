@@ -136,6 +136,14 @@ class DecideTest(MachineCase):
                 ('block', f'/run/xen44/volumes/{base.UUID}/{base.VOLUME}'),
                 (root.type, root.source))
 
+    def test_monitor(self):
+        """Where QEMU has a disk open, which is waited for."""
+        volume = {'block_device_mapping': [volume_mapping('/dev/xvda')]}
+        for kind, monitor in (('pvh', False), ('hvm', True)):
+            self.assertEqual(
+                monitor, self.build(kind, disks=volume).monitor)
+            self.assertTrue(self.build(kind).monitor)
+
     def test_volume_made_of_an_iso_image(self):
         decided = self.decide('pvh', disk_format='iso', disks={
             'block_device_mapping': [volume_mapping('/dev/xvda')]})
