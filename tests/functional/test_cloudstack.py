@@ -498,7 +498,7 @@ class CustomTest(CloudStackTestCase):
         self.refused('AttachIso', 'stop it', parameters={'iso': iso.name})
         self.do('stop')
         for name, words in (('../x', 'name of a file'), ('none', 'No such'),
-                            ('debian-13-pvh.qcow2', 'recorded as iso')):
+                            ('debian-13-pvh.qcow2', 'an ISO image')):
             self.refused('AttachIso', words, parameters={'iso': name})
         self.custom('AttachIso', iso=iso.name)
         self.custom('AttachIso', iso=iso.name)

@@ -22,7 +22,6 @@ from xen44_driver.cloudstack import vms
 from xen44_driver.core import consolelog
 from xen44_driver.core import monitor
 from xen44_driver.storage import disksnapshots
-from xen44_driver.storage import images
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.storage.kinds import kind
@@ -204,6 +203,9 @@ def _attach_iso(case: _Case) -> Answer:
     source = case.dom0.template(name, 'iso')
     case.need_off()
     image = case.dom0.images.disk(source, limit=None)
+    if image.format != 'iso':
+        # The store may have it as the image of a disk.
+        raise errors.SpecError('parameters.iso', name, 'an ISO image')
     disk = kinds.DiskRecord(
         kind='cdrom', name='iso', file=vmrecord.ISO_FILE,
         target=describe.ISO_TARGET, device='cdrom',
@@ -249,7 +251,7 @@ def _reinstall(case: _Case) -> Answer:
     image = case.dom0.images.disk(
         source, limit=case.record.root.size or None)
     if image.format == 'iso':
-        raise images.ImageRefused(image.id, 'it is not an image of a disk')
+        raise vms.Refused(f'{source.path} is an ISO image now')
     root = dataclasses.replace(
         case.record.root, base=templates.base_of(image))
     new = kinds.load(dataclasses.replace(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Snapshots inside a qcow2 disk, of a guest that is off."""
+"""Snapshots inside a qcow2 disk; only of a guest that is off."""
 
 from __future__ import annotations
 
@@ -25,12 +25,16 @@ class Snapshot:
 def find(path: str) -> list[Snapshot]:
     """Return the snapshots in a disk, the oldest first.
 
+    The guest may run.
+
     :param path: a qcow2 file whose header no guest can write.
     :raises oslo_concurrency.processutils.ProcessExecutionError: it cannot be
         read.
     """
+    # A QEMU that serves the disk has locked it.
     text, _ = processutils.execute(
-        'qemu-img', 'info', '--output=json', '-f', 'qcow2', path)
+        'qemu-img', 'info', '--force-share', '--output=json', '-f', 'qcow2',
+        path)
     return [
         Snapshot(name=found['name'], created=datetime.datetime.fromtimestamp(
             found['date-sec'], datetime.UTC))
