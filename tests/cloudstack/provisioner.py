@@ -58,6 +58,25 @@ def payload(action: str, version: str = '4.22.1', *,
     return made
 
 
+def merged(vm: Any, patch: Any) -> Any:
+    """What CloudStack makes of a VM object and the output of ``prepare``.
+
+    Arrays whose elements all have a ``uuid`` are merged by it; other arrays
+    are replaced.
+    """
+    if isinstance(vm, dict) and isinstance(patch, dict):
+        return {**vm, **{key: merged(vm.get(key), value)
+                         for key, value in patch.items()}}
+    if isinstance(vm, list) and isinstance(patch, list) and all(
+            isinstance(item, dict) and 'uuid' in item
+            for item in (*vm, *patch)):
+        found = {item['uuid']: item for item in vm}
+        for item in patch:
+            found[item['uuid']] = merged(found.get(item['uuid']), item)
+        return list(found.values())
+    return patch
+
+
 class Answer:
     """How a run ended.
 

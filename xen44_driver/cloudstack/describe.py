@@ -26,8 +26,7 @@ ISO_TARGET = 'hdc'
 SEED_DISK_TARGET = 'xvdd'
 SEED_CDROM_TARGET = 'hdd'
 
-#: The most VNC ports and characters of kernel command lines; the limits of
-#: Linux's command line.
+# Linux has no longer command line on x86.
 _CMDLINE = r'[ -~]{1,2047}'
 
 

@@ -67,6 +67,10 @@ class Vm:
     name: str
     details: Details
 
+    def __str__(self) -> str:
+        """Return what begins a line of the log about it."""
+        return f'[vm: {self.uuid}] '
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Hardware:

@@ -47,8 +47,7 @@ def contents(
 def _ethernet(nic: payload_lib.Nic) -> dict[str, Any]:
     """Describe an interface as netplan does.
 
-    CloudStack gives every interface the same address at each start, so it
-    needs no DHCP server, which not every network has.
+    With its address, it needs no DHCP server, which not every network has.
     """
     found: dict[str, Any] = {'match': {'macaddress': nic.mac}}
     if nic.mtu is not None:
