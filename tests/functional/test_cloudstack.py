@@ -407,6 +407,8 @@ class FailureTest(CloudStackTestCase):
             self.assertEqual('on', self.power())
             self.assertEqual({NAME: 'on'}, self.server.act('statuses').report)
         self.assertEqual('off', self.power())
+        self.do('stop')
+        self.assertNotIn(f'{UUID}/rebooting', self.dom0.files())
 
     def test_guest_that_ended(self):
         self.do('create')

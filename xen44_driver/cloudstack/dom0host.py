@@ -9,12 +9,14 @@ import os
 import time
 
 from oslo_config import cfg
+from oslo_utils import fileutils
 
 from xen44_driver import conf
 from xen44_driver.cloudstack import describe
 from xen44_driver.cloudstack import payload as payload_lib
 from xen44_driver.cloudstack import templates
 from xen44_driver.cloudstack import vmlock
+from xen44_driver.cloudstack import vmrecord
 from xen44_driver.storage import images
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
@@ -96,7 +98,18 @@ class Dom0Host:
         with vmlock.locked(
                 self._locks(), vm.uuid,
                 self.left(CONF.xen44_cloudstack.lock_timeout)):
+            # Of a reboot that was killed.
+            fileutils.delete_if_exists(self.reboot_mark(vm.uuid))
             yield
+
+    def reboot_mark(self, uuid: str) -> str:
+        """Return the path of the file that marks a VM that is rebooted.
+
+        It counts only while an action works on the VM.
+
+        :param uuid: the VM's UUID.
+        """
+        return self.files(uuid).path(vmrecord.REBOOT_FILE)
 
     def is_locked(self, uuid: str) -> bool:
         """Return whether another action works on a VM.

@@ -281,10 +281,9 @@ def reboot(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> None:
     :param payload: what CloudStack passed.
     """
     vm = payload.vm()
-    files = dom0.files(vm.uuid)
     # Refuse the impossible while it still runs.
-    planned = plan(dom0, payload, vmrecord.load(files))
-    mark = files.path(vmrecord.REBOOT_FILE)
+    planned = plan(dom0, payload, vmrecord.load(dom0.files(vm.uuid)))
+    mark = dom0.reboot_mark(vm.uuid)
     layout.create_private(mark)
     try:
         stop(dom0, vm)
@@ -301,9 +300,8 @@ def is_rebooting(dom0: dom0host.Dom0Host, uuid: str) -> bool:
     :param dom0: this host.
     :param uuid: the VM's UUID.
     """
-    # The mark of an interrupted reboot has nobody who holds the lock.
-    return (os.path.exists(dom0.files(uuid).path(vmrecord.REBOOT_FILE))
-            and dom0.is_locked(uuid))
+    # The mark of a killed reboot has nobody who holds the lock.
+    return os.path.exists(dom0.reboot_mark(uuid)) and dom0.is_locked(uuid)
 
 
 def remove(dom0: dom0host.Dom0Host, vm: payload_lib.Vm) -> None:
