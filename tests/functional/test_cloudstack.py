@@ -386,6 +386,31 @@ class FailureTest(CloudStackTestCase):
                             ('[]', 'not a JSON object'), ('{}', 'dom0')):
             self.assertIn(words, self.server.run('status', text).error)
 
+    def test_requests(self):
+        """What comes over SSH is checked, whoever sends it."""
+        good = {'protocol': 1, 'action': 'statuses', 'seconds': 60,
+                'payload': {}}
+        for request, status, words in (
+                (json.dumps(good), 0, 'power_state'),
+                ('', 1, 'not JSON'), ('[' * 100_000, 1, 'not JSON'),
+                ('[]', 1, 'not a JSON object'), ('x' * 5_000_000, 1, 'bytes'),
+                *((json.dumps({**good, **change}), 1, words)
+                  for change, words in (
+                      ({'protocol': 2}, 'copy the folder'),
+                      ({'action': None}, 'no name'),
+                      ({'action': 'xx'}, 'no action'),
+                      ({'seconds': 0}, '1 to'), ({'seconds': True}, '1 to'),
+                      ({'payload': []}, 'JSON object'),
+                      ({'action': 'status'}, 'virtualmachineid')))):
+            done = subprocess.run(
+                [sys.executable, '-I', '-S', '-c', CLIENT,
+                 self.dom0.place / 'dom0'], input=request, text=True,
+                capture_output=True, check=False)
+            self.assertEqual((status, ''), (done.returncode, done.stderr))
+            self.assertIn(words, done.stdout)
+            self.assertEqual('error' if status else 'success',
+                             json.loads(done.stdout)['status'])
+
     @contextlib.contextmanager
     def another_action(self):
         """Another process works on the VM."""
