@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import os
 import pathlib
 
+from xen44_driver.cloudstack import program
 from xen44_driver.cmd import cli
 
-#: What is written; cli/xen44-host.rst includes it.
+#: What is written; the pages in cli/ include it.
 DIRECTORY = pathlib.Path(__file__).parent / 'source/cli'
 
 
@@ -20,7 +21,9 @@ def pages() -> dict[pathlib.Path, str]:
     # argparse wraps its text by it.
     os.environ['COLUMNS'] = '80'
     return {DIRECTORY / f'{name}-usage.inc': parser.format_help()
-            for name, parser in _parsers('xen44-host', cli.host_parser())}
+            for top, its in (('xen44-host', cli.host_parser()),
+                             ('xen44-cloudstack', program.parser()))
+            for name, parser in _parsers(top, its)}
 
 
 def _parsers(name: str, parser: argparse.ArgumentParser,

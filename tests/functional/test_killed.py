@@ -21,7 +21,7 @@ from tests.functional import base
 from tests.functional import test_interfaces
 from tests.functional import test_resize
 from xen44_driver.compute import resize
-from xen44_driver.compute import undo
+from xen44_driver.core import undo
 
 
 class Killed(BaseException):

@@ -14,9 +14,9 @@ from nova.privsep import qemu
 from tests.functional import base
 from tests.functional import test_servers
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import disks
 from xen44_driver.compute import machine
+from xen44_driver.compute import start
 
 
 class RescueTest(test_servers.ServersBase):
@@ -242,7 +242,7 @@ class RescueTest(test_servers.ServersBase):
 
     def test_failed_start(self):
         server = self.boot()
-        with mock.patch.object(backends, 'boot', side_effect=OSError('no')):
+        with mock.patch.object(start, 'boot', side_effect=OSError('no')):
             before = self.below.files()
             server = self.rescue(server, expected='ERROR')
         self.assertIn('no', server['fault']['message'])
@@ -255,7 +255,7 @@ class RescueTest(test_servers.ServersBase):
 
     def test_failed_unrescue(self):
         server = self.rescue(self.boot())
-        with mock.patch.object(backends, 'boot', side_effect=OSError('no')):
+        with mock.patch.object(start, 'boot', side_effect=OSError('no')):
             self.unrescue(server, expected='ERROR')
         self._reboot_server(server, hard=True)
         self.assertEqual([('hda', 'disk.qcow2')], self.disks(server))

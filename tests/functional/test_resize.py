@@ -13,9 +13,9 @@ from nova.compute import task_states
 
 from tests.functional import base
 from tests.functional import test_servers
-from xen44_driver.compute import backends
 from xen44_driver.compute import machine
 from xen44_driver.compute import resize
+from xen44_driver.compute import start
 from xen44_driver.storage import header
 
 GIB = 1024 ** 3
@@ -271,7 +271,7 @@ class InterruptedTest(ResizeCase):
     def test_finish_fails(self):
         server = self.boot()
         before = self.domain(server).xml
-        with mock.patch.object(backends, 'boot', side_effect=OSError('no')):
+        with mock.patch.object(start, 'boot', side_effect=OSError('no')):
             server = self.resize(server, self.larger(), 'ERROR')
         self.assertIn('no', server['fault']['message'])
         self.assert_clean(server)

@@ -12,8 +12,8 @@ import fixtures
 from tests.functional import base
 from tests.functional import test_servers
 from xen44_driver.compute import blockjobs
-from xen44_driver.compute import monitor
 from xen44_driver.compute import snapshot
+from xen44_driver.core import monitor
 from xen44_driver.storage import scratch
 from xen44_driver.xen import blocks
 from xen44_driver.xen import domain

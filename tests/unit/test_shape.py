@@ -68,9 +68,11 @@ class ShapeTest(base.BaseTestCase):
 class DialectTest(base.BaseTestCase):
 
     def test_annotations_are_postponed(self):
+        # The entry point on management servers runs with Python 3.6.
         without = [
             module for path, module in _modules().items()
-            if len(ast.parse(path.read_text()).body) > 1
+            if module != 'xen44_driver.cloudstack.entrypoint'
+            and len(ast.parse(path.read_text()).body) > 1
             and 'from __future__ import annotations' not in path.read_text()]
         self.assertEqual([], without)
 

@@ -30,17 +30,17 @@ from oslo_serialization import jsonutils
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import connections
 from xen44_driver.compute import devices
-from xen44_driver.compute import evidence
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import monitor
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import tags
-from xen44_driver.compute import undo as undo_lib
 from xen44_driver.compute import volumes
+from xen44_driver.core import backends
+from xen44_driver.core import evidence
+from xen44_driver.core import monitor
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
 from xen44_driver.xen import blocks
 from xen44_driver.xen import domain
@@ -94,7 +94,7 @@ def attach(
     :param encryption: how the volume is encrypted, if it is.
     :raises nova.exception.Invalid: this host cannot have such a volume;
         nothing was done.
-    :raises xen44_driver.compute.backends.DiskNotOpened: QEMU cannot open it;
+    :raises xen44_driver.core.backends.DiskNotOpened: QEMU cannot open it;
         nothing is left.
     :raises xen44_driver.xen.errors.XenError: libvirt or libxl failed; nothing
         is left.
@@ -304,7 +304,7 @@ def _attach_live(
                  instance=instance)
         return
     # libxl itself waits for what dom0's kernel serves, but not for QEMU.
-    backends.wait_until_open(node, guest, [disk])
+    backends.wait_until_open(node.host, guest, [disk])
     seen = _seen(guest, disk)
     if guest.id == domid and (seen is None or seen.error):
         raise xen_errors.OperationFailed(

@@ -10,7 +10,7 @@ from typing import Any
 
 from oslo_log import log as logging
 
-from xen44_driver.compute import monitor
+from xen44_driver.core import monitor
 from xen44_driver.xen import errors
 from xen44_driver.xen import qmp
 
@@ -41,7 +41,7 @@ def wait(
     :param job: the job's id. The job does not dismiss itself.
     :param same_guest: whether the guest still has the QEMU that it had when
         the job was started.
-    :param domid: as for :func:`xen44_driver.compute.monitor.execute`.
+    :param domid: as for :func:`xen44_driver.core.monitor.execute`.
     :raises JobFailed: the job failed (the message is QEMU's), made no progress
         for :data:`STALLED` seconds, or ended with its QEMU because the guest
         stopped or rebooted.
@@ -85,7 +85,7 @@ def clear(
     :param uuid: the domain's UUID.
     :param job: the job's id.
     :param nodes: names of block nodes to remove.
-    :param domid: as for :func:`xen44_driver.compute.monitor.execute`.
+    :param domid: as for :func:`xen44_driver.core.monitor.execute`.
     :raises xen44_driver.xen.qmp.MonitorUnavailable: the guest has no QEMU (any
         more), or QEMU does not answer.
     :raises xen44_driver.xen.qmp.CommandFailed: a node is still in use.

@@ -26,7 +26,6 @@ from oslo_utils import units
 from xen44_driver.compute import dom0
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
-from xen44_driver.compute import resources
 from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
@@ -322,7 +321,7 @@ class HostChecks:
                    'package ovmf)')
 
     def _dom0_memory(self) -> Iterator[str]:
-        if resources.dom0_is_unbounded(self.node.host.memory()):
+        if self.node.host.memory().dom0_is_unbounded:
             yield ('dom0 may take all of the host\'s memory: give Xen the '
                    'options dom0_mem=SIZE,max:SIZE. Until then only '
                    f'reserved_host_memory_mb ({CONF.reserved_host_memory_mb}) '

@@ -30,11 +30,11 @@ from oslo_log import log as logging
 from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import monitor
 from xen44_driver.compute import sharing
 from xen44_driver.compute import transports
-from xen44_driver.compute import undo as undo_lib
 from xen44_driver.compute import volumes
+from xen44_driver.core import monitor
+from xen44_driver.core import undo as undo_lib
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-import contextlib
 import functools
 import os
 import socket
@@ -16,10 +15,10 @@ from nova.console import type as console_type
 from oslo_log import log as logging
 
 from xen44_driver import handover
-from xen44_driver import logfile
 from xen44_driver import privsep
 from xen44_driver import relay
 from xen44_driver.compute import node as compute_node
+from xen44_driver.core import consolelog
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import sockets
@@ -50,43 +49,18 @@ def forget(instance: objects.Instance) -> None:
                     '%s', instance.name, instance=instance)
 
 
-def prepare(path: str) -> None:
-    """Make the log of an HVM guest's serial port if it does not exist.
-
-    QEMU would make it too, but owned by root and readable by everyone.
-
-    :param path: the log.
-    """
-    with contextlib.suppress(FileExistsError):
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-
-
 def output(node: compute_node.Node, instance: objects.Instance) -> str:
     """Return the end of the console log.
-
-    PV and PVH guests write to Xen's console, which xenconsoled logs. HVM
-    guests write to their serial port, and with PV drivers also to Xen's
-    console. The serial port's output comes first. If both logs are long, each
-    gets half of the room.
 
     :returns: at most ``MAX_BYTES`` characters, one for each byte of the logs,
         without NULs. Nova's API removes other control characters.
     :raises nova.exception.InstanceNotFound: there is no such domain.
     """
     node.host.record(instance.uuid)
-    serial = _without_nul(logfile.read_end(
-        node.files(instance).serial_log, MAX_BYTES))
-    xen = _without_nul(privsep.read_console_log(instance.name, MAX_BYTES))
-    room = max(MAX_BYTES // 2, MAX_BYTES - len(serial))
-    xen = xen[-room:]
-    serial = serial[max(0, len(serial) + len(xen) - MAX_BYTES):]
     # Latin-1: Nova encodes each character as one byte again.
-    return (serial + xen).decode('latin-1')
-
-
-def _without_nul(log: bytes | None) -> bytes:
-    """Return a log without NULs, which a sparse file has in its holes."""
-    return (log or b'').replace(b'\0', b'')
+    return consolelog.read(
+        instance.name, node.files(instance).serial_log,
+        MAX_BYTES).decode('latin-1')
 
 
 def serial(

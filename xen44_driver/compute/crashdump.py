@@ -13,10 +13,10 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from xen44_driver import privsep
-from xen44_driver.compute import evidence
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import room
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import evidence
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.xen import guest as xen_guest
 
 CONF = conf.CONF

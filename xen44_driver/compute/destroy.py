@@ -19,7 +19,8 @@ from xen44_driver.compute import connections
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
-from xen44_driver.compute import undo
+from xen44_driver.core import stopping
+from xen44_driver.core import undo
 from xen44_driver.xen import errors as xen_errors
 
 LOG = logging.getLogger(__name__)
@@ -36,26 +37,8 @@ def power_down(node: compute_node.Node, instance: objects.Instance) -> None:
 def remove_domain(
     node: compute_node.Node, instance: objects.Instance,
 ) -> None:
-    """Stop a domain at once and undefine it, if it exists.
-
-    :raises xen44_driver.xen.errors.OperationFailed: a domain of this UUID
-        runs that is not Nova's, such as one defined by hand.
-    """
-    other = node.host.foreign().get(instance.uuid)
-    if other is not None and not other.state.is_off:
-        raise xen_errors.OperationFailed(
-            'domainDestroy', instance.uuid, None,
-            f'domain {other.name} has the UUID of the instance, and not its '
-            'metadata: somebody else defined it. Stop it first')
-    try:
-        guest = node.host.guest(instance.uuid)
-        guest.destroy()
-        faultpoints.reached('destroy: domain stopped')
-        guest.undefine()
-        faultpoints.reached('destroy: domain removed')
-    except xen_errors.DomainNotFound:
-        LOG.debug('There is no domain to remove', instance=instance)
-    undo.attempt(instance, privsep.remove_monitor, instance.uuid)
+    """Stop a domain and undefine it; see :func:`stopping.remove_domain`."""
+    stopping.remove_domain(node.host, instance)
 
 
 def cleanup(

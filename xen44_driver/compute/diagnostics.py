@@ -15,9 +15,9 @@ from oslo_utils import timeutils
 from oslo_utils import units
 
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import monitor
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
+from xen44_driver.core import monitor
 from xen44_driver.xen import blocks
 from xen44_driver.xen import errors
 from xen44_driver.xen import guest as xen_guest

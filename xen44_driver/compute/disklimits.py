@@ -15,7 +15,7 @@ import dataclasses
 from nova import exception
 from nova import objects
 
-from xen44_driver.compute import monitor
+from xen44_driver.core import monitor
 from xen44_driver.xen import blocks
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors

@@ -20,11 +20,11 @@ from nova.virt.disk import api as disk_api
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
-from xen44_driver.compute import consoles
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import consolelog
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import images
 from xen44_driver.storage import kernel
 from xen44_driver.storage import kinds
@@ -171,7 +171,7 @@ def create(
                 glance.GlanceSource(context, machine.ramdisk_id),
                 ramdisk_file)
     if node.arch.profile(machine.guest_type).serial_port:
-        consoles.prepare(files.serial_log)
+        consolelog.prepare(files.serial_log)
 
 
 def tools(

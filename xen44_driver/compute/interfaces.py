@@ -22,14 +22,14 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
-from xen44_driver.compute import backends
-from xen44_driver.compute import evidence
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import spec
 from xen44_driver.compute import tags
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import backends
+from xen44_driver.core import evidence
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors as xen_errors

@@ -28,7 +28,7 @@ from xen44_driver.compute import power
 from xen44_driver.compute import rescue
 from xen44_driver.compute import resize
 from xen44_driver.compute import suspend
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import threads
 from xen44_driver.xen.events import DomainState

@@ -13,11 +13,11 @@ import threading
 
 from oslo_log import log as logging
 
-from xen44_driver.compute import backends
 from xen44_driver.compute import cpulimits
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
+from xen44_driver.core import backends
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import threads
 
@@ -92,7 +92,7 @@ def restore(node: compute_node.Node, uuid: str) -> bool:
                 disk for disk
                 in machine.devices(node.files_of(uuid).directory)
                 if disk.serial is None]
-            backends.wait_until_open(node, guest, devices)
+            backends.wait_until_open(node.host, guest, devices)
             disklimits.apply(uuid, devices, machine.disk_limits)
     except xen_errors.DomainNotFound:
         return True

@@ -13,12 +13,11 @@ from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 
-from xen44_driver import privsep
 from xen44_driver import relay
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import monitor
 from xen44_driver.compute import spec
+from xen44_driver.core import monitor
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import bootfile
@@ -83,10 +82,7 @@ class Node:
             last QEMU has not ended.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
         """
-        privsep.make_socket_dir()
-        # The guest's last QEMU would write to the disks of the new one, and
-        # remove the new one's monitor.
-        monitor.wait_until_closed(guest.uuid)
+        monitor.make_ready(guest.uuid)
         turns = self._turns()
         if not turns.acquire(timeout=START_TURN_TIMEOUT):
             raise TimeoutError(

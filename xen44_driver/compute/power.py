@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from collections.abc import Sequence
-import math
-import time
 from typing import Any
 
 from nova import conf
@@ -19,19 +17,17 @@ from nova.virt import hardware
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
-from xen44_driver.compute import backends
 from xen44_driver.compute import before_resize
 from xen44_driver.compute import connections
-from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
 from xen44_driver.compute import disks
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import start
+from xen44_driver.core import consolelog
+from xen44_driver.core import stopping
 from xen44_driver.xen import errors as xen_errors
-from xen44_driver.xen import guest as xen_guest
-from xen44_driver.xen.events import OFF
 from xen44_driver.xen.events import DomainState
 
 CONF = conf.CONF
@@ -78,7 +74,7 @@ def power_off(
     """
     try:
         guest = node.host.guest(instance.uuid)
-        if timeout and not _shut_down(
+        if timeout and not stopping.shut_down(
                 guest, instance, timeout=timeout,
                 retry_interval=retry_interval):
             LOG.warning('The guest did not shut down within %s s; stopping '
@@ -93,31 +89,6 @@ def power_off(
     except xen_errors.DomainNotFound:
         # An operator undefined the domain; the instance is off.
         LOG.warning('There is no domain to stop', instance=instance)
-
-
-def _shut_down(
-    guest: xen_guest.Guest, instance: objects.Instance, *,
-    timeout: int, retry_interval: int,
-) -> bool:
-    """Ask a guest to shut down.
-
-    :returns: whether it shut down in time.
-    """
-    if guest.state().is_off:
-        return True
-    deadline = time.monotonic() + timeout
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            guest.shutdown()
-        except xen_errors.OperationFailed as error:
-            # The guest is off by now, or nothing in it handles the request.
-            LOG.debug('The guest cannot be asked to shut down: %s', error,
-                      instance=instance)
-        if guest.wait_for(OFF, timeout=math.ceil(
-                min(left, retry_interval or left))):
-            LOG.info('The guest shut down', instance=instance)
-            return True
-    return False
 
 
 def power_on(
@@ -172,14 +143,14 @@ def boot(
     faultpoints.reached('power on: old domain stopped')
     connections.connect_all(context, instance, machine, block_device_info)
     if described.serial_log:
-        consoles.prepare(described.serial_log)
+        consolelog.prepare(described.serial_log)
     # Neutron's events are not waited for: most ports are still wired, and
     # Nova's copy of their state may be outdated.
     ports.plug(instance, vifs)
     faultpoints.reached('power on: ports plugged')
     guest = start.define(node, described)
     faultpoints.reached('power on: domain defined')
-    backends.boot(node, guest, described.disks, machine)
+    start.boot(node, guest, described.disks, machine)
 
 
 def end_rescue(node: compute_node.Node, instance: objects.Instance) -> None:
@@ -314,7 +285,7 @@ def _soft_reboot(
     try:
         guest = node.host.guest(instance.uuid)
         running = guest.state() is DomainState.RUNNING
-        obeyed = running and _shut_down(
+        obeyed = running and stopping.shut_down(
             guest, instance, timeout=timeout, retry_interval=0)
     except xen_errors.DomainNotFound:
         # The operator undefined it, before or just now.
@@ -332,7 +303,7 @@ def _soft_reboot(
     machine = _booted(node, context, instance, block_device_info)
     disks.ensure_bases(node, context, machine)
     connections.connect_all(context, instance, machine, block_device_info)
-    backends.boot(node, guest,
+    start.boot(node, guest,
                   machine.devices(node.files(instance).directory), machine)
     return True
 

@@ -31,7 +31,7 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import start
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.storage import usage

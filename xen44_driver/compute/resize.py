@@ -43,8 +43,8 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
-from xen44_driver.compute import undo as undo_lib
 from xen44_driver.compute import volumes
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
 from xen44_driver.storage import usage
 from xen44_driver.storage.kinds import blank

@@ -290,8 +290,8 @@ def reserved_memory_mib(
     :param kinds: guest types that this host can run.
     """
     host: int = CONF.reserved_host_memory_mb
-    if not dom0_is_unbounded(memory):
-        host = max(host, memory.dom0_mib + _xen_mib(memory))
+    if not memory.dom0_is_unbounded:
+        host = max(host, memory.dom0_mib + memory.xen_mib)
     extra = max((overhead.overhead_mib(kind, SMALLEST_MIB, SMALLEST_VCPUS)
                  for kind in kinds), default=0)
     rest = max(memory.total_mib - host, 0)
@@ -316,32 +316,10 @@ def check_memory(
         memory; the message names what Xen has and what the guest needs. Nova
         tries another host.
     """
-    memory = node.host.memory()
-    if dom0_is_unbounded(memory):
-        # libvirt takes missing memory from dom0 ("autoballoon").
-        return
-    extra = overhead.overhead_mib(kind, memory_mib, vcpus)
-    need = memory_mib + extra
-    free = memory.free_mib + freed_mib
-    if need > free:
-        raise exception.ComputeResourcesUnavailable(
-            reason=f'Xen has {free} MiB of free memory, and a '
-                   f'{kind} guest of {memory_mib} MiB and {vcpus} vCPUs '
-                   f'needs {need} MiB ({extra} of them for Xen itself)')
-
-
-def dom0_is_unbounded(memory: xen_host.HostMemory) -> bool:
-    """Return whether dom0 may take all memory (no ``dom0_mem=max:``).
-
-    :param memory: the host's memory.
-    """
-    return memory.dom0_mib >= memory.total_mib - _xen_mib(memory)
-
-
-def _xen_mib(memory: xen_host.HostMemory) -> int:
-    # 32 bytes for each page of 4 KiB (struct page_info), and Xen's heap.
-    # Measured: 63 of 6143 MiB were taken before the first guest started.
-    return memory.total_mib // 128 + 16
+    lack = overhead.shortage(
+        node.host.memory(), kind, memory_mib, vcpus, freed_mib)
+    if lack is not None:
+        raise exception.ComputeResourcesUnavailable(reason=lack)
 
 
 def _reserved_disk_gb(node: compute_node.Node) -> int:

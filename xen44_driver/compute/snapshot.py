@@ -36,10 +36,10 @@ from xen44_driver.compute import blockjobs
 from xen44_driver.compute import disks
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import monitor
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import quiesce
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import monitor
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import header
 from xen44_driver.storage import kinds
 from xen44_driver.storage import scratch as scratch_lib

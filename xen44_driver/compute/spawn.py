@@ -17,7 +17,6 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import destroy
@@ -28,7 +27,7 @@ from xen44_driver.compute import ports
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
 from xen44_driver.compute import tags
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.xen import errors as xen_errors
 
@@ -109,7 +108,7 @@ def spawn(
         consoles.forget(instance)
         faultpoints.reached('spawn: domain defined')
         if power_on:
-            backends.boot(node, guest, described.disks, machine)
+            start.boot(node, guest, described.disks, machine)
         steps.done('domain')
         faultpoints.reached('spawn: guest booted')
     LOG.info('Spawned in %s', steps, instance=instance)

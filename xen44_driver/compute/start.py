@@ -1,16 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Describe and define the domain of an instance on this host."""
+"""Describe, define and start the domain of an instance on this host."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Iterable
+import functools
 
 from nova import objects
 from nova.network import model
 
+from xen44_driver.compute import cpulimits
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import spec
+from xen44_driver.core import backends
 from xen44_driver.xen import domain
 from xen44_driver.xen import guest as xen_guest
 
@@ -33,3 +38,24 @@ def define(
 ) -> xen_guest.Guest:
     """Define a domain in libvirt, replacing an existing definition."""
     return node.host.define(domain.to_xml(described, node.arch))
+
+
+def boot(
+    node: compute_node.Node, guest: xen_guest.Guest,
+    disks: Collection[domain.Disk], machine: machine_lib.Machine, *,
+    saved: bool = False,
+) -> None:
+    """Start a guest with its limits; see :func:`backends.boot`.
+
+    :param guest: a guest that is off.
+    :param disks: the disks that it was defined with.
+    :param machine: the record that it is started from.
+    :param saved: restore its saved memory and leave it paused, instead of
+        starting it from its disk. The saved memory is kept.
+    """
+    backends.boot(
+        node.host, guest, disks,
+        start=functools.partial(node.start, guest, saved=saved),
+        started=lambda: cpulimits.apply(guest, machine.cpu_limits),
+        opened=lambda: disklimits.apply(
+            guest.uuid, disks, machine.disk_limits))

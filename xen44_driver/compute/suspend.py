@@ -25,18 +25,18 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import connections
-from xen44_driver.compute import consoles
 from xen44_driver.compute import disks
-from xen44_driver.compute import evidence
 from xen44_driver.compute import faults
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import room
-from xen44_driver.compute import undo as undo_lib
+from xen44_driver.compute import start
+from xen44_driver.core import consolelog
+from xen44_driver.core import evidence
+from xen44_driver.core import undo as undo_lib
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen.events import DomainState
@@ -176,14 +176,14 @@ def _start(
     disks.ensure_bases(node, context, machine)
     files = node.files(instance)
     if node.arch.profile(machine.guest_type).serial_port:
-        consoles.prepare(files.serial_log)
+        consolelog.prepare(files.serial_log)
     # This host may have been rebooted since.
     ports.plug(instance, network_info or ())
     faultpoints.reached('resume: ports plugged')
     connections.connect_all(context, instance, machine, block_device_info)
     with undo_lib.Undo(instance) as undo:
         undo.add(guest.destroy)
-        backends.boot(node, guest, machine.devices(files.directory), machine,
+        start.boot(node, guest, machine.devices(files.directory), machine,
                       saved=True)
         faultpoints.reached('resume: memory restored')
         guest.forget_memory()

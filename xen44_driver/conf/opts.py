@@ -9,10 +9,12 @@ from collections.abc import Sequence
 from oslo_config import cfg
 
 from xen44_driver.conf import architectures
+from xen44_driver.conf import cloudstack
 from xen44_driver.conf import xen44
 
 _ALL: tuple[tuple[cfg.OptGroup, Sequence[cfg.Opt]], ...] = (
     (xen44.GROUP, xen44.OPTS),
+    (cloudstack.GROUP, cloudstack.OPTS),
     (architectures.X86_64_GROUP, architectures.X86_64_OPTS),
     (architectures.AARCH64_GROUP, architectures.AARCH64_OPTS),
 )

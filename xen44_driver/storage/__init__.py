@@ -6,5 +6,6 @@
 * ``images``: the store of images, which inspects them at each use.
 * ``kinds``: the kinds of disk that a guest can have, one module each.
 * ``kernel``: kernels and initial ramdisks that are images.
+* ``disksnapshots``: snapshots inside a disk.
 * ``usage``: how much space all that takes.
 """

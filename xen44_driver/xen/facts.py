@@ -55,6 +55,18 @@ class HostMemory:
     dom0_mib: int
     free_mib: int
 
+    @property
+    def xen_mib(self) -> int:
+        """Memory that Xen needs for itself."""
+        # 32 bytes for each page of 4 KiB (struct page_info), and Xen's heap.
+        # Measured: 63 of 6143 MiB were taken before the first guest started.
+        return self.total_mib // 128 + 16
+
+    @property
+    def dom0_is_unbounded(self) -> bool:
+        """Whether dom0 may take all memory (no ``dom0_mem=max:``)."""
+        return self.dom0_mib >= self.total_mib - self.xen_mib
+
 
 class Facts:
     """Asks libvirt about the host.

@@ -300,10 +300,13 @@ class Guest:
         """Return whether the domain's screen has a SPICE server."""
         return spice.from_xml(commandline.from_xml(self._xml())) is not None
 
+    def xml(self) -> str:
+        """Return libvirt's XML of the domain now, without passwords."""
+        return str(self._ask(
+            'domainGetXMLDesc', lambda domain: domain.XMLDesc(0)))
+
     def _xml(self) -> etree._Element:
-        """Return the domain's XML as it is now."""
-        return xml.parse(str(self._ask(
-            'domainGetXMLDesc', lambda domain: domain.XMLDesc(0))))
+        return xml.parse(self.xml())
 
     def interfaces(self, *, live: bool) -> tuple[interface_lib.Interface, ...]:
         """Return the network interfaces that libvirt lists for the domain.

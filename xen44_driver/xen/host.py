@@ -43,7 +43,8 @@ class Host:
     The callbacks are called one at a time in a separate thread, which is green
     under eventlet and native otherwise. They may block.
 
-    "This driver's domains" are those with its metadata.
+    "This driver's domains" are those with its metadata of one owner, Nova or
+    CloudStack.
 
     :param uri: libvirt's URI of the host, such as ``xen:///system``.
     :param event_callback: receives each event of this driver's domains that is
@@ -51,16 +52,20 @@ class Host:
     :param connection_callback: called when the connection is lost (False and
         the reason) and when it is back (True and ''). Not called for the first
         connection.
+    :param owner: whose domains this is about.
     """
 
     def __init__(
         self, uri: str, *,
         event_callback: Callable[[DomainEvent], None] | None = None,
         connection_callback: Callable[[bool, str], None] | None = None,
+        owner: metadata.Owner = metadata.Owner.NOVA,
     ) -> None:
         self.uri = uri
+        self._owner = owner
         self._watch = Watch(uri, event_callback=event_callback,
-                            connection_callback=connection_callback)
+                            connection_callback=connection_callback,
+                            owner=owner)
         self._facts = Facts(self._watch.connection)
 
     # The connection
@@ -202,5 +207,5 @@ class Host:
             session.keep(uuid, domain)
             self._watch.learn(uuid, self._watch.get(uuid) or DomainRecord(
                 uuid=uuid, name=name, state=DomainState.SHUTDOWN,
-                ours=metadata.ours(wanted)), ticket)
+                ours=metadata.ours(wanted, self._owner)), ticket)
         return Guest(self._watch, uuid, name)

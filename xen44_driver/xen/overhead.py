@@ -20,6 +20,7 @@ dom0's.
 
 from __future__ import annotations
 
+from xen44_driver.xen import facts
 from xen44_driver.xen.guesttype import GuestType
 
 _PAGE_KIB = 4
@@ -55,3 +56,29 @@ def overhead_mib(guest_type: GuestType, memory_mib: int, vcpus: int) -> int:
         kib += _PAGE_KIB * (_POOL_PER_VCPU * vcpus
                             + _POOL_PER_MIB * memory_mib + _POOL_EXTRA)
     return -(-kib // 1024)
+
+
+def shortage(
+    memory: facts.HostMemory, guest_type: GuestType, memory_mib: int,
+    vcpus: int, freed_mib: int = 0,
+) -> str | None:
+    """Return why Xen has too little memory for a guest now.
+
+    :param memory: the host's memory.
+    :param guest_type: PV, PVH or HVM.
+    :param memory_mib: the guest's own memory, in MiB.
+    :param vcpus: how many vCPUs it has.
+    :param freed_mib: memory that will be free before it starts, in MiB.
+    :returns: what Xen has and what the guest needs, or None if it fits.
+    """
+    if memory.dom0_is_unbounded:
+        # libvirt takes missing memory from dom0 ("autoballoon").
+        return None
+    extra = overhead_mib(guest_type, memory_mib, vcpus)
+    need = memory_mib + extra
+    free = memory.free_mib + freed_mib
+    if need <= free:
+        return None
+    return (f'Xen has {free} MiB of free memory, and a {guest_type} guest of '
+            f'{memory_mib} MiB and {vcpus} vCPUs needs {need} MiB ({extra} of '
+            'them for Xen itself)')

@@ -89,13 +89,15 @@ class Watch:
     :param uri: libvirt's URI of the host, such as ``xen:///system``.
     :param event_callback: see :class:`xen44_driver.xen.host.Host`.
     :param connection_callback: see :class:`xen44_driver.xen.host.Host`.
+    :param owner: see :class:`xen44_driver.xen.host.Host`.
     :ivar connection: the connection to libvirt.
     """
 
     def __init__(self, uri: str, *,
                  event_callback: Callable[[DomainEvent], None] | None,
-                 connection_callback: Callable[[bool, str], None] | None
-                 ) -> None:
+                 connection_callback: Callable[[bool, str], None] | None,
+                 owner: metadata.Owner = metadata.Owner.NOVA) -> None:
+        self._owner = owner
         self._mailbox: threads.Mailbox[_Message | None] = threads.Mailbox()
         self.connection = Connection(uri, self._mailbox.put)
         self._cache = cache.StateCache()
@@ -317,7 +319,7 @@ class Watch:
         try:
             session.call('domainGetMetadata', domain.metadata,
                          libvirt.VIR_DOMAIN_METADATA_ELEMENT,
-                         metadata.NAMESPACE, 0, domain=domain.UUIDString())
+                         self._owner.value, 0, domain=domain.UUIDString())
         except errors.OperationFailed as error:
             if error.code == libvirt.VIR_ERR_NO_DOMAIN_METADATA:
                 return False

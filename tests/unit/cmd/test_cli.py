@@ -58,7 +58,8 @@ class CommandLineTest(base.TestCase):
         scripts = dict(
             line.split(' = ') for line in setup['entry_points'][
                 'console_scripts'].strip().splitlines())
-        self.assertEqual({'xen44-host', 'xen44-status'}, {*scripts})
+        self.assertEqual(
+            {'xen44-cloudstack', 'xen44-host', 'xen44-status'}, {*scripts})
         for place in scripts.values():
             module, name = place.split(':')
             getattr(importlib.import_module(module), name)

@@ -12,11 +12,11 @@ from oslo_serialization import jsonutils
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import attachments
-from xen44_driver.compute import backends
 from xen44_driver.compute import connections
 from xen44_driver.compute import machine
-from xen44_driver.compute import monitor
 from xen44_driver.compute import tags
+from xen44_driver.core import backends
+from xen44_driver.core import monitor
 from xen44_driver.storage import kinds
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors

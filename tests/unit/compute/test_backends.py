@@ -12,11 +12,12 @@ from tests.unit import base
 from tests.unit.xen import test_logs
 from tests.unit.xen import test_xenstore
 from xen44_driver import privsep
-from xen44_driver.compute import backends
 from xen44_driver.compute import cpulimits
 from xen44_driver.compute import disklimits
-from xen44_driver.compute import evidence
 from xen44_driver.compute import machine
+from xen44_driver.compute import start
+from xen44_driver.core import backends
+from xen44_driver.core import evidence
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen.events import DomainRecord
@@ -64,7 +65,7 @@ class StartedTestCase(base.TestCase):
 class WaitTest(StartedTestCase):
 
     def wait(self, *disks):
-        backends.wait_until_open(self.node, self.guest, disks or (ROOT,))
+        backends.wait_until_open(self.node.host, self.guest, disks or (ROOT,))
 
     def fails(self):
         return str(self.assertRaises(backends.DiskNotOpened, self.wait))
@@ -167,15 +168,15 @@ class WaitTest(StartedTestCase):
 class BootTest(StartedTestCase):
 
     def boot(self):
-        backends.boot(self.node, self.guest, (ROOT,), machine.Machine(
+        start.boot(self.node, self.guest, (ROOT,), machine.Machine(
             guest_type='pv', disks=(), cpu_cap=50,
             disk_limits=disklimits.Limits(total_iops_sec=9)))
 
     def setUp(self):
         super().setUp()
         self.patch(self.node, 'start')
-        self.limit_cpus = self.patch(backends.cpulimits, 'apply')
-        self.limit_disks = self.patch(backends.disklimits, 'apply')
+        self.limit_cpus = self.patch(cpulimits, 'apply')
+        self.limit_disks = self.patch(disklimits, 'apply')
 
     def test_boot(self):
         self.look.return_value = True

@@ -8,7 +8,7 @@ import fixtures
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import blockjobs
-from xen44_driver.compute import monitor
+from xen44_driver.core import monitor
 from xen44_driver.xen import qmp
 
 

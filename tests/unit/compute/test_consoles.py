@@ -16,6 +16,7 @@ from xen44_driver import handover
 from xen44_driver import privsep
 from xen44_driver.compute import consoles
 from xen44_driver.compute import lifecycle
+from xen44_driver.core import consolelog
 from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import events as xen_events
@@ -87,11 +88,11 @@ class ConsoleTest(base.TestCase):
 
     def test_prepare(self):
         path = os.path.join(self.instances, 'console.log')
-        consoles.prepare(path)
+        consolelog.prepare(path)
         self.assertEqual(0o600, stat.S_IMODE(os.stat(path).st_mode))
         with open(path, 'w') as log:
             log.write('earlier boot')
-        consoles.prepare(path)
+        consolelog.prepare(path)
         with open(path) as log:
             self.assertEqual('earlier boot', log.read())
 

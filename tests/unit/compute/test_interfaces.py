@@ -10,9 +10,9 @@ import os_vif
 
 from tests.unit import base
 from xen44_driver import privsep
-from xen44_driver.compute import evidence
 from xen44_driver.compute import interfaces
 from xen44_driver.compute import tags
+from xen44_driver.core import evidence
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import xenstore

@@ -8,9 +8,9 @@ import fixtures
 
 from tests.unit import base
 from tests.unit.compute import test_disklimits
-from xen44_driver.compute import backends
 from xen44_driver.compute import limits
 from xen44_driver.compute import machine
+from xen44_driver.core import backends
 from xen44_driver.storage import kinds
 from xen44_driver.xen import errors
 from xen44_driver.xen.domain import metadata

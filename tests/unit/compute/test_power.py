@@ -83,7 +83,7 @@ class PowerTest(base.TestCase):
         machine.keep(self.instance, machine.Machine(
             guest_type='pv', disks=(DISK,)))
         with mock.patch.object(power, 'power_on') as power_on, \
-                mock.patch.object(power.backends, 'boot') as self.boot:
+                mock.patch.object(power.start, 'boot') as self.boot:
             power.reboot(self.node, None, self.instance, soft=soft,
                          network_info=None, block_device_info=None)
         return power_on.called
@@ -152,7 +152,7 @@ class PowerOnTest(base.TestCase):
         machine.keep(self.instance, made)
         self.steps = mock.Mock()
         self.steps.attach_mock(self.host, 'host')
-        for where, name in ((ports, 'plug'), (power.backends, 'boot'),
+        for where, name in ((ports, 'plug'), (power.start, 'boot'),
                             (power.disks, 'ensure_bases')):
             patcher = mock.patch.object(where, name)
             self.steps.attach_mock(patcher.start(), name)

@@ -16,6 +16,7 @@ from xen44_driver.compute import resize
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import host as xen_host
 
 GIB = 1024 ** 3
 MIB = 1024 ** 2
@@ -223,7 +224,7 @@ class MemoryTest(ResizeCase):
 
     def test_own_memory_counts_as_free(self):
         guest = self.node.host.guest.return_value
-        self.node.host.memory.return_value = mock.Mock(
+        self.node.host.memory.return_value = xen_host.HostMemory(
             free_mib=100, total_mib=4096, dom0_mib=512)
         guest.state.return_value.is_off = False
         self.check(300)

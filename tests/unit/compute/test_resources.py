@@ -80,7 +80,7 @@ class MemoryTest(base.TestCase):
         self.flags(reserved_host_memory_mb=512)
         for dom0 in (6143, 6100):
             host = memory(6143, dom0)
-            self.assertTrue(resources.dom0_is_unbounded(host))
+            self.assertTrue(host.dom0_is_unbounded)
             self.assertEqual(512, resources.reserved_memory_mib(host, ()))
 
 

@@ -13,7 +13,8 @@ from xen44_driver.compute import machine
 from xen44_driver.compute import novaversion
 from xen44_driver.compute import ports
 from xen44_driver.compute import spawn
-from xen44_driver.compute import undo
+from xen44_driver.compute import start
+from xen44_driver.core import undo
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.storage import layout
 from xen44_driver.xen import errors as xen_errors
@@ -132,7 +133,7 @@ class SpawnTest(base.TestCase):
                 (spawn.resources, 'check_memory'), (ports, 'unplug'),
                 (vif_lib, 'plug'), (spawn.disks, 'fetch'),
                 (spawn.tags, 'record'), (spawn.disks, 'create'),
-                (spawn.backends, 'boot'), (destroy, 'remove_domain'),
+                (start, 'boot'), (destroy, 'remove_domain'),
                 (privsep, 'remove_console_log')):
             patcher = mock.patch.object(where, name)
             self.steps.attach_mock(patcher.start(), name)

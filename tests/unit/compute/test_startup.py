@@ -15,6 +15,7 @@ from xen44_driver.compute import privileges
 from xen44_driver.compute import quiesce
 from xen44_driver.compute import startup
 from xen44_driver.xen import errors
+from xen44_driver.xen import host as xen_host
 
 
 class StartTest(base.TestCase):
@@ -25,8 +26,8 @@ class StartTest(base.TestCase):
         self.node.host.cpus.return_value = 2
         self.node.host.records.return_value = {}
         self.node.host.versions.return_value = base.versions(4, 20, 0)
-        self.node.host.memory.return_value = mock.Mock(
-            total_mib=4096, dom0_mib=1024)
+        self.node.host.memory.return_value = xen_host.HostMemory(
+            total_mib=4096, dom0_mib=1024, free_mib=1024)
         self.order = mock.Mock()
         self.order.attach_mock(self.node.host.connect, 'connect')
         for name in ('start', 'result', 'warn_if_refused'):

@@ -21,6 +21,7 @@ from xen44_driver.compute import suspend
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch
 from xen44_driver.xen import errors
+from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.events import DomainState
 
 DISK = kinds.DiskRecord(
@@ -89,7 +90,7 @@ class SuspendCase(base.TestCase):
         self.node = base.node()
         self.guest = Domain()
         self.node.host.guest.return_value = self.guest
-        self.node.host.memory.return_value = mock.Mock(
+        self.node.host.memory.return_value = xen_host.HostMemory(
             total_mib=8192, dom0_mib=1024, free_mib=4096)
         self.instance = base.instance()
         machine.keep(self.instance, machine.Machine(
@@ -99,7 +100,7 @@ class SuspendCase(base.TestCase):
         self.woken = self.patch(privsep, 'wake_domain', return_value=False)
         self.patch(suspend, '_PAUSE', new=0)
         self.plug = self.patch(ports, 'plug')
-        self.boot = self.patch(suspend.backends, 'boot',
+        self.boot = self.patch(suspend.start, 'boot',
                                side_effect=self.booted)
         self.ensure = self.patch(suspend.disks, 'ensure_bases')
 
@@ -247,7 +248,8 @@ class ResumeTest(SuspendCase):
         self.boot.assert_not_called()
 
     def test_no_memory_in_xen(self):
-        self.node.host.memory.return_value.free_mib = 100
+        self.node.host.memory.return_value = xen_host.HostMemory(
+            total_mib=8192, dom0_mib=1024, free_mib=100)
         self.assertIsInstance(self.refused(self.resume),
                               exception.ComputeResourcesUnavailable)
         self.assertTrue(self.guest.saved)

@@ -217,6 +217,12 @@ class ImageKindsTest(KindCase):
         self.assertEqual(2 * MIB, header.virtual_size(
             self.make('overlay', format='qcow2', base=image).path))
 
+    def test_grow(self):
+        for kind, format in (('clone', 'raw'), ('overlay', 'qcow2')):
+            disk = self.make(kind, format=format, base=self.base('raw'))
+            disk.grow(8 * MIB)
+            self.assertEqual(8 * MIB, disk.measure())
+
     def test_big_copies_wait_for_their_turn(self):
         turn = mock.MagicMock()
         self.make('clone', base=self.base('qcow2'),

@@ -78,6 +78,8 @@ class Libvirt:
         self.woken: list[str] = []
         #: UUIDs and paths of core dumps.
         self.dumped: list[tuple[str, str]] = []
+        #: Namespaces of metadata that were asked for.
+        self.namespaces: set[str] = set()
         #: Run, once, in the middle of the call of that name.
         self.during: dict[str, Callable[[], object]] = {}
         self._next_id = 1
@@ -315,6 +317,7 @@ class Domain:
 
     def metadata(self, kind: int, uri: str, flags: int) -> str:
         assert kind == libvirt.VIR_DOMAIN_METADATA_ELEMENT
+        self._daemon.namespaces.add(uri)
         if not self._called('metadata').ours:
             raise error(libvirt.VIR_ERR_NO_DOMAIN_METADATA)
         return '<instance/>'

@@ -15,6 +15,7 @@ from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen.arch.aarch64 import Aarch64
 from xen44_driver.xen.arch.x86_64 import X86_64
+from xen44_driver.xen.domain import metadata as metadata_lib
 
 # Examples that differ from run to run find more, but a test that fails today
 # should fail tomorrow.
@@ -76,7 +77,8 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         clock=draw(st.sampled_from(['utc', 'localtime'])),
         disks=tuple(disks),
         interfaces=tuple(draw(st.lists(st.builds(
-            domain.Interface,
+            domain.Interface, ovs=st.just(ovs := draw(st.booleans())),
+            vlan=st.none() | st.integers(1, 4094) if ovs else st.none(),
             mac=st.sampled_from(['00:16:3e:00:00:01', 'fa:16:3e:ff:0a:10']),
             bridge=_word,
             model=st.sampled_from([None, 'netfront'] + ['e1000'] * hvm),
@@ -85,7 +87,8 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         screen=draw(st.none() | st.builds(
             domain.Screen, vnc=(st.sampled_from(['127.0.0.1', '::1', 'dom0'])
                                 | (st.none() if spice else st.nothing())),
-            spice=st.just(spice), tablet=st.booleans()))
+            vnc_password=st.none(), spice=st.just(spice),
+            tablet=st.booleans()))
         if architecture.screen(guest_type) else None,
         monitor=draw(st.booleans()),
         serial_log=(log := draw(st.none() | _path) if hvm else None),
@@ -97,7 +100,8 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         metadata=draw(st.none() | st.builds(
             domain.InstanceMetadata, name=_text, flavor=_text,
             image=st.none() | _text, project=st.none() | _text,
-            user=st.none() | _text, machine=st.none() | _json)),
+            user=st.none() | _text, machine=st.none() | _json)
+            | st.builds(domain.VmMetadata, name=_text)),
         title=draw(st.none() | _text))
 
 
@@ -310,6 +314,30 @@ class ToXmlTest(base.BaseTestCase):
             '<xen44:boot>direct</xen44:boot>', '')
         self.assertIsInstance(domain.from_xml(unmarked, X86_64()).boot,
                               domain.GrubBoot)
+
+    def test_owners(self):
+        """Neither front door takes the other's domains for its own."""
+        metadata = domain.VmMetadata(name='i-4-231-VM')
+        for boot in (specs.PV.boot,
+                     domain.DirectBoot(kernel='/kernel', cmdline='')):
+            for other in (specs.PV.metadata, metadata):
+                spec = dataclasses.replace(
+                    specs.PV, boot=boot, metadata=other)
+                text = domain.to_xml(spec, X86_64())
+                schema.assert_valid(text)
+                self.assertEqual(spec, domain.from_xml(text, X86_64()))
+                found = etree.fromstring(text)
+                self.assertEqual(
+                    [other is specs.PV.metadata, other is metadata],
+                    [metadata_lib.ours(found, owner)
+                     for owner in domain.Owner])
+
+    def test_vnc_password(self):
+        spec = dataclasses.replace(specs.HVM, screen=dataclasses.replace(
+            specs.HVM.screen, vnc_password='S3cret_-'))
+        text = domain.to_xml(spec, X86_64())
+        schema.assert_valid(text)
+        self.assertEqual(spec, domain.from_xml(text, X86_64()))
 
     def test_record_read_back_exactly(self):
         record = '{"a": "\\u0000", "b": " <x> & ]]> ",\r\n\t"c": 1}\n'

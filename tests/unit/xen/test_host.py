@@ -297,6 +297,16 @@ class ForeignTest(HostTestCase):
         for ask in self.host.guest, self.host.record:
             self.assertRaises(errors.DomainNotFound, ask, self.foreign.uuid)
 
+    def test_owner(self):
+        """Each front door asks for its own metadata."""
+        self.assertEqual({metadata.NAMESPACE}, self.libvirt.namespaces)
+        other = host_lib.Host(fake.URI, owner=domain.Owner.CLOUDSTACK)
+        self.addCleanup(other.close)
+        self.libvirt.namespaces.clear()
+        other.connect()
+        self.assertEqual({'urn:xen44-driver:cloudstack:1'},
+                         self.libvirt.namespaces)
+
     def test_asked_once(self):
         self.assertEqual(2, self.libvirt.calls.count('metadata'))
         self.libvirt.drop()

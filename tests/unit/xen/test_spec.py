@@ -94,6 +94,9 @@ class SpecTest(base.BaseTestCase):
         self.refused('interface.mtu', NIC, mtu=67)
         for limit in (0, 2 ** 30 + 1):
             self.refused('interface.outbound_kib', NIC, outbound_kib=limit)
+        self.refused('interface.vlan', NIC, vlan=5)
+        for vlan in (0, 4095):
+            self.refused('interface.vlan', NIC, vlan=vlan, ovs=True)
 
     def test_interfaces_of_a_domain(self):
         emulated = dataclasses.replace(NIC, model='e1000')
@@ -116,6 +119,18 @@ class SpecTest(base.BaseTestCase):
             self.refused('spice.options', spice, options=(option,))
         self.refused('serial_log', PV, serial_log='/log')
         self.refused('serial_log', HVM, serial_log='/log,append=on')
+
+    def test_password(self):
+        for password in ('', '123456789', 'a b', 'ä', "'"):
+            self.refused('screen.vnc_password', HVM.screen,
+                         vnc_password=password)
+        self.refused('screen.vnc_password', HVM.screen, vnc=None,
+                     spice=domain.Spice(socket='/s'), vnc_password='x')
+        with_one = dataclasses.replace(HVM.screen, vnc_password='S3cret_-')
+        self.assertNotIn('S3cret', repr(with_one))
+        error = self.assertRaises(
+            errors.SpecError, domain.Screen, vnc='::1', vnc_password='S3 !')
+        self.assertNotIn('S3', str(error))
 
     def test_free_text_is_cleaned(self):
         self.assertEqual(

@@ -145,6 +145,16 @@ class Kind(abc.ABC):
         """
         return os.path.getsize(self.path)
 
+    def grow(self, size: int) -> None:
+        """Make the disk larger, while the guest is off.
+
+        :param size: its new size, in bytes; not less than it has.
+        :raises OSError: it cannot be made larger.
+        :raises oslo_concurrency.processutils.ProcessExecutionError: a
+            program failed.
+        """
+        os.truncate(self.path, size)
+
     def settle(self, tools: Tools) -> bool:
         """Merge what an earlier :meth:`inherit` left; safe to repeat.
 

@@ -62,6 +62,11 @@ class Overlay(kind.Kind):
             raise OSError(errno.EINVAL, 'it is not qcow2', self.path)
         return size
 
+    def grow(self, size: int) -> None:
+        """See :meth:`Kind.grow`."""
+        processutils.execute(
+            'qemu-img', 'resize', '-q', '-f', 'qcow2', self.path, str(size))
+
     def settle(self, tools: kind.Tools) -> bool:
         """See :meth:`Kind.settle`.
 

@@ -22,11 +22,14 @@ from xen44_driver.xen.domain.graphics import Screen
 from xen44_driver.xen.domain.interface import Interface
 from xen44_driver.xen.domain.interface import device_xml
 from xen44_driver.xen.domain.metadata import InstanceMetadata
+from xen44_driver.xen.domain.metadata import Owner
+from xen44_driver.xen.domain.metadata import VmMetadata
 from xen44_driver.xen.domain.spice import Spice
 from xen44_driver.xen.guesttype import GuestType
 
 __all__ = [
     'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
-    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Screen',
-    'Spice', 'device_xml', 'disk_xml', 'from_xml', 'to_xml',
+    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Owner',
+    'Screen', 'Spice', 'VmMetadata', 'device_xml', 'disk_xml', 'from_xml',
+    'to_xml',
 ]

@@ -39,7 +39,7 @@ _KIB = {'KiB': 1, 'MiB': 1024, 'GiB': 1024 ** 2, 'TiB': 1024 ** 3}
 class DomainSpec:
     """A whole domain.
 
-    :ivar uuid: lower case, with dashes; Nova's UUID of the instance.
+    :ivar uuid: lower case, with dashes; the UUID of the instance or VM.
     :ivar name: the domain's name in libvirt and Xen; part of file names.
     :ivar arch: ``x86_64`` or ``aarch64``.
     :ivar guest_type: PV, PVH or HVM.
@@ -61,7 +61,7 @@ class DomainSpec:
         the guest agent; None for no channel to an agent.
     :ivar max_event_channels: None for Xen's default (1023).
     :ivar max_grant_frames: None for Xen's default.
-    :ivar metadata: Nova's metadata of the instance.
+    :ivar metadata: Nova's metadata of the instance, or CloudStack's of the VM.
     :ivar title: one line of text for people.
     """
 
@@ -83,7 +83,7 @@ class DomainSpec:
     agent_socket: str | None = None
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
-    metadata: metadata_lib.InstanceMetadata | None = None
+    metadata: metadata_lib.Metadata | None = None
     title: str | None = None
 
     def __post_init__(self) -> None:
@@ -232,7 +232,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         agent_socket=channel.from_xml(devices, qemu),
         max_event_channels=events,
         max_grant_frames=grants,
-        metadata=metadata_lib.from_xml(domain),
+        metadata=metadata_lib.any_from_xml(domain),
         title=xml.text(domain, 'title'))
 
 

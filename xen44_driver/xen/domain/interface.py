@@ -20,12 +20,16 @@ MAX_OUTBOUND_KIB = 2 ** 30
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Interface:
-    """A network interface on a Linux bridge of the host.
+    """A network interface on a bridge of the host.
 
-    Xen names it ``vifDOMID.N`` and plugs it with its script ``vif-bridge``.
+    Xen names it ``vifDOMID.N`` and plugs it with its script ``vif-bridge``, or
+    ``vif-openvswitch`` for a bridge of Open vSwitch.
 
     :ivar mac: the guest's MAC address, such as ``00:16:3e:00:00:01``.
-    :ivar bridge: name of the Linux bridge.
+    :ivar bridge: name of the bridge.
+    :ivar ovs: whether it is a bridge of Open vSwitch, instead of Linux's.
+    :ivar vlan: tag of the port in a bridge of Open vSwitch, 1 to 4094; None
+        for none.
     :ivar model: ``netfront`` for a PV interface only, or an emulated card that
         an HVM guest also gets (``e1000``, ``rtl8139``); None for libvirt's
         default: at a start, HVM guests also get an emulated ``rtl8139``. There
@@ -39,6 +43,8 @@ class Interface:
 
     mac: str
     bridge: str
+    ovs: bool = False
+    vlan: int | None = None
     model: str | None = None
     mtu: int | None = None
     outbound_kib: int | None = None
@@ -52,6 +58,11 @@ class Interface:
         # The kernel's limit for names (IFNAMSIZ - 1).
         check.match('interface.bridge', self.bridge, r'[\w.+@-]{1,15}',
                     '1 to 15 letters, digits and ._+@-')
+        if self.vlan is not None:
+            check.within('interface.vlan', self.vlan, 1, 4094)
+            if not self.ovs:
+                raise errors.SpecError('interface.vlan', self.vlan,
+                                       'none, on a Linux bridge')
         if self.model is not None:
             check.match('interface.model', self.model, r'[a-z0-9-]+',
                         'netfront, e1000, rtl8139 or another of QEMU\'s')
@@ -81,6 +92,10 @@ def to_xml(devices: etree._Element, interface: Interface) -> None:
     element = xml.add(devices, 'interface', type='bridge')
     xml.add(element, 'mac', address=interface.mac)
     xml.add(element, 'source', bridge=interface.bridge)
+    if interface.ovs:
+        xml.add(element, 'virtualport', type='openvswitch')
+    if interface.vlan is not None:
+        xml.add(xml.add(element, 'vlan'), 'tag', id=str(interface.vlan))
     if interface.model is not None:
         xml.add(element, 'model', type=interface.model)
     if interface.mtu is not None:
@@ -105,9 +120,13 @@ def from_xml(element: etree._Element) -> Interface | None:
     if element.get('type') != 'bridge':
         return None
     mtu = xml.get(element, 'mtu', 'size')
+    vlan = xml.get(element, 'vlan/tag', 'id')
     outbound = xml.get(element, 'bandwidth/outbound', 'average')
     return Interface(mac=xml.need(element, 'mac', 'address'),
                      bridge=xml.need(element, 'source', 'bridge'),
+                     ovs=xml.get(element, 'virtualport', 'type')
+                     == 'openvswitch',
+                     vlan=None if vlan is None else int(vlan),
                      model=xml.get(element, 'model', 'type'),
                      mtu=None if mtu is None else int(mtu),
                      outbound_kib=None if outbound is None else int(outbound))

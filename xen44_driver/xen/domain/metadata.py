@@ -1,24 +1,38 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``<metadata>``: Nova's data about a domain, in the driver's own namespace.
+"""``<metadata>``: Nova's or CloudStack's data about a domain.
 
-The element also distinguishes this driver's domains from others on the host.
+Each has an element of its own, in a namespace of this driver. It also
+distinguishes their domains from each other's, and from others on the host.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import enum
 
 from lxml import etree
 
 from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import xml
 
-#: XML namespace of the elements; it changes if their meaning changes.
+#: XML namespace of Nova's elements; it changes if their meaning changes.
 NAMESPACE = 'urn:xen44-driver:instance:1'
 
-_ELEMENT = f'{{{NAMESPACE}}}instance'
-_BOOT = f'{{{NAMESPACE}}}boot'
 _DIRECT = 'direct'
+
+
+class Owner(enum.Enum):
+    """Who made a domain through this driver; the value is the namespace."""
+
+    NOVA = NAMESPACE
+    CLOUDSTACK = 'urn:xen44-driver:cloudstack:1'
+
+    @property
+    def _element(self) -> str:
+        return self._tag('instance')
+
+    def _tag(self, name: str) -> str:
+        return f'{{{self.value}}}{name}'
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +68,23 @@ class InstanceMetadata:
                 object.__setattr__(self, field.name, check.printable(value))
 
 
-def to_xml(domain: etree._Element, metadata: InstanceMetadata | None, *,
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class VmMetadata:
+    """CloudStack's data about a domain.
+
+    :ivar name: CloudStack's instance name, such as ``i-4-231-VM``.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, 'name', check.printable(self.name))
+
+
+Metadata = InstanceMetadata | VmMetadata
+
+
+def to_xml(domain: etree._Element, metadata: Metadata | None, *,
            mark_direct: bool = False) -> None:
     """Write the metadata, an element for each field.
 
@@ -63,37 +93,64 @@ def to_xml(domain: etree._Element, metadata: InstanceMetadata | None, *,
     """
     if metadata is None and not mark_direct:
         return
+    owner = (Owner.CLOUDSTACK if isinstance(metadata, VmMetadata)
+             else Owner.NOVA)
     outer = xml.add(domain, 'metadata')
-    instance = etree.SubElement(outer, _ELEMENT, nsmap={'xen44': NAMESPACE})
+    element = etree.SubElement(
+        outer, owner._element, nsmap={'xen44': owner.value})
     if metadata is not None:
         for field in dataclasses.fields(metadata):
             value = getattr(metadata, field.name)
             if value is not None:
-                xml.add(instance, f'{{{NAMESPACE}}}{field.name}', value)
+                xml.add(element, owner._tag(field.name), value)
     if mark_direct:
-        xml.add(instance, _BOOT, _DIRECT)
+        xml.add(element, owner._tag('boot'), _DIRECT)
 
 
 def from_xml(domain: etree._Element) -> InstanceMetadata | None:
-    """Read the metadata.
+    """Read Nova's metadata.
 
-    :returns: None if the domain has no metadata of this driver.
+    :returns: None if the domain has no metadata of Nova's.
     """
-    instance = domain.find(f'metadata/{_ELEMENT}')
-    if instance is None or instance.find(f'{{{NAMESPACE}}}name') is None:
+    values = _values(domain, Owner.NOVA, InstanceMetadata)
+    if values is None:
         return None
-    values = {field.name: xml.text(instance, f'{{{NAMESPACE}}}{field.name}')
-              for field in dataclasses.fields(InstanceMetadata)}
     return InstanceMetadata(
         name=values.pop('name') or '', flavor=values.pop('flavor') or '',
         **values)
 
 
+def any_from_xml(domain: etree._Element) -> Metadata | None:
+    """Read the metadata, whoever it is of.
+
+    :returns: None if the domain has no metadata of this driver.
+    """
+    values = _values(domain, Owner.CLOUDSTACK, VmMetadata)
+    return (from_xml(domain) if values is None
+            else VmMetadata(name=values['name'] or ''))
+
+
+def _values(
+    domain: etree._Element, owner: Owner, kind: type[Metadata],
+) -> dict[str, str | None] | None:
+    """Return the text of each field, or None if the name is missing."""
+    element = domain.find(f'metadata/{owner._element}')
+    if element is None or element.find(owner._tag('name')) is None:
+        return None
+    return {field.name: xml.text(element, owner._tag(field.name))
+            for field in dataclasses.fields(kind)}
+
+
 def marks_direct(domain: etree._Element) -> bool:
     """Return whether the metadata marks that a kernel of the host boots."""
-    return xml.text(domain, f'metadata/{_ELEMENT}/{_BOOT}') == _DIRECT
+    return any(xml.text(
+        domain, f'metadata/{owner._element}/{owner._tag("boot")}') == _DIRECT
+        for owner in Owner)
 
 
-def ours(domain: etree._Element) -> bool:
-    """Return whether the domain has metadata of this driver."""
-    return domain.find(f'metadata/{_ELEMENT}') is not None
+def ours(domain: etree._Element, owner: Owner = Owner.NOVA) -> bool:
+    """Return whether a domain was made by this driver.
+
+    :param owner: for whom.
+    """
+    return domain.find(f'metadata/{owner._element}') is not None

@@ -86,6 +86,19 @@ def block_statistics(
     return blocks.statistics(found, counters, disks)
 
 
+def make_ready(uuid: str) -> None:
+    """Make sure that a domain that is off can be started.
+
+    Its last QEMU would write to the disks of the new one, and remove the new
+    one's monitor.
+
+    :param uuid: the domain's UUID.
+    :raises TimeoutError: its last QEMU has not ended.
+    """
+    privsep.make_socket_dir()
+    wait_until_closed(uuid)
+
+
 def wait_until_closed(uuid: str, timeout: float = CLOSE_TIMEOUT) -> None:
     """Wait until the QEMU of a domain that is off has ended.
 

@@ -9,6 +9,7 @@ ever.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Collection
 from collections.abc import Iterable
 from collections.abc import Iterator
@@ -20,14 +21,11 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
-from xen44_driver.compute import cpulimits
-from xen44_driver.compute import disklimits
-from xen44_driver.compute import evidence
-from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import node as compute_node
+from xen44_driver.core import evidence
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import guest as xen_guest
+from xen44_driver.xen import host as xen_host
 from xen44_driver.xen import logs
 from xen44_driver.xen import xenstore
 
@@ -64,20 +62,22 @@ _RESTART_PAUSES = (5.0, 15.0, 30.0, 60.0)
 
 
 def boot(
-    node: compute_node.Node, guest: xen_guest.Guest,
-    disks: Collection[domain.Disk], machine: machine_lib.Machine, *,
-    saved: bool = False,
+    host: xen_host.Host, guest: xen_guest.Guest,
+    disks: Collection[domain.Disk], *, start: Callable[[], None],
+    started: Callable[[], None] = lambda: None,
+    opened: Callable[[], None] = lambda: None,
 ) -> None:
     """Start a guest and check that its QEMU has opened its disks.
 
     A guest whose QEMU did not start in time is started again, up to four
     times, after longer and longer pauses.
 
+    :param host: the guest's host.
     :param guest: a guest that is off.
     :param disks: the disks that it was defined with.
-    :param machine: the record that it is started from.
-    :param saved: restore its saved memory and leave it paused, instead of
-        starting it from its disk. The saved memory is kept.
+    :param start: starts the guest, after :func:`monitor.make_ready`.
+    :param started: called when it was started.
+    :param opened: called when its disks are open.
     :raises DiskNotOpened: its QEMU cannot open a disk; the guest is off
         again.
     :raises xen44_driver.xen.errors.XenError: the guest cannot be started; the
@@ -86,7 +86,9 @@ def boot(
     """
     for pause in (*_RESTART_PAUSES, None):
         try:
-            _start(node, guest, saved)
+            with evidence.explained(guest.name):
+                start()
+            faultpoints.reached('boot: domain started')
             break
         except errors.OperationFailed as error:
             if _LATE not in error.message or pause is None:
@@ -98,9 +100,9 @@ def boot(
                          'error': error.message})
             time.sleep(pause)
     try:
-        cpulimits.apply(guest, machine.cpu_limits)
-        wait_until_open(node, guest, disks)
-        disklimits.apply(guest.uuid, disks, machine.disk_limits)
+        started()
+        wait_until_open(host, guest, disks)
+        opened()
     except Exception:
         try:
             guest.destroy()
@@ -111,17 +113,8 @@ def boot(
         raise
 
 
-def _start(
-    node: compute_node.Node, guest: xen_guest.Guest, saved: bool,
-) -> None:
-    """Start a guest; a failure quotes the logs of libxl and QEMU."""
-    with evidence.explained(guest.name):
-        node.start(guest, saved=saved)
-    faultpoints.reached('boot: domain started')
-
-
 def wait_until_open(
-    node: compute_node.Node, guest: xen_guest.Guest,
+    host: xen_host.Host, guest: xen_guest.Guest,
     disks: Iterable[domain.Disk],
 ) -> None:
     """Wait until a guest's QEMU has opened its disks.
@@ -132,6 +125,7 @@ def wait_until_open(
 
     If the guest ends or reboots meanwhile, nothing more is checked.
 
+    :param host: the guest's host.
     :param guest: a guest that was just started.
     :param disks: the disks that it was defined with.
     :raises DiskNotOpened: a disk cannot be opened, or was not opened within
@@ -140,7 +134,7 @@ def wait_until_open(
     """
     expected = {xenstore.disk_number(disk.target): disk for disk in disks
                 if disk.type == 'file' and disk.device == 'disk'}
-    domid = _domid(node, guest)
+    domid = _domid(host, guest)
     if not expected or domid is None:
         return
     began = time.monotonic()
@@ -151,16 +145,16 @@ def wait_until_open(
                       {'name': guest.name, 'disks': len(expected),
                        'seconds': time.monotonic() - began, 'looks': looks})
             return
-        if _domid(node, guest) != domid:
+        if _domid(host, guest) != domid:
             LOG.debug('%s has ended before its disks were seen to be open',
                       guest.name)
             return
         _check_log(guest, expected)
-    _check_all(node, guest, domid, expected)
+    _check_all(host, guest, domid, expected)
 
 
 def _domid(
-    node: compute_node.Node, guest: xen_guest.Guest, *, ask: bool = False,
+    host: xen_host.Host, guest: xen_guest.Guest, *, ask: bool = False,
 ) -> int | None:
     """Return Xen's number of a guest, or None if it does not run.
 
@@ -169,7 +163,7 @@ def _domid(
     try:
         if ask:
             guest.state()
-        return node.host.record(guest.uuid).id
+        return host.record(guest.uuid).id
     except errors.DomainNotFound:
         return None
 
@@ -202,7 +196,7 @@ def _check_log(
 
 
 def _check_all(
-    node: compute_node.Node, guest: xen_guest.Guest, domid: int,
+    host: xen_host.Host, guest: xen_guest.Guest, domid: int,
     expected: Mapping[int, domain.Disk],
 ) -> None:
     """Raise an error for the first disk that is not open; time is over.
@@ -213,7 +207,7 @@ def _check_all(
              xenstore.backends(privsep.read_backends(domid))}
     missing = [number for number in expected
                if number not in found or not found[number].is_open]
-    if not missing or _domid(node, guest, ask=True) != domid:
+    if not missing or _domid(host, guest, ask=True) != domid:
         return
     number = missing[0]
     reason = (f'QEMU did not do so within {CONF.xen44.disk_open_timeout} s '

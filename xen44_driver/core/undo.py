@@ -6,18 +6,27 @@ from __future__ import annotations
 from collections.abc import Callable
 import types
 from typing import Any
+from typing import Protocol
 
-from nova import objects
 from oslo_log import log as logging
 
 LOG = logging.getLogger(__name__)
 
 
+class Named(Protocol):
+    """An instance or VM, whose UUID is in what is logged about it."""
+
+    @property
+    def uuid(self) -> str:
+        """Its UUID."""
+
+
 def attempt(
-    instance: objects.Instance, action: Callable[..., Any], *args: Any,
+    instance: Named, action: Callable[..., Any], *args: Any,
 ) -> bool:
     """Call a function; log an exception instead of raising it.
 
+    :param instance: the instance or VM that it is about.
     :param action: the function.
     :param args: its arguments.
     :returns: whether it raised none.
@@ -38,9 +47,11 @@ class Undo:
     If an undo step fails, that is logged and the others still run, except
     after one that the others depend on. The error of the block is the one
     that is raised.
+
+    :param instance: the instance or VM that the steps are about.
     """
 
-    def __init__(self, instance: objects.Instance) -> None:
+    def __init__(self, instance: Named) -> None:
         self._instance = instance
         self._steps: list[
             tuple[bool, Callable[..., Any], tuple[Any, ...]]] = []

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The logs of a guest's consoles."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+from xen44_driver import logfile
+from xen44_driver import privsep
+
+
+def prepare(path: str) -> None:
+    """Make the log of an HVM guest's serial port if it does not exist.
+
+    QEMU would make it too, but owned by root and readable by everyone.
+
+    :param path: the log.
+    """
+    with contextlib.suppress(FileExistsError):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+
+
+def read(name: str, serial_log: str, max_bytes: int) -> bytes:
+    """Return the end of a guest's console log.
+
+    PV and PVH guests write to Xen's console, which xenconsoled logs. HVM
+    guests write to their serial port, and with PV drivers also to Xen's
+    console. The serial port's output comes first. If both logs are long, each
+    gets half of the room.
+
+    :param name: the domain's name.
+    :param serial_log: path of the log of its serial port.
+    :param max_bytes: the largest number of bytes to return.
+    :returns: the bytes, without NULs.
+    """
+    serial = _without_nul(logfile.read_end(serial_log, max_bytes))
+    xen = _without_nul(privsep.read_console_log(name, max_bytes))
+    room = max(max_bytes // 2, max_bytes - len(serial))
+    xen = xen[-room:]
+    return serial[max(0, len(serial) + len(xen) - max_bytes):] + xen
+
+
+def _without_nul(log: bytes | None) -> bytes:
+    """Return a log without NULs, which a sparse file has in its holes."""
+    return (log or b'').replace(b'\0', b'')

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stop a guest, and remove its domain."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from oslo_log import log as logging
+
+from xen44_driver import faultpoints
+from xen44_driver import privsep
+from xen44_driver.core import undo
+from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import guest as xen_guest
+from xen44_driver.xen import host as xen_host
+from xen44_driver.xen.events import OFF
+
+LOG = logging.getLogger(__name__)
+
+
+def shut_down(
+    guest: xen_guest.Guest, instance: undo.Named, *,
+    timeout: float, retry_interval: float,
+) -> bool:
+    """Ask a guest to shut down.
+
+    :param guest: the guest.
+    :param instance: the instance or VM.
+    :param timeout: seconds that it has.
+    :param retry_interval: seconds after which it is asked again; 0 to ask
+        once.
+    :returns: whether it shut down in time.
+    """
+    if guest.state().is_off:
+        return True
+    deadline = time.monotonic() + timeout
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            guest.shutdown()
+        except xen_errors.OperationFailed as error:
+            # The guest is off by now, or nothing in it handles the request.
+            LOG.debug('The guest cannot be asked to shut down: %s', error,
+                      instance=instance)
+        if guest.wait_for(OFF, timeout=math.ceil(
+                min(left, retry_interval or left))):
+            LOG.info('The guest shut down', instance=instance)
+            return True
+    return False
+
+
+def remove_domain(
+    host: xen_host.Host, instance: undo.Named,
+) -> None:
+    """Stop a domain at once and undefine it, if it exists.
+
+    :param host: its host.
+    :param instance: the instance or VM.
+    :raises xen44_driver.xen.errors.OperationFailed: a domain of this UUID
+        runs that was defined by somebody else, such as by hand.
+    """
+    other = host.foreign().get(instance.uuid)
+    if other is not None and not other.state.is_off:
+        raise xen_errors.OperationFailed(
+            'domainDestroy', instance.uuid, None,
+            f'domain {other.name} has this UUID, and not our '
+            'metadata: somebody else defined it. Stop it first')
+    try:
+        guest = host.guest(instance.uuid)
+        guest.destroy()
+        faultpoints.reached('destroy: domain stopped')
+        guest.undefine()
+        faultpoints.reached('destroy: domain removed')
+    except xen_errors.DomainNotFound:
+        LOG.debug('There is no domain to remove', instance=instance)
+    undo.attempt(instance, privsep.remove_monitor, instance.uuid)
