@@ -106,8 +106,8 @@ def build(directory: str, platforms: Iterable[str]) -> list[bootfile.BootFile]:
         target = path(directory, platform)
         content = _make(platform)
         _replace(target, content)
-        loader = bootfile.BootFile(path=target,
-                        sha256=hashlib.sha256(content).hexdigest())
+        loader = bootfile.BootFile(
+            path=target, sha256=hashlib.sha256(content).hexdigest())
         record[platform] = {
             'sha256': str(loader.sha256), 'source': _source(platform)}
         _replace(os.path.join(directory, RECORD),
