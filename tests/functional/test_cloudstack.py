@@ -21,8 +21,10 @@ import fixtures
 import libvirt
 from lxml import etree
 from oslotest import base
+from testtools import testcase
 
 from tests.cloudstack import provisioner
+from tests.functional import base as functional
 from xen44_driver.cloudstack import entrypoint
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -151,7 +153,7 @@ class Dom0Fixture(fixtures.Fixture):
             and path.relative_to(vms).parts[0] not in ('_base', 'locks'))
 
 
-class CloudStackTestCase(base.BaseTestCase):
+class CloudStackTestCase(testcase.WithAttributes, base.BaseTestCase):
 
     def setUp(self):
         super().setUp()
@@ -237,6 +239,7 @@ class LifecycleTest(CloudStackTestCase):
         self.do('stop')
         self.do('delete')
 
+    @functional.slow
     def test_seed(self):
         def key(payload):
             payload['cloudstack.vm.details']['details'][
@@ -248,6 +251,7 @@ class LifecycleTest(CloudStackTestCase):
                       '02:01:00:d9:00:0a', '192.0.2.53', 'i-4-231-vm'):
             self.assertIn(words, text)
 
+    @functional.slow
     def test_private(self):
         self.do('create')
         for path in (self.dom0.place / 'vms').rglob('*'):
@@ -255,6 +259,7 @@ class LifecycleTest(CloudStackTestCase):
             self.assertEqual(0o700 if path.is_dir() else 0o600,
                              mode, path)
 
+    @functional.slow
     def test_no_secrets(self):
         """Passwords are in no log, no error and no command line."""
         self.do('create', change=detail('guest_type', 'hvm'))
@@ -267,6 +272,7 @@ class LifecycleTest(CloudStackTestCase):
         self.assertNotIn('Qm3rT8xL', (
             self.dom0.place / 'vms' / UUID / 'vm.json').read_text())
 
+    @functional.slow
     def test_console(self):
         self.refused('getconsole', 'off')
         self.do('create', change=detail('guest_type', 'hvm'))
@@ -297,6 +303,7 @@ class LifecycleTest(CloudStackTestCase):
 
 class FailureTest(CloudStackTestCase):
 
+    @functional.slow
     def test_unreachable(self):
         """Doubt is an error, never an empty report."""
         unreachable = self.dom0.place / 'unreachable'
@@ -308,6 +315,7 @@ class FailureTest(CloudStackTestCase):
             unreachable.unlink(missing_ok=True)
             self.dom0.set(up=False)
 
+    @functional.slow
     def test_failing_create(self):
         """Nothing is left, however often, and then it works."""
         (self.dom0.place / 'deaf').touch()
@@ -323,6 +331,7 @@ class FailureTest(CloudStackTestCase):
         self.do('create')
         self.assertEqual('on', self.power())
 
+    @functional.slow
     def test_killed(self):
         """Killed at any point: stop and create again make one VM."""
         points = ('cloudstack create: image fetched',
@@ -375,6 +384,7 @@ class FailureTest(CloudStackTestCase):
             self.assertTrue(line.endswith(
                 '-- xen-a.example.test xen44-cloudstack serve'), line)
 
+    @functional.slow
     def test_no_action(self):
         self.assertIn('no action', self.server.run(
             'deploy', {**provisioner.payload('create'),
@@ -386,6 +396,7 @@ class FailureTest(CloudStackTestCase):
                             ('[]', 'not a JSON object'), ('{}', 'dom0')):
             self.assertIn(words, self.server.run('status', text).error)
 
+    @functional.slow
     def test_requests(self):
         """What comes over SSH is checked, whoever sends it."""
         good = {'protocol': 1, 'action': 'statuses', 'seconds': 60,
@@ -418,6 +429,7 @@ class FailureTest(CloudStackTestCase):
             fcntl.lockf(file, fcntl.LOCK_EX, 1, uuid.UUID(UUID).int >> 66)
             yield
 
+    @functional.slow
     def test_at_the_same_time(self):
         """The lock is waited for, and not for ever."""
         self.do('create')
@@ -435,6 +447,7 @@ class FailureTest(CloudStackTestCase):
         self.do('stop')
         self.assertNotIn(f'{UUID}/rebooting', self.dom0.files())
 
+    @functional.slow
     def test_guest_that_ended(self):
         self.do('create')
         for running, reason in (
@@ -464,6 +477,7 @@ class CustomTest(CloudStackTestCase):
         self.assertEqual('success', found['status'])
         return found['message']
 
+    @functional.slow
     def test_snapshots(self):
         self.refused('CreateSnapshot', 'stop it',
                      parameters={'snap_name': 'one'})
@@ -489,6 +503,7 @@ class CustomTest(CloudStackTestCase):
         self.custom('DeleteSnapshot', snap_name='one')
         self.assertIn('no snapshots', self.custom('ListSnapshots'))
 
+    @functional.slow
     def test_pause(self):
         self.custom('Suspend')
         self.custom('Suspend')
@@ -499,6 +514,7 @@ class CustomTest(CloudStackTestCase):
         self.do('stop')
         self.refused('Suspend', 'off')
 
+    @functional.slow
     def test_root_disk(self):
         self.refused('ResizeRootDisk', 'stop it', parameters={'size_gb': 2})
         self.do('stop')
@@ -512,12 +528,14 @@ class CustomTest(CloudStackTestCase):
             check=True, capture_output=True).stdout)
         self.assertEqual(2 * 1024 ** 3, info['virtual-size'])
 
+    @functional.slow
     def test_log(self):
         path = self.dom0.place / f'consoles/guest-{NAME}.log'
         path.write_bytes(b'\x1b\xff' * 100_000 + b'\nlogin: ')
         self.assertEqual('login: ', self.custom('ConsoleLog', lines=1))
         self.assertTrue(self.custom('ConsoleLog').endswith('login: '))
 
+    @functional.slow
     def test_iso(self):
         iso = self.dom0.place / 'images/debian.iso'
         iso.write_bytes(bytes(0x8001) + b'CD001' + bytes(0x8000))

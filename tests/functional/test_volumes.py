@@ -144,6 +144,7 @@ class AttachTest(VolumesBase):
             self._delete_server(server)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_while_stopped(self):
         server = self._stop_server(self.boot())
         volume, other = self.volume(), self.volume()
@@ -160,6 +161,7 @@ class AttachTest(VolumesBase):
         self.assert_free(server, volume)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_every_start_connects_anew(self):
         server = self.boot()
         volume = self.volume()
@@ -171,6 +173,7 @@ class AttachTest(VolumesBase):
             self.assertEqual(self.brick.connected[volume], os.readlink(link))
             self.assertIn(('xvde', 'block', volume), self.running(server))
 
+    @base.slow
     def test_file(self):
         for format in ('raw', 'qcow2'):
             self.connection = {'driver_volume_type': 'nfs',
@@ -216,6 +219,7 @@ class AttachTest(VolumesBase):
                 self.assertIn('luks', self.attach(server, self.volume()))
         self.assertEqual({}, self.brick.connected)
 
+    @base.slow
     def test_tagged(self):
         server = self.boot()
         volume = self.volume()
@@ -250,6 +254,7 @@ class AttachTest(VolumesBase):
         self.assert_free(server, volume)
         self.below.host.guests_obey = True
 
+    @base.slow
     def test_detach_that_fails(self):
         server = self.boot()
         volume = self.volume()
@@ -310,6 +315,7 @@ class AttachTest(VolumesBase):
                 self.assertIn(text, error)
         self.assertEqual([], self.brick.protocols)
 
+    @base.slow
     def test_readonly(self):
         self.connection['data']['access_mode'] = 'ro'
         server = self.boot()
@@ -330,6 +336,7 @@ class DeleteTest(VolumesBase):
         self.assert_free(server, volume)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_domain_is_gone(self):
         """An operator undefined it."""
         server = self.boot()
@@ -365,6 +372,7 @@ class BootTest(VolumesBase):
             self.assert_free(server, root)
             self.below.assert_nothing_left()
 
+    @base.slow
     def test_local_root_and_volume(self):
         self.flags(default_ephemeral_format='ext4')
         volume = self.volume()
@@ -381,12 +389,14 @@ class BootTest(VolumesBase):
                           ('xvdc', 'block', volume)},
                          set(self.running(server)))
 
+    @base.slow
     def test_cannot_connect(self):
         self.brick.failures.add('connect')
         self.boot_volume(expected='ERROR')
         self.assertEqual({}, self.brick.connected)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_suspend_and_shelve(self):
         volume = self.volume()
         server = self.boot_volume(volume)
@@ -403,6 +413,7 @@ class BootTest(VolumesBase):
         self._unshelve_server(server)
         self.assertEqual([('xvda', 'block', volume)], self.running(server))
 
+    @base.slow
     def test_resize(self):
         volume, data = self.volume(), self.volume()
         server = self.boot_volume(volume)
@@ -423,6 +434,7 @@ class BootTest(VolumesBase):
         self._delete_server(server)
         self.below.assert_nothing_left()
 
+    @base.slow
     def test_rescue_beside_a_volume(self):
         server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
         volume = self.volume()
@@ -437,6 +449,7 @@ class BootTest(VolumesBase):
         self.assertIn(('xvdb', 'block', volume), self.running(server))
         self.assertIn(volume, self.brick.connected)
 
+    @base.slow
     def test_rebuild(self):
         server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
         volume = self.volume()
@@ -510,6 +523,7 @@ class ExtendTest(VolumesBase):
         self.below.xenstore.vbd['sectors'] = str(2 ** 22)
         self.extend(server, volume)
 
+    @base.slow
     def test_block_that_does_not_grow(self):
         server = self.boot()
         volume = self.volume()
@@ -517,6 +531,7 @@ class ExtendTest(VolumesBase):
         self.brick.size = 2 * 1024 ** 3
         self.extend(server, volume, 'Error')
 
+    @base.slow
     def test_file(self):
         self.connection = {'driver_volume_type': 'nfs',
                            'data': {'format': 'raw'}}
@@ -527,6 +542,7 @@ class ExtendTest(VolumesBase):
         self.assertEqual(2 * 1024 ** 3, os.path.getsize(
             self.brick.connected[volume]))
 
+    @base.slow
     def test_file_while_stopped(self):
         self.connection = {'driver_volume_type': 'nfs',
                            'data': {'format': 'raw'}}
@@ -542,6 +558,7 @@ class ExtendTest(VolumesBase):
 class UsageTest(VolumesBase):
     """What servers read and write."""
 
+    @base.slow
     def test_usage(self):
         self.flags(volume_usage_poll_interval=1)
         server = self.boot()
@@ -575,6 +592,7 @@ class FaultTest(VolumesBase):
             self.fault = None
             raise OSError(point)
 
+    @base.slow
     def test_attach_and_detach(self):
         server = self.boot()
         before = self.definition(server), self.running(server)
