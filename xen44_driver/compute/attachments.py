@@ -7,6 +7,8 @@ that a guest that reboots keeps it, and a running guest has it. xenstore tells
 whether the running guest has it: libvirt's own list is wrong after libxl has
 failed.
 
+The copy of the record in the domain's metadata is of the last start.
+
 An operation that was interrupted can be repeated. A start or a hard reboot
 takes the volumes from Nova's list, whatever was left.
 """
