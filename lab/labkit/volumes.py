@@ -29,6 +29,10 @@ def start(host: XenHost, cloud: Cloud) -> None:
         if host.ssh(['test', '-e', CINDER_CONF], check=False).returncode:
             begin = datetime.datetime.now(datetime.UTC)
             compute.configure(host, cloud.render_volume_config(host.number))
+        elif host.ssh(['systemctl', 'is-active', CINDER_VOLUME],
+                      check=False).returncode:
+            begin = datetime.datetime.now(datetime.UTC)
+            host.ssh(['systemctl', 'start', CINDER_VOLUME], timeout=TIMEOUT)
         try:
             cloud.wait_volumes(
                 host.name, TIMEOUT, begin,
@@ -36,3 +40,8 @@ def start(host: XenHost, cloud: Cloud) -> None:
         except util.LabError:
             compute.collect_logs(host)
             raise
+
+
+def stop(host: XenHost) -> None:
+    """Stop it, until it is started again."""
+    host.ssh(['systemctl', 'stop', CINDER_VOLUME], timeout=TIMEOUT)

@@ -79,6 +79,8 @@ class NeedsTest(base.TestCase):
         self.patch(util, 'need_packages', lambda *debs: needed.extend(debs))
         self.patch(volumes, 'start',
                    lambda host, cloud: needed.append(host.name))
+        self.patch(volumes, 'stop',
+                   lambda host: needed.append(f'{host.name} is stopped'))
         for full in (False, True):
             list(gate.run_gate(mock.Mock(venv='/venv'), full=full))
             yield list(needed)
@@ -90,7 +92,7 @@ class NeedsTest(base.TestCase):
             'tests.gate.test_guests.HVM.test_screen_in_a_browser[slow]')))
 
     def test_volumes(self):
-        self.assertEqual([[], ['xen1']], list(self.needed(
+        self.assertEqual([[], ['xen1', 'xen1 is stopped']], list(self.needed(
             'tests.gate.test_guests.PV.test_volume',
             'tests.gate.test_volumes.PV.test_attach[slow]')))
 

@@ -12,16 +12,19 @@ from tests.unit.labkit import base
 
 
 class FakeHost:
-    """dom0 that has a configuration of cinder-volume, or has not."""
+    """dom0 that has cinder-volume configured and running, or has not."""
 
     name = 'xen1'
     number = 1
 
-    def __init__(self, configured):
-        self.configured = configured
+    def __init__(self, *, configured, active=False):
+        self.answers = {'test': configured, 'is-active': active}
+        self.started = False
 
     def ssh(self, argv, **_):
-        return types.SimpleNamespace(returncode=int(not self.configured))
+        self.started |= 'start' in argv
+        return types.SimpleNamespace(returncode=int(not any(
+            answer for word, answer in self.answers.items() if word in argv)))
 
 
 class StartTest(base.TestCase):
@@ -44,8 +47,16 @@ class StartTest(base.TestCase):
         self.assertEqual([[volumes.CINDER_CONF], ('xen1', True)], self.done)
 
     def test_it_was_started_before(self):
-        volumes.start(FakeHost(configured=True), self.cloud)
+        host = FakeHost(configured=True, active=True)
+        volumes.start(host, self.cloud)
         self.assertEqual([('xen1', False)], self.done)
+        self.assertFalse(host.started)
+
+    def test_it_was_stopped(self):
+        host = FakeHost(configured=True)
+        volumes.start(host, self.cloud)
+        self.assertEqual([('xen1', True)], self.done)
+        self.assertTrue(host.started)
 
     def test_its_log_is_kept_if_it_does_not_serve(self):
         def fail(*_, **__):
