@@ -54,6 +54,14 @@ FULL_LIMIT = 5 * 3600
 TEMPEST = 'tempest.txt'
 FULL_TEMPEST = 'tempest-full.txt'
 
+#: Debian packages with which tests make the disks of their guests. Where tests
+#: run there are no downloads.
+DISK_TOOLS = {
+    'tests.gate.test_loaders.': ('btrfs-progs', 'fdisk', 'xfsprogs'),
+    'tests.gate.test_uefi.': (
+        'fdisk', 'grub-common', 'grub-efi-amd64-bin', 'mtools'),
+}
+
 _COUNT = re.compile(r'^ - (Passed|Skipped|Failed|Unexpected Success): (\d+)')
 
 
@@ -189,6 +197,9 @@ def run_gate(cloud: Cloud, pattern: str | None = None,
         guest.debian_guest()
     if any(BROWSER in name for name in names):
         util.need_packages(*browser.PACKAGES)
+    for tests, debs in DISK_TOOLS.items():
+        if any(name.startswith(tests) for name in names):
+            util.need_packages(*debs)
     alone = [name for name in names if name.startswith('tests.gate.alone.')]
     last = [name for name in names if name.startswith(VOLUMES)]
     beside = [name for name in names if name not in (*alone, *last)]

@@ -36,7 +36,6 @@ class Loaders(base.GateCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        util.need_packages('xfsprogs', 'btrfs-progs', 'fdisk')
         cls._disks = bootdisks.Disks(pathlib.Path(
             cls.enterClassContext(tempfile.TemporaryDirectory())))
         done = cls.host.ssh([f'{compute.VENV}/bin/xen44-host',

@@ -17,6 +17,7 @@ from xen44_driver.cloudstack import payload as payload_lib
 from xen44_driver.cloudstack import templates
 from xen44_driver.cloudstack import vmlock
 from xen44_driver.cloudstack import vmrecord
+from xen44_driver.core import loaders
 from xen44_driver.storage import images
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
@@ -142,9 +143,9 @@ class Dom0Host:
             default_guest_type=GuestType(group.default_guest_type),
             max_vcpus=capabilities.max_vcpus,
             loaders={
-                kind: group[f'{kind}_loader']
-                for kind in capabilities.guest_types
-                if not architecture.profile(kind).firmware},
+                kind: loader.path if loader else None
+                for kind, loader in loaders.choose(
+                    architecture, group, capabilities.guest_types).items()},
             disk_format=CONF.xen44.disk_format,
             config_drive=ours.config_drive,
             network_mode=ours.network_mode,

@@ -17,12 +17,12 @@ from xen44_driver import relay
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import spec
+from xen44_driver.core import loaders
 from xen44_driver.core import monitor
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import bootfile
 from xen44_driver.xen import capabilities
-from xen44_driver.xen import grub
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
@@ -149,15 +149,10 @@ class Node:
     def loaders(self) -> dict[GuestType, bootfile.BootFile | None]:
         """Return the loaders of guest types that have no firmware.
 
-        A loader boots a guest from its own disk.
-
-        :returns: loaders by guest type; None if none is configured. Their
-            files may be missing.
+        :returns: see :func:`loaders.choose`.
         """
-        return {
-            kind: self._loader(kind)
-            for kind in self.capabilities.guest_types
-            if not self.arch.profile(kind).firmware}
+        return loaders.choose(
+            self.arch, self.options, self.capabilities.guest_types)
 
     def uefi(self) -> bootfile.BootFile | None:
         """Return the UEFI firmware of HVM guests.
@@ -175,15 +170,6 @@ class Node:
         firmware = self.uefi()
         return (firmware is not None and firmware.sha256 is not None
                 and GuestType.HVM in self.capabilities.guest_types)
-
-    def _loader(self, kind: GuestType) -> bootfile.BootFile | None:
-        configured: str | None = self.options[f'{kind}_loader']
-        platform = self.arch.profile(kind).grub
-        if configured:
-            return bootfile.look(configured)
-        if platform is None:
-            return None
-        return grub.find(self.options.loader_directory, platform)
 
 
 def _spice_options() -> tuple[str, ...]:

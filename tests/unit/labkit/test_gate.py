@@ -91,6 +91,13 @@ class NeedsTest(base.TestCase):
             'tests.gate.test_guests.HVM.test_screen',
             'tests.gate.test_guests.HVM.test_screen_in_a_browser[slow]')))
 
+    def test_tools(self):
+        self.assertEqual(
+            [[], list(gate.DISK_TOOLS['tests.gate.test_uefi.'])],
+            list(self.needed(
+                'tests.gate.test_guests.HVM.test_screen',
+                'tests.gate.test_uefi.Uefi.test_x[slow]')))
+
     def test_volumes(self):
         self.assertEqual([[], ['xen1', 'xen1 is stopped']], list(self.needed(
             'tests.gate.test_guests.PV.test_volume',
