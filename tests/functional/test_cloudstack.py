@@ -57,8 +57,7 @@ debug = true
 console_log_dir = {place}/consoles
 disk_open_timeout = 2
 [xen44_x86_64]
-pv_loader = {place}/grub
-pvh_loader = {place}/grub
+loader_directory = {place}
 [xen44_cloudstack]
 storage_path = {place}/vms
 images_directory = {place}/images
@@ -78,7 +77,8 @@ class Dom0Fixture(fixtures.Fixture):
                      'bin'):
             (self.place / name).mkdir(parents=True)
         (self.place / 'run').chmod(0o700)
-        (self.place / 'grub').write_bytes(b'grub')
+        for platform in ('x86_64-xen', 'i386-xen_pvh'):
+            (self.place / f'grub-{platform}.bin').write_bytes(b'grub')
         (self.place / 'xen44.conf').write_text(CONF.format(place=self.place))
         self.image('debian-13-pvh.qcow2')
         self.entry = self.place / 'xen44.py'
