@@ -2,6 +2,7 @@
 """Resize and cold migration on one host, through Nova's API."""
 
 import os
+import threading
 import time
 from unittest import mock
 
@@ -282,12 +283,19 @@ class InterruptedTest(ResizeCase):
     def test_killed_before_the_disks_moved(self):
         """nova-compute was killed; it undoes the resize when it starts."""
         server = self.boot()
+        killed = threading.Event()
+
+        def kill(*_args):
+            killed.set()
+            raise BaseException
+
         with mock.patch.object(
                 manager.ComputeManager, '_terminate_volume_connections',
-                side_effect=BaseException), mock.patch.object(
+                side_effect=kill), mock.patch.object(
                     self.compute.manager, '_revert_allocation'):
             self.api.post_server_action(
                 server['id'], {'resize': {'flavorRef': self.larger()}})
+            self.assertTrue(killed.wait(self.TRIES / 2))
             self._wait_for_server_parameter(
                 server, {'OS-EXT-STS:task_state':
                          task_states.RESIZE_MIGRATING})
