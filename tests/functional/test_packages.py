@@ -2,9 +2,7 @@
 """What is in our sdist, our wheel and our Debian packages."""
 
 import pathlib
-import shutil
 import tarfile
-import unittest
 import zipfile
 
 from testtools import testcase
@@ -81,8 +79,8 @@ class PackagesTest(testcase.WithAttributes, testcase.TestCase):
                            for name, content in _data().items()}}, wheel)
 
     @base.slow
-    @unittest.skipUnless(shutil.which('dh_python3'), 'needs bindep.txt\'s deb')
     def test_debian(self):
+        """It needs the packages of bindep.txt's profile deb."""
         root = packages.debian()
         debian = {str(path.relative_to(root)): path.read_bytes()
                   for path in root.rglob('*') if path.is_file()}
