@@ -17,16 +17,15 @@ import subprocess
 import sys
 import time
 
+from labkit import arch
 from labkit import bench
 from labkit import compute
 from labkit import config
 from labkit import demo
 from labkit import gate
 from labkit import guest
-from labkit import image
 from labkit import images
 from labkit import network
-from labkit import qemu
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
@@ -34,19 +33,16 @@ from labkit.cloud import Row
 from labkit.cloud import settings
 from labkit.host import Status
 from labkit.host import XenHost
+from labkit.host import all_hosts
 from labkit.host import hosts
 
 #: Commands that take all the rest of the line, options too.
 _WHOLE_LINE = ('ssh', 'exec', 'openstack')
-
-
-def _known_hosts() -> list[XenHost]:
-    """Every Xen host that a lab of any size may have left running."""
-    return [XenHost(number) for number in range(1, image.HOSTS + 1)]
+_HOST_NAME = rf'(?:{"|".join(config.HOST_NAMES.values())})\d+'
 
 
 def _host(name: str) -> XenHost:
-    for host in _known_hosts():
+    for host in all_hosts():
         if host.name == name:
             return host
     raise util.LabError(f'no such host: {name}')
@@ -69,8 +65,8 @@ def _start_cloud(cloud: Cloud) -> None:
         cloud.start()
 
 
-def _start_hosts() -> None:
-    for host in hosts():
+def _start_hosts(architecture: str) -> None:
+    for host in hosts(architecture):
         _start_host(host)
 
 
@@ -79,20 +75,22 @@ def up(args: argparse.Namespace) -> int:
     network.refuse_beside_another()
     with util.Lock(), util.step('xenlab up'):
         if args.host_only:
-            _start_hosts()
+            _start_hosts(args.arch)
             return 0
         cloud = Cloud()
         # The controller's switch takes the taps that it finds.
         network.up()
-        for host in hosts():
+        for host in hosts(args.arch):
             network.add_taps(host.number)
         # QEMU for the hosts, fetched beside their image.
-        util.together(_start_hosts, functools.partial(_start_cloud, cloud),
-                      guest.small_guest, qemu.command)
+        util.together(functools.partial(_start_hosts, args.arch),
+                      functools.partial(_start_cloud, cloud),
+                      functools.partial(guest.small_guest, args.arch),
+                      arch.get(args.arch).program.command)
         util.together(
-            functools.partial(images.ensure, cloud),
+            functools.partial(images.ensure, cloud, args.arch),
             *(functools.partial(compute.start, host, cloud)
-              for host in hosts()))
+              for host in hosts(args.arch)))
     return 0
 
 
@@ -111,7 +109,7 @@ def _stop_all() -> None:
     """Stop everything; what fails does not keep the rest running."""
     with contextlib.ExitStack() as stack:
         stack.callback(network.down)
-        for host in _known_hosts():
+        for host in all_hosts():
             if host.running:
                 stack.callback(_stop, f'{host.name}: stop', host.stop)
         stack.callback(_stop, 'openstack: stop', Cloud().stop)
@@ -184,9 +182,10 @@ def join(args: argparse.Namespace) -> int:
 
 def status(args: argparse.Namespace) -> int:
     """Show what runs. Exit 0 if all of it does, 3 if not."""
+    # Those that were ever started in this lab.
+    there = [host for host in all_hosts() if host.directory.exists()]
     rows: list[Status | Row] = [
-        host.status() for host in _known_hosts()
-        if host.number <= config.HOSTS or host.running]
+        host.status() for host in there or hosts()]
     rows += Cloud().status()
     table = [('name', 'state', 'pid', 'MiB', 'log')]
     table += [(row.name, row.state, str(row.pid or '-'), str(row.memory),
@@ -233,14 +232,14 @@ def _exec_in_netns(argv: Sequence[str]) -> int:
 
 def ssh(words: list[str]) -> int:
     """Run a command in dom0 as root, or a shell."""
-    name = hosts()[0].name
-    if words and re.fullmatch(r'xen\d+', words[0]):
-        name = words.pop(0)
+    running = [host for host in all_hosts() if host.running]
+    host = (running or hosts())[0]
+    if words and re.fullmatch(_HOST_NAME, words[0]):
+        host = _host(words.pop(0))
     if words[:1] == ['--']:
         words.pop(0)
-    host = _host(name)
     if not host.running:
-        raise util.LabError(f'{name} is down')
+        raise util.LabError(f'{host.name} is down')
     # A single word is a line for dom0's shell; several are a command.
     return _exec_in_netns(host.ssh_command(
         words[0] if len(words) == 1 else words,
@@ -274,13 +273,15 @@ def _parser() -> argparse.ArgumentParser:
         command.set_defaults(action=action)
         return command
 
-    add('up', up).add_argument(
+    command = add('up', up)
+    command.add_argument(
         '--host-only', action='store_true',
         help='only the Xen host, without OpenStack')
+    images.add_architecture(command)
     add('down', down)
     add('check', check)
     add('status', status)
-    add('ssh', ssh).usage = 'xenlab ssh [xenN] [COMMAND...]'
+    add('ssh', ssh).usage = 'xenlab ssh [HOST] [COMMAND...]'
     command = add('logs', logs)
     command.add_argument('name', nargs='?', help='the log to show')
     command.add_argument('-n', '--lines', type=int, default=40)
@@ -305,6 +306,14 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _check_environment() -> None:
+    """:raises LabError: a variable has a value that means nothing."""
+    if config.ARCHITECTURE not in config.HOST_NAMES:
+        raise util.LabError(
+            f'XENLAB_ARCH={config.ARCHITECTURE}: no such architecture '
+            f'(there are: {" ".join(config.HOST_NAMES)})')
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command.
 
@@ -318,6 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Whoever ends us wants what we started to end as well.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
+        _check_environment()
         if words and words[0] in _WHOLE_LINE and words[1:2] != ['-h']:
             # Not for argparse: options in it are the command's own.
             action = {'ssh': ssh, 'exec': execute,

@@ -16,20 +16,19 @@ import tempfile
 import time
 
 from labkit import config
+from labkit import dom0venv
 from labkit import util
+from labkit.arch import AGENT
+from labkit.arch import CINDER_VOLUME
+from labkit.arch import NOVA_COMPUTE
 from labkit.cloud import Cloud
 from labkit.cloud import settings
-from labkit.host import AGENT
-from labkit.host import CINDER_VOLUME
-from labkit.host import NOVA_COMPUTE
+from labkit.dom0venv import DATA
+from labkit.dom0venv import SITE_PACKAGES
+from labkit.dom0venv import VENV
 from labkit.host import SERVICES
 from labkit.host import XenHost
 
-#: dom0's virtual environment of nova and neutron, and what is in it.
-VENV = '/opt/stack/venv'
-SITE_PACKAGES = f'{VENV}/lib/python3.13/site-packages'
-#: What the package brings beside its code, inside the environment.
-DATA = ('bin', 'etc', 'share')
 NOVA_CONF = '/etc/nova/nova.conf'
 #: Where configuration goes, and the group that may read it there. Copied in
 #: this order: nova-compute waits for its nova.conf, the last.
@@ -70,10 +69,7 @@ def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
         util.run([venv / 'bin/pip', 'install', '--quiet', '--no-deps',
                   '--no-compile', '--target', target, source],
                  log=log, timeout=300)
-    # pip writes the Python that it runs in into them.
-    for script in (target / 'bin').iterdir():
-        _, rest = script.read_text().split('\n', 1)
-        script.write_text(f'#!{VENV}/bin/python\n{rest}')
+    dom0venv.adopt_scripts(target / 'bin')
 
 
 def _changed_files() -> list[str]:

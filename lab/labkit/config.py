@@ -24,8 +24,11 @@ SECRETS = STATE / 'secrets.json'
 #: Debian's own Python, for the lab and its virtual environments.
 PYTHON = '/usr/bin/python3'
 
-#: Everything of the lab that talks lives in this network namespace.
-NETNS = 'xenlab'
+#: The network namespace of labs that are not told of another one.
+DEFAULT_NETNS = 'xenlab'
+#: Everything of the lab that talks lives in this network namespace. Labs in
+#: different ones do not meet: they share nothing but the machine.
+NETNS = os.environ.get('XENLAB_NETNS') or DEFAULT_NETNS
 BRIDGE = 'labbr0'
 CONTROLLER_IP = '192.168.144.1'
 PREFIX = 24
@@ -42,13 +45,25 @@ LAB_NET = 'lab-net'
 LAB_NET_CIDR = '10.44.0.0/24'
 LAB_NET_GATEWAY = '10.44.0.1'
 
-#: Xen hosts of a lab.
+#: Architectures of Xen hosts, and what the names of their hosts begin with.
+HOST_NAMES = {'x86_64': 'xen', 'aarch64': 'arm'}
+#: The architecture that a command is about if it is not told by ``--arch``.
+ARCHITECTURE = os.environ.get('XENLAB_ARCH') or 'x86_64'
+#: Xen hosts of an architecture that a lab starts, and how many it may have.
 HOSTS = 1
+MOST_HOSTS = 4
+
+
+def host_numbers(architecture: str) -> range:
+    """Numbers of all the Xen hosts that an architecture may have."""
+    first = list(HOST_NAMES).index(architecture) * MOST_HOSTS + 1
+    return range(first, first + MOST_HOSTS)
 
 
 def host_name(number: int) -> str:
-    """Name of Xen host ``number``, counted from 1."""
-    return f'xen{number}'
+    """Name of Xen host ``number``; xen1 is 1, arm1 is 5."""
+    kind, index = divmod(number - 1, MOST_HOSTS)
+    return f'{list(HOST_NAMES.values())[kind]}{index + 1}'
 
 
 def host_ip(number: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import pathlib
+import shutil
 
 from labkit import util
 
@@ -64,16 +65,24 @@ class Tree:
 
     :param names: packages to unpack there, with what they depend on.
     :param log: of the unpacking.
+    :param options: more options of mmdebstrap.
+    :param emulator: runs its programs, if they are not this machine's own.
+        A program is then named by its path, and can start no other.
     """
 
     def __init__(self, path: pathlib.Path, names: Sequence[str],
-                 log: pathlib.Path):
+                 log: pathlib.Path, *options: str,
+                 emulator: pathlib.Path | None = None):
         self.path = path
         self.log = log
         self.work = path / 'work'
-        packages(path, 'extract', names, log)
+        self._emulator: list[pathlib.Path] = []
+        packages(path, 'extract', names, log, *options)
         merge_usr(path)
         self.work.mkdir()
+        if emulator:
+            self._emulator = [self.work / emulator.name]
+            shutil.copy2(emulator, self.work)
 
     def run(self, *argv: str | pathlib.Path, input: str | None = None,
             timeout: float = 300, logged: bool = False) -> str:
@@ -86,7 +95,7 @@ class Tree:
         :raises util.LabError: it failed.
         """
         inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
-                  for arg in argv]
+                  for arg in (*self._emulator, *argv)]
         done = util.run(
             ['chroot', self.path, *inside],
             env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',

@@ -6,10 +6,11 @@ packages: a kernel compiled from its source (``labkit.kernel``), busybox,
 dropbear, and the scripts in ``lab/guest/small``. One disk boots as PV and PVH
 (grub's Xen builds read its grub.cfg) and as HVM (grub in the boot record).
 Its kernel finds that disk by itself; the initrd is for images that have one.
+On ARM it boots by kernel and initrd alone: its disk has no boot loader.
 The other image is Debian with Debian's kernel.
 
-``python3 -m labkit.guest [small|debian]`` builds what is not there yet and
-prints the paths and sizes.
+``python3 -m labkit.guest [small|debian|aarch64]`` builds what is not there yet
+and prints the paths and sizes.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import argparse
 from collections.abc import Callable
 from collections.abc import Sequence
 import dataclasses
+import functools
 import gzip
 import os
 import pathlib
@@ -29,17 +31,19 @@ import sys
 from labkit import cache
 from labkit import config
 from labkit import debian
+from labkit import initrd
 from labkit import kernel
+from labkit import qemu
 from labkit import util
 
 RECIPES = config.LAB / 'guest'
 
-#: What makes an initrd and a disk that boots.
-DISK_PACKAGES = ('klibc-utils', 'cpio', 'zstd', 'e2fsprogs', 'grub-common',
-                 'grub-pc-bin')
-SMALL_PACKAGES = (*DISK_PACKAGES, 'busybox-static', 'dropbear-bin',
-                  'chiark-really', 'util-linux')
-KLIBC_TOOLS = ('sh', 'cat', 'insmod', 'mount', 'umount', 'run-init', 'sleep')
+#: What makes an initrd and a disk.
+DISK_TOOLS = (*initrd.TOOLS, 'e2fsprogs')
+#: What makes it boot by itself.
+GRUB_PACKAGES = ('grub-common', 'grub-pc-bin')
+SMALL_PACKAGES = (*initrd.CONTENT, 'busybox-static', 'dropbear-bin',
+                  'chiark-really', 'e2fsprogs', 'util-linux')
 #: Programs busybox has not, or not well enough; their libraries come along.
 ROOT_PROGRAMS = ('usr/sbin/dropbear', 'usr/bin/dropbearkey',
                  'usr/sbin/really', 'usr/sbin/blkid', 'usr/sbin/mke2fs',
@@ -54,7 +58,8 @@ BIOS_MODULES = ('biosdisk', 'part_msdos', 'ext2', 'linux', 'normal',
 #: Debian's guest gets its kernel without the package's scripts, and an initrd
 #: a tenth as large as initramfs-tools makes it. The kernel is the ordinary
 #: one: the cloud kernel has no Xen keyboard for PV consoles.
-KERNEL_PACKAGES = (*DISK_PACKAGES, 'linux-image-amd64', 'kmod', 'xz-utils')
+KERNEL_PACKAGES = (*DISK_TOOLS, *GRUB_PACKAGES, *initrd.CONTENT,
+                   'linux-image-amd64')
 #: Modules of its initrd, each with what it depends on.
 INITRD_MODULES = ('xen-blkfront', 'ext4')
 DEBIAN_PACKAGES = (
@@ -81,6 +86,8 @@ EXT4_FEATURES = ('none,has_journal,ext_attr,resize_inode,dir_index,filetype,'
                  'dir_nlink,extra_isize,uninit_bg')
 LABEL = 'guestroot'
 SECTOR = 512
+#: Bytes of the boot record before the partition table and the disk's number.
+BOOT_CODE = 440
 PARTITION_START = 2048
 SMALL_MIB = 128
 DEBIAN_MIB = 1000
@@ -97,7 +104,7 @@ class GuestFiles:
 
     :ivar disk_qcow2: its whole disk as a qcow2 file.
     :ivar disk_raw: the same disk, raw and sparse.
-    :ivar kernel: a bzImage, for images with kernel_id.
+    :ivar kernel: a bzImage (on ARM an Image), for images with kernel_id.
     :ivar ramdisk: its initrd, for images with ramdisk_id.
     """
 
@@ -153,66 +160,13 @@ def _pv_kernel(tree: debian.Tree, bzimage: pathlib.Path,
                                      mtime=debian.EPOCH))
 
 
-def _modules(tree: debian.Tree, release: str, names: Sequence[str],
-             ) -> list[pathlib.Path]:
-    """These modules and what they need, in the order to load them."""
-    found: list[pathlib.Path] = []
-    for name in names:
-        # Lines "insmod PATH", and "builtin NAME" for what needs no file.
-        for line in tree.run('modprobe', '-S', release, '-D', '-a',
-                             name).splitlines():
-            verb, path = line.split()[:2]
-            file = tree.path / path.lstrip('/')
-            if verb == 'insmod' and file not in found:
-                found.append(file)
-    return found
-
-
-def _unpack_module(tree: debian.Tree, packed: pathlib.Path,
-                   target: pathlib.Path) -> None:
-    """Unpacked modules make a smaller initrd and load faster."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    copy = tree.work / packed.name
-    shutil.copyfile(packed, copy)
-    tree.run('xz', '-d', copy)
-    copy.with_suffix('').rename(target)
-
-
-def _initrd(tree: debian.Tree, *modules: pathlib.Path) -> pathlib.Path:
-    """The initrd: klibc's shell, these drivers and one script."""
-    root = tree.work / 'initrd'
-    shutil.copytree(RECIPES / 'small/initrd', root)
-    for name in ('dev', 'modules', 'proc', 'root', 'usr/bin', 'usr/lib'):
-        (root / name).mkdir(parents=True, exist_ok=True)
-    (root / 'lib').symlink_to('usr/lib')
-    for name in KLIBC_TOOLS:
-        shutil.copy2(tree.path / 'usr/lib/klibc/bin' / name, root / 'usr/bin')
-    library = tree.only('usr/lib/klibc-*.so')
-    shutil.copy2(library, root / 'usr/lib')
-    for number, module in enumerate(modules, start=10):
-        _unpack_module(tree, module, root / 'modules'
-                       / f'{number}-{module.stem}')
-    names = ['.', *sorted(str(path.relative_to(root))
-                          for path in root.rglob('*'))]
-    for name in names:
-        os.utime(root / name, (debian.EPOCH, debian.EPOCH),
-                 follow_symlinks=False)
-    archive = tree.work / 'initrd.cpio'
-    tree.run('cpio', '--quiet', '-o', '-H', 'newc', '--reproducible',
-             '-R', '0:0', '-D', root, '-O', archive,
-             input='\n'.join(names) + '\n')
-    packed = archive.with_suffix('.zst')
-    tree.run('zstd', '-q', '--ultra', '-22', '-o', packed, archive)
-    return packed
-
-
 def _copy_program(tree: debian.Tree, root: pathlib.Path, name: str) -> None:
     """Copy a program and the libraries the loader finds for it."""
     target = root / name
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy2(tree.path / name, target)
-    loader = '/lib64/ld-linux-x86-64.so.2'
-    needed = {loader}
+    loader = tree.only('usr/lib*/ld-linux-*.so.*')
+    needed = {tree.inside(loader)}
     for line in tree.run(loader, '--list', f'/{name}').splitlines():
         words = line.split()
         if '=>' in words and words[2].startswith('/'):
@@ -225,9 +179,8 @@ def _copy_program(tree: debian.Tree, root: pathlib.Path, name: str) -> None:
             shutil.copy2(tree.path / library.lstrip('/'), copy)
 
 
-def _root(tree: debian.Tree) -> pathlib.Path:
-    """The root file system: busybox, dropbear and ``small/root``."""
-    root = tree.work / 'root'
+def _root(tree: debian.Tree, root: pathlib.Path) -> None:
+    """Make the root file system: busybox, dropbear and ``small/root``."""
     root.mkdir()
     debian.merge_usr(root)
     for name in ROOT_DIRECTORIES:
@@ -240,8 +193,9 @@ def _root(tree: debian.Tree) -> pathlib.Path:
     (root / 'etc/mtab').symlink_to('/proc/mounts')
     (root / 'var/run').symlink_to('/run')
 
-    shutil.copy2(tree.path / 'usr/bin/busybox', root / 'usr/bin')
-    for applet in tree.run('busybox', '--list-full').split():
+    busybox = tree.path / 'usr/bin/busybox'
+    shutil.copy2(busybox, root / 'usr/bin')
+    for applet in tree.run(busybox, '--list-full').split():
         place = 'sbin' if 'sbin/' in applet else 'bin'
         link = root / 'usr' / place / pathlib.Path(applet).name
         if not any(os.path.lexists(root / 'usr' / other / link.name)
@@ -264,12 +218,11 @@ def _root(tree: debian.Tree) -> pathlib.Path:
     (root / 'etc/shadow').chmod(0o600)
     for name in ('root', 'var/lib/cloud'):
         (root / name).chmod(0o700)
-    return root
 
 
-def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
-                   disk: pathlib.Path) -> None:
-    """A disk with grub in its boot record and ``root`` on its partition.
+def _disk(tree: debian.Tree, root: pathlib.Path, size: int,
+          disk: pathlib.Path) -> None:
+    """A disk with ``root`` on its only partition.
 
     :param size: MiB.
     """
@@ -280,7 +233,18 @@ def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
              '-E', f'offset={PARTITION_START * SECTOR},root_owner=0:0,'
              f'hash_seed={FS_UUID}', '-d', root, disk,
              f'{size - (PARTITION_START * SECTOR >> 20)}M')
+    # Bootable, type Linux, at 2048. Its end lies past the end of any disk,
+    # and Linux cuts it there: nothing to do when the disk grows.
+    partition = struct.pack('<B3sB3sII', 0x80, b'\xfe\xff\xff', 0x83,
+                            b'\xfe\xff\xff', PARTITION_START,
+                            0xffffffff - PARTITION_START)
+    with open(disk, 'r+b') as image:
+        image.seek(BOOT_CODE)
+        image.write(b'xen4\0\0' + partition + bytes(48) + b'\x55\xaa')
 
+
+def _make_bootable(tree: debian.Tree, disk: pathlib.Path) -> None:
+    """Put grub into the disk's boot record."""
     core = tree.work / 'core.img'
     early = tree.work / 'core.cfg'
     shutil.copyfile(RECIPES / 'small/core.cfg', early)
@@ -289,40 +253,51 @@ def _bootable_disk(tree: debian.Tree, root: pathlib.Path, size: int,
     if core.stat().st_size > (PARTITION_START - 1) * SECTOR:
         raise util.LabError("grub's core does not fit before the partition")
     boot = (tree.path / 'usr/lib/grub/i386-pc/boot.img').read_bytes()
-    # Bootable, type Linux, at 2048. Its end lies past the end of any disk,
-    # and Linux cuts it there: nothing to do when the disk grows.
-    partition = struct.pack('<B3sB3sII', 0x80, b'\xfe\xff\xff', 0x83,
-                            b'\xfe\xff\xff', PARTITION_START,
-                            0xffffffff - PARTITION_START)
-    record = (boot[:440] + b'xen4\0\0' + partition + bytes(48) + b'\x55\xaa')
     with open(disk, 'r+b') as image:
-        image.write(record)
+        image.write(boot[:BOOT_CODE])
+        image.seek(SECTOR)
         image.write(core.read_bytes())
 
 
-def _build_small(scratch: pathlib.Path, log: pathlib.Path) -> None:
+def _build_small(architecture: str, scratch: pathlib.Path,
+                 log: pathlib.Path) -> None:
+    boots = architecture == 'x86_64'
     result = scratch / 'result'
-    tree = debian.Tree(scratch / 'tree', SMALL_PACKAGES, log)
-    root = _root(tree)
-    vmlinuz = kernel.kernel()
+    if boots:
+        tools = tree = debian.Tree(
+            scratch / 'tree',
+            (*DISK_TOOLS, *GRUB_PACKAGES, *SMALL_PACKAGES), log)
+    else:
+        tools = debian.Tree(scratch / 'tree', DISK_TOOLS, log)
+        tree = debian.Tree(tools.work / 'guest', SMALL_PACKAGES, log,
+                           '--architectures=arm64',
+                           emulator=qemu.AARCH64_USER.path())
+    root = tools.work / 'root'
+    _root(tree, root)
+    vmlinuz = kernel.kernel(architecture)
     shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
-    disk = tree.work / 'disk.raw'
-    _bootable_disk(tree, root, SMALL_MIB, disk)
+    disk = tools.work / 'disk.raw'
+    _disk(tools, root, SMALL_MIB, disk)
+    if boots:
+        _make_bootable(tools, disk)
 
     shutil.copyfile(vmlinuz, result / 'vmlinuz')
-    shutil.copyfile(_initrd(tree), result / 'initrd')
+    shutil.copyfile(initrd.build(tools, tree.path), result / 'initrd')
     # Both from one source; qemu-img keeps the raw one sparse.
     for form in ('qcow2', 'raw'):
         util.run(['qemu-img', 'convert', '-f', 'raw', '-O', form, disk,
                   result / f'disk.{form}'])
 
 
-def small_guest() -> GuestFiles:
+def small_guest(architecture: str = 'x86_64') -> GuestFiles:
     """The small guest, built if it is not cached.
 
     :raises util.LabError: it cannot be built.
     """
-    files = _cached('small', _build_small, RECIPES / 'small',
+    files = _cached('small' if architecture == 'x86_64' else architecture,
+                    functools.partial(_build_small, architecture),
+                    RECIPES / 'small', RECIPES / architecture,
+                    pathlib.Path(initrd.__file__),
                     pathlib.Path(kernel.__file__))
     return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
                       files / 'vmlinuz', files / 'initrd')
@@ -333,7 +308,7 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     tools = debian.Tree(scratch / 'tree', KERNEL_PACKAGES, log)
     vmlinuz = tools.only('boot/vmlinuz-*')
     release = vmlinuz.name.removeprefix('vmlinuz-')
-    tools.run('depmod', release)
+    drivers = initrd.modules(tools, tools.path, INITRD_MODULES)
 
     root = tools.work / 'root'
     mask = shlex.join(['systemctl', 'mask', *DEBIAN_MASKED])
@@ -354,10 +329,11 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     shutil.copytree(tools.path / modules, root / modules)
     shutil.copyfile(vmlinuz, root / 'boot/vmlinuz')
     _pv_kernel(tools, vmlinuz, root / 'boot/vmlinux.gz')
-    initrd = _initrd(tools, *_modules(tools, release, INITRD_MODULES))
-    shutil.copyfile(initrd, root / 'boot/initrd')
+    shutil.copyfile(initrd.build(tools, tools.path, drivers),
+                    root / 'boot/initrd')
     disk = tools.work / 'disk.raw'
-    _bootable_disk(tools, root, DEBIAN_MIB, disk)
+    _disk(tools, root, DEBIAN_MIB, disk)
+    _make_bootable(tools, disk)
     util.run(['qemu-img', 'convert', '-c', '-f', 'raw', '-O', 'qcow2', disk,
               result / 'disk.qcow2'], timeout=600)
 
@@ -371,8 +347,8 @@ def debian_guest() -> pathlib.Path:
     :raises util.LabError: it cannot be built.
     """
     return _cached('debian', _build_debian, RECIPES / 'debian',
-                   RECIPES / 'small/core.cfg',
-                   RECIPES / 'small/initrd') / 'disk.qcow2'
+                   RECIPES / 'small/core.cfg', initrd.SCRIPT,
+                   pathlib.Path(initrd.__file__)) / 'disk.qcow2'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -380,11 +356,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python3 -m labkit.guest', description="The guests' images.")
     parser.add_argument('kind', nargs='?', default='small',
-                        choices=('small', 'debian'))
+                        choices=('small', 'debian', 'aarch64'),
+                        help='aarch64 is the small one for ARM')
     kind = parser.parse_args(argv).kind
     try:
-        paths = ((debian_guest(),) if kind == 'debian'
-                 else dataclasses.astuple(small_guest()))
+        paths = ((debian_guest(),) if kind == 'debian' else
+                 dataclasses.astuple(small_guest(
+                     'x86_64' if kind == 'small' else kind)))
     except util.LabError as error:
         print(error, file=sys.stderr)
         return 1

@@ -22,37 +22,19 @@ import time
 from typing import Any
 import uuid
 
+from labkit import arch
 from labkit import cache
 from labkit import config
 from labkit import image
 from labkit import network
-from labkit import qemu
 from labkit import util
 
-#: Without vme libvirt knows no such CPU and its xen driver refuses to
-#: start; svm and npt give Xen its HVM and PVH guests. Without invtsc Xen
-#: emulates their RDTSC, which Linux uses at every system call: a third or more
-#: of their time.
-CPU = 'qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on'
-CPUS = 2
-#: MiB: the machine, and dom0's fixed part of it. The rest is for guests,
-#: less about 100 MiB for Xen.
-MEMORY = 4608
-DOM0_MEMORY = 1792
 #: MiB of translated code that QEMU keeps beside the machine's memory: when
 #: they are full it throws all away. Less on a small machine.
 TRANSLATED = 1024 if util.total_memory() >= 12 * 1024 else 512
 
-XEN_OPTIONS = (
-    f'dom0_mem={DOM0_MEMORY}M,max:{DOM0_MEMORY}M dom0_max_vcpus={CPUS} '
-    'console=com1 com1=115200,8n1 loglvl=info guest_loglvl=all '
-    'noreboot spec-ctrl=no')
-DOM0_OPTIONS = (
-    'root=/dev/vda rw console=hvc0 net.ifnames=0 quiet mitigations=off '
-    'nowatchdog systemd.show_status=yes')
-
 #: Seconds a busy machine may need.
-BOOT_TIMEOUT = 600
+BOOT_TIMEOUT = 1200
 RESUME_TIMEOUT = 120
 SAVE_TIMEOUT = 180
 
@@ -60,11 +42,8 @@ SAVE_TIMEOUT = 180
 NEEDED_UNITS = ('xen.service', 'libvirtd.service',
                 'openvswitch-switch.service', 'xenlab-bridges.service')
 
-#: OpenStack's services in dom0.
-AGENT = 'neutron-openvswitch-agent'
-NOVA_COMPUTE = 'nova-compute'
-SERVICES = (AGENT, NOVA_COMPUTE)
-CINDER_VOLUME = 'cinder-volume'
+#: OpenStack's services in dom0 that every host has.
+SERVICES = (arch.AGENT, arch.NOVA_COMPUTE)
 
 #: What the first start leaves in the cache.
 BOOTED = 'booted'
@@ -151,10 +130,14 @@ class Status:
 
 
 class XenHost:
-    """Xen host ``number`` (from 1) of this lab."""
+    """Xen host ``number`` (from 1) of this lab.
+
+    :ivar arch: its architecture.
+    """
 
     def __init__(self, number: int):
         self.number = number
+        self.arch = arch.of_host(number)
         self.name = config.host_name(number)
         self.address = config.host_ip(number)
         self.directory = config.STATE / self.name
@@ -174,27 +157,27 @@ class XenHost:
         ident = uuid.uuid5(uuid.NAMESPACE_DNS, f'{self.name}.xenlab')
         options = [
             '-name', self.name, '-uuid', str(ident),
-            '-machine', 'pc', '-cpu', CPU, '-smp', str(CPUS),
-            '-m', str(MEMORY), '-nodefaults', '-display', 'none',
-            '-no-reboot', '-append', XEN_OPTIONS,
+            '-machine', self.arch.machine, '-cpu', self.arch.cpu,
+            '-smp', str(arch.CPUS), '-m', str(self.arch.memory),
+            '-nodefaults', '-display', 'none',
+            '-no-reboot', '-append', self.arch.xen_options,
             '-accel', f'tcg,thread=multi,tb-size={TRANSLATED}',
-            '-device', 'virtio-blk-pci,drive=disk',
+            '-device', self.arch.disk,
             '-object', 'rng-random,id=random,filename=/dev/urandom',
-            '-device', 'virtio-rng-pci,rng=random']
-        for role in ('m', 'd'):
+            '-device', self.arch.random]
+        for role, nic in zip('md', self.arch.nics, strict=True):
             tap = config.tap(self.number, role)
             options += [
                 # The controller's userspace switch completes no checksum:
                 # without vnet_hdr dom0 leaves none to complete.
                 '-netdev', f'tap,id={role},ifname={tap},script=no,'
                 'downscript=no,vnet_hdr=off',
-                '-device', f'virtio-net-pci,netdev={role},romfile=,'
-                f'mac={config.mac(self.number, role)}']
+                '-device', f'{nic},mac={config.mac(self.number, role)}']
         return options
 
     def _dom0_options(self) -> str:
         ident = uuid.uuid5(uuid.NAMESPACE_DNS, f'{self.name}.xenlab')
-        return (f'{DOM0_OPTIONS} systemd.hostname={self.name} '
+        return (f'{self.arch.dom0_options} systemd.hostname={self.name} '
                 f'systemd.machine_id={ident.hex} '
                 f'ip={self.address}:::{config.PREFIX}::eth0:off')
 
@@ -206,10 +189,9 @@ class XenHost:
                 'cache': {'no-flush': True},
                 'file': {'driver': 'file', 'filename': str(self._disk)}}
         util.spawn(
-            [*qemu.command(), *self._machine(), '-blockdev', json.dumps(disk),
-             '-kernel', self._image.xen,
-             '-initrd', f'{self._image.kernel} {self._dom0_options()},'
-             f'{self._image.initrd}',
+            [*self.arch.program.command(), *self._machine(),
+             '-blockdev', json.dumps(disk),
+             *self.arch.boot(self._image, self._dom0_options()),
              '-serial', f'file:{self.console_log}',
              '-qmp', f'unix:{self._qmp},server=on,wait=off', *options],
             log=self.qemu_log, pidfile=self._pidfile, netns=True)
@@ -220,7 +202,8 @@ class XenHost:
         util.need_packages('qemu-utils', 'openssh-client', 'rsync')
         if self.running:
             raise util.LabError(f'{self.name} runs already')
-        util.free_memory_check(MEMORY + TRANSLATED, f'Xen host {self.name}')
+        util.free_memory_check(self.arch.memory + TRANSLATED,
+                               f'Xen host {self.name}')
         network.up()
         network.add_taps(self.number)
 
@@ -247,8 +230,9 @@ class XenHost:
             and the machine's shape.
         """
         # QEMU may be fetched beside: the image takes longer.
-        directory = image.get().directory
-        shape = [qemu.version(), *self._machine(), self._dom0_options()]
+        directory = self.arch.dom0_image().directory
+        shape = [self.arch.program.version(), *self._machine(),
+                 self._dom0_options()]
         return directory / f'{self.name}-{name}-{cache.recipe(*shape)}.qcow2'
 
     @property
@@ -278,7 +262,7 @@ class XenHost:
         self._boot()
 
     def _boot(self) -> None:
-        self._adopt(image.get())
+        self._adopt(self.arch.dom0_image())
         self._disk.unlink(missing_ok=True)
         util.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2',
                   '-b', self._image.base.name, self._disk],
@@ -289,7 +273,7 @@ class XenHost:
             self._settle()
         with util.step(f'{self.name}: code of the services'):
             # They wait for their configuration (lab/image: preloaded).
-            self.ssh(['systemctl', 'start', *SERVICES, CINDER_VOLUME],
+            self.ssh(['systemctl', 'start', *self.arch.services],
                      timeout=930)
 
     def resume(self, tag: str) -> None:
@@ -481,9 +465,19 @@ class XenHost:
                     *options)
 
 
-def hosts() -> list[XenHost]:
-    """The Xen hosts of this lab, in the order of their numbers."""
-    return [XenHost(number) for number in range(1, config.HOSTS + 1)]
+def hosts(architecture: str | None = None) -> list[XenHost]:
+    """The Xen hosts of this lab, in the order of their numbers.
+
+    :param architecture: theirs; ``config.ARCHITECTURE`` by default.
+    """
+    numbers = config.host_numbers(architecture or config.ARCHITECTURE)
+    return [XenHost(number) for number in numbers[:config.HOSTS]]
+
+
+def all_hosts() -> list[XenHost]:
+    """Every Xen host that a lab of any size may have left running."""
+    return [XenHost(number) for architecture in config.HOST_NAMES
+            for number in config.host_numbers(architecture)]
 
 
 def _save(qmp: Qmp, tag: str) -> None:

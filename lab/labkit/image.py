@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The disk of dom0: built once from Debian packages and PyPI, then cached.
 
-The recipe is ``lab/image``; the cache's entry is named by a hash of it.
+The recipe is ``lab/image``; the cache's entry is named by a hash of it. That
+of an ARM host is made in ``labkit.image_aarch64``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,6 @@ RECIPE = config.LAB / 'image'
 PREPARE = tuple(config.CHECKOUT / name
                 for name in ('share', 'etc/nova', 'etc/logrotate.d'))
 CONSTRAINTS = release.CURRENT.constraints
-#: dom0 knows the names of so many Xen hosts.
-HOSTS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Image:
 
     @property
     def xen(self) -> pathlib.Path:
-        """The hypervisor, unpacked: QEMU's multiboot takes no gzip."""
+        """The hypervisor, unpacked: QEMU takes no gzip."""
         return self.directory / 'xen'
 
     @property
@@ -69,10 +68,11 @@ class Image:
                 self.known_hosts)
 
 
-def _hosts_file() -> str:
+def hosts_file(architecture: str) -> str:
+    """dom0's /etc/hosts: the controller, and hosts of its own kind."""
     lines = ['127.0.0.1 localhost', f'{config.CONTROLLER_IP} controller']
     lines += [f'{config.host_ip(number)} {config.host_name(number)}'
-              for number in range(1, HOSTS + 1)]
+              for number in config.host_numbers(architecture)]
     return '\n'.join(lines) + '\n'
 
 
@@ -86,7 +86,7 @@ def _build_stage(log: pathlib.Path, *args: os.PathLike[str] | str) -> None:
              log=log, timeout=1200)
 
 
-def _let_us_in(root: pathlib.Path, image: Image) -> None:
+def let_us_in(root: pathlib.Path, image: Image, architecture: str) -> None:
     """Give dom0 an ssh key of its own and let the lab's key in."""
     for path in (image.ssh_key, root / 'etc/ssh/ssh_host_ed25519_key'):
         path.unlink(missing_ok=True)
@@ -97,9 +97,9 @@ def _let_us_in(root: pathlib.Path, image: Image) -> None:
     shutil.copyfile(image.ssh_key.with_suffix('.pub'), authorized)
     host_key = root / 'etc/ssh/ssh_host_ed25519_key.pub'
     names = ','.join(config.host_ip(number)
-                     for number in range(1, HOSTS + 1))
+                     for number in config.host_numbers(architecture))
     image.known_hosts.write_text(f'{names} {host_key.read_text()}')
-    (root / 'etc/hosts').write_text(_hosts_file())
+    (root / 'etc/hosts').write_text(hosts_file(architecture))
 
 
 def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
@@ -114,7 +114,7 @@ def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
         _build_stage(log, 'openstack', root, CONSTRAINTS,
                      config.CACHE / 'pip', config.CHECKOUT)
     with util.step('dom0 image: disk'):
-        _let_us_in(root, image)
+        let_us_in(root, image, 'x86_64')
         _build_stage(log, 'disk', root, image.directory)
 
 
@@ -123,5 +123,5 @@ def get() -> Image:
 
     :raises LabError: the machine lacks something, or a stage failed.
     """
-    key = cache.recipe(_hosts_file(), RECIPE, *PREPARE, CONSTRAINTS)
+    key = cache.recipe(hosts_file('x86_64'), RECIPE, *PREPARE, CONSTRAINTS)
     return Image(cache.directory('image', key, _build))

@@ -9,6 +9,9 @@ agent      as guest, with a channel to a guest agent
 kernel     what these two boot
 ramdisk    its initrd
 ========== ==========================================================
+
+For ARM hosts there are ``direct-raw``, ``kernel`` and ``ramdisk``, with
+``-aarch64`` behind their names in Glance.
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from collections.abc import Callable
 import pathlib
 from typing import Any
 
+from labkit import arch
+from labkit import config
 from labkit import guest
-from labkit import image
-from labkit import qemu
 from labkit import util
 from labkit.cloud import Cloud
 from labkit.cloud import rest
@@ -41,41 +44,59 @@ def _existing(client: rest.Client, name: str) -> dict[str, Any] | None:
     return found[0] if found else None
 
 
-def ensure(cloud: Cloud) -> dict[str, str]:
+def name(kind: str, architecture: str | None = None) -> str:
+    """Name of an image in Glance.
+
+    :param kind: one of the names above.
+    :param architecture: of the hosts that it is for; ``config.ARCHITECTURE``
+        by default.
+    """
+    architecture = architecture or config.ARCHITECTURE
+    return kind if architecture == 'x86_64' else f'{kind}-{architecture}'
+
+
+def ensure(cloud: Cloud,
+           architecture: str | None = None) -> dict[str, str]:
     """Have the guest's images in Glance; build and upload what is missing.
 
-    :returns: their ids by name.
+    :param architecture: as of :func:`name`.
+    :returns: their ids by kind.
     :raises util.LabError: no image could be built or uploaded.
     """
-    files = guest.small_guest()
+    architecture = architecture or config.ARCHITECTURE
+    files = guest.small_guest(architecture)
     build = files.disk_qcow2.parent.name
     client = cloud.client()
     ids: dict[str, str] = {}
 
-    def have(name: str, path: pathlib.Path, disk_format: str,
+    def have(kind: str, path: pathlib.Path, disk_format: str,
              **properties: str) -> None:
         properties[_BUILD] = build
-        found = _existing(client, name)
+        title = name(kind, architecture)
+        found = _existing(client, title)
         if found and found['status'] == 'active' and all(
                 found.get(key) == value
                 for key, value in properties.items()):
-            ids[name] = found['id']
+            ids[kind] = found['id']
             return
-        with util.step(f'glance: image {name}'):
-            ids[name] = cloud.upload_image(name, path, disk_format,
+        with util.step(f'glance: image {title}'):
+            ids[kind] = cloud.upload_image(title, path, disk_format,
                                            **properties)
 
+    have(KERNEL, files.kernel, 'aki', container_format='aki')
+    have(RAMDISK, files.ramdisk, 'ari', container_format='ari')
     # The small guest finds the metadata service without being told of it, and
     # is to be seen doing so.
     small = {'img_config_drive': 'optional'}
-    have(DISK, files.disk_qcow2, 'qcow2', **small)
-    have(KERNEL, files.kernel, 'aki', container_format='aki')
-    have(RAMDISK, files.ramdisk, 'ari', container_format='ari')
     given = {'kernel_id': ids[KERNEL], 'ramdisk_id': ids[RAMDISK],
              'os_command_line': guest.CMDLINE, **small}
-    have(DIRECT, files.disk_qcow2, 'qcow2', **given)
-    have(AGENT, files.disk_qcow2, 'qcow2', hw_qemu_guest_agent='yes',
-         os_require_quiesce='yes', **small)
+    if architecture == 'x86_64':
+        have(DISK, files.disk_qcow2, 'qcow2', **small)
+        have(DIRECT, files.disk_qcow2, 'qcow2', **given)
+        have(AGENT, files.disk_qcow2, 'qcow2', hw_qemu_guest_agent='yes',
+             os_require_quiesce='yes', **small)
+    else:
+        given['hw_architecture'] = architecture
     have(DIRECT_RAW, files.disk_raw, 'raw', **given)
     return ids
 
@@ -83,15 +104,24 @@ def ensure(cloud: Cloud) -> dict[str, str]:
 def build(args: argparse.Namespace) -> int:
     """Build what a first start would build, and start nothing."""
     def guests() -> None:
-        guest.small_guest()
+        guest.small_guest(args.arch)
         if args.all:
             guest.debian_guest()
 
+    wanted = arch.get(args.arch)
     util.need_root()
     with util.step('xenlab build'):
         # Each waits for downloads for a good part of its time.
-        util.together(image.get, qemu.command, Cloud().install, guests)
+        util.together(wanted.dom0_image, wanted.program.command,
+                      Cloud().install, guests)
     return 0
+
+
+def add_architecture(parser: argparse.ArgumentParser) -> None:
+    """Let a command be about hosts of one architecture, its ``--arch``."""
+    parser.add_argument(
+        '--arch', choices=tuple(config.HOST_NAMES),
+        default=config.ARCHITECTURE, help='of the Xen host (%(default)s)')
 
 
 def add_parsers(
@@ -101,6 +131,8 @@ def add_parsers(
 
     :param add: makes a command of a name and what it calls.
     """
-    add('build', build).add_argument(
+    command = add('build', build)
+    command.add_argument(
         '--all', action='store_true',
         help="also Debian's image, which only the slow tests need")
+    add_architecture(command)

@@ -8,8 +8,11 @@ there is: grub's PV loader unpacks gzip, and all drivers are built in.
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import os
 import pathlib
+import re
 
 from labkit import cache
 from labkit import config
@@ -17,6 +20,8 @@ from labkit import debian
 from labkit import util
 
 CONFIG = config.LAB / 'guest/small/kernel.config'
+#: What ARM's has otherwise.
+AARCH64_CONFIG = config.LAB / 'guest/aarch64/kernel.config'
 
 _PACKAGES = (
     'linux-source', 'gcc', 'libc6-dev', 'libelf-dev', 'make', 'flex', 'bison',
@@ -32,44 +37,90 @@ _MINUTES = 4
 _TIMEOUT = 5 * _MINUTES * 60
 
 
+@dataclasses.dataclass(frozen=True)
+class _Kernel:
+    """A kernel to make.
+
+    :ivar configs: its configuration; what a later one says counts.
+    :ivar image: what to make, and where it is made below ``arch``.
+    :ivar packages: packages that make it, beside the usual ones.
+    :ivar make: arguments of make, beside the usual ones.
+    """
+
+    configs: tuple[pathlib.Path, ...]
+    image: str
+    directory: str
+    packages: tuple[str, ...] = ()
+    make: tuple[str, ...] = ()
+
+    @property
+    def config(self) -> str:
+        return ''.join(path.read_text() for path in self.configs)
+
+
+_KERNELS = {
+    'x86_64': _Kernel((CONFIG,), 'bzImage', 'x86/boot'),
+    # Not packed: dom0's emulated CPU would have to unpack it.
+    'aarch64': _Kernel(
+        (CONFIG, AARCH64_CONFIG), 'Image', 'arm64/boot',
+        packages=('gcc-aarch64-linux-gnu',),
+        make=('ARCH=arm64', 'CROSS_COMPILE=aarch64-linux-gnu-')),
+}
+
+
 def _refused(wanted: str, got: str) -> list[str]:
-    """Lines of our configuration that Linux' own rules did not accept."""
+    """Lines of our configuration that Linux' own rules did not accept.
+
+    An option that this Linux does not have is as good as one that is off.
+    """
+    last = {found[1]: found[0] for found in re.finditer(
+        r'^(?:# )?(CONFIG_\w+)(?:=| is not set).*$', wanted, re.MULTILINE)}
     lines = got.splitlines()
-    return [line for line in wanted.splitlines()
-            if 'CONFIG_' in line and line not in lines]
+    on = {line.partition('=')[0] for line in lines if '=' in line}
+    return [line for option, line in last.items()
+            if (line not in lines if '=' in line else option in on)]
 
 
-def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
+def _build(wanted: _Kernel, scratch: pathlib.Path,
+           log: pathlib.Path) -> None:
     util.say(f'guest kernel: it compiles for {_MINUTES} minutes on two cores '
              f'(log: {log})')
     with util.step('guest kernel: compile'):
         debian.need_tools()
-        tree = debian.Tree(scratch / 'tree', _PACKAGES, log)
+        tree = debian.Tree(scratch / 'tree',
+                           (*_PACKAGES, *wanted.packages), log)
         (tree.path / 'usr/bin/awk').symlink_to('mawk')
-        (tree.path / 'kernel.config').write_text(CONFIG.read_text())
+        (tree.path / 'kernel.config').write_text(wanted.config)
         archive = tree.only('usr/src/linux-source-*.tar.xz')
         tree.run('tar', '-C', archive.parent, '-xf', archive)
         source = archive.with_name(archive.name.removesuffix('.tar.xz'))
 
-        make = (*_LATER, *_MAKE, '-C', source, f'-j{os.cpu_count()}')
+        make: tuple[str | pathlib.Path, ...] = (
+            *_LATER, *_MAKE, *wanted.make, '-C', source,
+            f'-j{os.cpu_count()}')
         tree.run(*make, 'allnoconfig', logged=True)
-        refused = _refused(CONFIG.read_text(),
+        refused = _refused(wanted.config,
                            (source / '.config').read_text())
         if refused:
             raise util.LabError(f'{CONFIG.name}: this Linux does not take '
                                 + ', '.join(refused))
-        tree.run(*make, 'bzImage', timeout=_TIMEOUT, logged=True)
+        tree.run(*make, wanted.image, timeout=_TIMEOUT, logged=True)
         result = scratch / 'result'
         result.mkdir()
-        (source / 'arch/x86/boot/bzImage').rename(result / 'vmlinuz')
+        (source / 'arch' / wanted.directory / wanted.image).rename(
+            result / 'vmlinuz')
 
 
-def kernel() -> pathlib.Path:
-    """A bzImage, compiled if it is not cached.
+def kernel(architecture: str = 'x86_64') -> pathlib.Path:
+    """The kernel, compiled if it is not cached: a bzImage, an Image on ARM.
 
+    :param architecture: what it is for; it is compiled on x86_64 always.
     :raises util.LabError: it cannot be compiled.
     """
+    wanted = _KERNELS[architecture]
     # By what it is made of alone: our code changes more often than that, and
     # it takes longer than all else.
-    key = cache.recipe(debian.SUITE, *_PACKAGES, *_MAKE, CONFIG)
-    return cache.directory('kernel', key, _build) / 'vmlinuz'
+    key = cache.recipe(debian.SUITE, *_PACKAGES, *wanted.packages, *_MAKE,
+                       *wanted.make, *wanted.configs)
+    build = functools.partial(_build, wanted)
+    return cache.directory('kernel', key, build) / 'vmlinuz'

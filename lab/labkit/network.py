@@ -2,9 +2,10 @@
 """The lab's own network: a namespace, a bridge, and taps for Xen hosts.
 
 Nothing of the lab can be reached from outside this namespace, unless
-:func:`add_node` is called. A machine has one of it, so one lab runs at a
-time. The bridge bears the name of the lab that it belongs to (its
-``ifalias``), so that one lab never takes or deletes what another one uses.
+:func:`add_node` is called. Labs have the same one, so one runs at a time; a
+lab that is told of another one (``XENLAB_NETNS``) runs beside them. The bridge
+bears the name of the lab that it belongs to (its ``ifalias``), so that one lab
+never takes or deletes what another one uses.
 """
 
 from __future__ import annotations
@@ -80,15 +81,21 @@ def refuse_beside_another() -> None:
     :raises LabError: one does; it says which, and how to stop it.
     """
     owner = _owner()
-    others = {state for state in (owner, config.DEFAULT_STATE)
-              if state and state != config.STATE}
+    known = {owner}
+    if config.NETNS == config.DEFAULT_NETNS:
+        # It may have no network yet.
+        known.add(config.DEFAULT_STATE)
+    others = {state for state in known if state and state != config.STATE}
+    environment = ('' if config.NETNS == config.DEFAULT_NETNS
+                   else f'XENLAB_NETNS={config.NETNS} ')
     for state in sorted(others):
         if what := _busy(state, _processes() if state == owner else 0):
             raise util.LabError(
                 f'another lab runs on this machine: {state} ({what}). Only '
                 'one can: they share the network namespace '
                 f'{config.NETNS} and the memory. This stops it: '
-                f'XENLAB_STATE={state} {config.LAB}/xenlab down')
+                f'{environment}XENLAB_STATE={state} {config.LAB}/xenlab '
+                'down')
 
 
 def up() -> None:

@@ -7,8 +7,8 @@ import datetime
 
 from labkit import compute
 from labkit import util
+from labkit.arch import CINDER_VOLUME
 from labkit.cloud import Cloud
-from labkit.host import CINDER_VOLUME
 from labkit.host import XenHost
 
 CINDER_CONF = '/etc/cinder/cinder.conf'

@@ -13,6 +13,7 @@ import secrets
 import string
 
 from labkit import config
+from labkit import dom0venv
 from labkit import release
 
 ETC = config.STATE / 'etc'
@@ -42,8 +43,6 @@ DATABASES = ('keystone', 'placement', 'glance', 'neutron', 'nova_api',
 DOM0_DATABASE = 'cinder'
 _SECRETS = ('admin', 'placement', 'glance', 'neutron', 'nova', 'cinder',
             'database', 'rabbitmq', 'metadata', 'volumes')
-#: Python of dom0's services.
-_DOM0_VENV = '/opt/stack/venv'
 
 
 def write_private(path: pathlib.Path, text: str) -> None:
@@ -157,7 +156,7 @@ def values(venv: pathlib.Path) -> dict[str, str]:
 
 def compute_values(number: int) -> dict[str, str]:
     """What the templates of Xen host ``number`` may name."""
-    known = values(pathlib.Path(_DOM0_VENV))
+    known = values(pathlib.Path(dom0venv.VENV))
     return {
         **known,
         **_dom0_values(number),
@@ -194,7 +193,7 @@ def foreign_values(number: int, cloud: Foreign) -> dict[str, str]:
 
 
 def _dom0_values(number: int) -> dict[str, str]:
-    helper = f'{_DOM0_VENV}/bin/privsep-helper --config-file /etc'
+    helper = f'{dom0venv.VENV}/bin/privsep-helper --config-file /etc'
     return {
         'host': config.host_name(number),
         'host_ip': config.host_ip(number),

@@ -84,12 +84,19 @@ class KernelConfigTest(base.TestCase):
 
     def test_lines_that_linux_did_not_take(self):
         wanted = ('CONFIG_XEN=y\n# a comment\nCONFIG_KVM=y\n'
-                  '# CONFIG_USB is not set\n')
-        got = 'CONFIG_XEN=y\n# CONFIG_KVM is not set\n'
+                  '# CONFIG_USB is not set\n# CONFIG_NET is not set\n')
+        got = 'CONFIG_XEN=y\n# CONFIG_KVM is not set\nCONFIG_USB=m\n'
         self.assertEqual(['CONFIG_KVM=y', '# CONFIG_USB is not set'],
                          kernel._refused(wanted, got))
 
+    def test_the_last_line_about_an_option_counts(self):
+        wanted = 'CONFIG_PCI=y\nCONFIG_XEN=y\n# CONFIG_PCI is not set\n'
+        self.assertEqual([], kernel._refused(wanted, 'CONFIG_XEN=y\n'))
+        self.assertEqual(['# CONFIG_PCI is not set'], kernel._refused(
+            wanted, 'CONFIG_XEN=y\nCONFIG_PCI=y\n'))
+
     def test_our_own_lines_are_all_of_that_form(self):
-        for line in kernel.CONFIG.read_text().splitlines():
+        text = kernel._KERNELS['aarch64'].config
+        for line in text.splitlines():
             if line and 'CONFIG_' not in line:
                 self.assertTrue(line.startswith('#'), line)

@@ -4,16 +4,17 @@
 import dataclasses
 import io
 import signal
+from unittest import mock
 
 import fixtures
 
+from labkit import arch
 from labkit import cli
 from labkit import compute
+from labkit import config
 from labkit import guest
-from labkit import image
 from labkit import images
 from labkit import network
-from labkit import qemu
 from labkit import util
 from labkit.cloud import settings
 from tests.unit.labkit import base
@@ -49,18 +50,24 @@ class MainTest(base.TestCase):
     def test_build(self):
         built = []
         self.output()
-        for module, name in ((image, 'get'), (qemu, 'command'),
-                             (guest, 'small_guest'),
-                             (guest, 'debian_guest')):
-            self.patch(module, name, lambda name=name: built.append(name))
+        self.patch(arch, 'get', lambda name: mock.Mock(
+            dom0_image=lambda: built.append(f'dom0 {name}'),
+            program=mock.Mock(command=lambda: built.append('qemu'))))
+        self.patch(guest, 'small_guest',
+                   lambda name: built.append(f'guest {name}'))
+        self.patch(guest, 'debian_guest', lambda: built.append('debian'))
         cloud = images.Cloud.__new__(images.Cloud)
         cloud.install = lambda: built.append('install')
         self.patch(images, 'Cloud', lambda: cloud)
         self.assertEqual(0, cli.main(['build']))
-        usual = ['command', 'get', 'install', 'small_guest']
+        usual = ['dom0 x86_64', 'guest x86_64', 'install', 'qemu']
         self.assertEqual(usual, sorted(built))
+        built.clear()
         self.assertEqual(0, cli.main(['build', '--all']))
-        self.assertEqual(sorted([*usual, *usual, 'debian_guest']),
+        self.assertEqual(sorted([*usual, 'debian']), sorted(built))
+        built.clear()
+        self.assertEqual(0, cli.main(['build', '--arch', 'aarch64']))
+        self.assertEqual(['dom0 aarch64', 'guest aarch64', 'install', 'qemu'],
                          sorted(built))
 
     def test_join(self):
@@ -92,11 +99,41 @@ class MainTest(base.TestCase):
         self.assertEqual(130, cli.main(['check']))
 
     def test_unknown_words_are_refused(self):
-        for words in (['fly'], ['up', '--high'], ['gate', '--quick',
+        for words in (['fly'], ['up', '--high'],
+                      ['up', '--arch', 'riscv64'], ['gate', '--quick',
                                                   '--full']):
             ended = self.assertRaises(SystemExit, cli.main, words)
             self.assertEqual(2, ended.code)
 
+    def test_an_architecture_that_is_none(self):
+        self.patch(config, 'ARCHITECTURE', 'riscv64')
+        self.assertEqual(1, cli.main(['check']))
+        self.assertIn('XENLAB_ARCH=riscv64: no such architecture (there are: '
+                      'x86_64 aarch64)', self.errors.getvalue())
+
     def test_a_host_that_is_none(self):
-        self.assertEqual(1, cli.main(['ssh', 'xen9']))
-        self.assertIn('no such host: xen9', self.errors.getvalue())
+        for name in ('xen9', 'arm5'):
+            self.assertEqual(1, cli.main(['ssh', name]))
+            self.assertIn(f'no such host: {name}', self.errors.getvalue())
+
+    def test_ssh_into_the_host_that_runs(self):
+        self.useFixture(fixtures.MonkeyPatch(
+            'labkit.host.XenHost.running',
+            property(lambda host: host.name == 'arm1')))
+        called = []
+        self.patch(cli, '_exec_in_netns', called.append)
+        for words in (['ssh', 'true'], ['ssh', 'arm1', '--', 'true']):
+            cli.main(words)
+            self.assertEqual(['root@192.168.144.15', 'true'],
+                             called.pop()[-2:])
+        self.assertEqual(1, cli.main(['ssh', 'xen1', 'true']))
+        self.assertIn('xen1 is down', self.errors.getvalue())
+
+    def test_up_starts_hosts_of_one_architecture(self):
+        started = []
+        self.output()
+        self.patch(network, 'refuse_beside_another', lambda: None)
+        self.patch(cli, '_start_host', lambda host: started.append(host.name))
+        for words in ([], ['--arch', 'aarch64']):
+            self.assertEqual(0, cli.main(['up', '--host-only', *words]))
+        self.assertEqual(['xen1', 'arm1'], started)

@@ -97,6 +97,12 @@ class AnotherLabTest(base.TestCase):
         with util.Lock(self.default / 'lock'):
             self.assertIn(str(self.default), self.refused())
 
+    def test_one_in_a_namespace_of_its_own(self):
+        self.namespace().there = False
+        self.patch(config, 'NETNS', 'elsewhere')
+        with util.Lock(self.default / 'lock'):
+            network.refuse_beside_another()
+
     def test_what_a_killed_lab_left_is_taken(self):
         namespace = self.namespace(f'xenlab {self.other}')
         network.refuse_beside_another()

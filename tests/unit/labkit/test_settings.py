@@ -175,13 +175,18 @@ class HostsTest(base.TestCase):
         self.patch(config, 'HOSTS', 2)
         self.assertEqual(['xen1', 'xen2'],
                          [one.name for one in host.hosts()])
+        self.assertEqual(['arm1', 'arm2'],
+                         [one.name for one in host.hosts('aarch64')])
+        self.patch(config, 'ARCHITECTURE', 'aarch64')
+        self.assertEqual(['arm1', 'arm2'],
+                         [one.name for one in host.hosts()])
 
     def test_addresses(self):
-        hosts = [host.XenHost(number) for number in range(1, 5)]
+        hosts = host.all_hosts()
         net = ipaddress.ip_interface(
             f'{config.CONTROLLER_IP}/{config.PREFIX}').network
         addresses = {one.address for one in hosts}
-        self.assertEqual(4, len(addresses))
+        self.assertEqual(8, len(addresses))
         for address in addresses:
             self.assertIn(ipaddress.ip_address(address), net)
             self.assertNotIn(address, (config.CONTROLLER_IP, config.NODE_IP))
@@ -190,8 +195,8 @@ class HostsTest(base.TestCase):
     def test_names_of_devices(self):
         both = {(role, number): (config.tap(number, role),
                                  config.mac(number, role))
-                for role in 'md' for number in (1, 2)}
+                for role in 'md' for number in (1, 2, 5)}
         for at in (0, 1):
-            self.assertEqual(4, len({pair[at] for pair in both.values()}))
+            self.assertEqual(6, len({pair[at] for pair in both.values()}))
         for tap, _ in both.values():
             self.assertTrue(len(tap) < 16)  # Linux' limit

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What differs between Xen hosts of different architectures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+import dataclasses
+
+from labkit import config
+from labkit import image
+from labkit import image_aarch64
+from labkit import qemu
+
+#: OpenStack's services in dom0.
+AGENT = 'neutron-openvswitch-agent'
+NOVA_COMPUTE = 'nova-compute'
+CINDER_VOLUME = 'cinder-volume'
+
+CPUS = 2
+
+_DOM0_OPTIONS = (
+    'root=/dev/vda rw console=hvc0 net.ifnames=0 quiet mitigations=off '
+    'nowatchdog systemd.show_status=yes')
+
+
+def _multiboot(built: image.Image, dom0_options: str) -> list[str]:
+    """Xen by QEMU's multiboot, dom0 as its module."""
+    return ['-kernel', str(built.xen),
+            '-initrd', f'{built.kernel} {dom0_options},{built.initrd}']
+
+
+#: Where QEMU puts dom0's kernel and initrd, behind Xen and the device tree.
+_KERNEL_ADDRESS = 0x4900_0000
+_INITRD_ADDRESS = 0x5000_0000
+
+
+def _device_tree(built: image.Image, dom0_options: str) -> list[str]:
+    """Xen as the kernel; the device tree tells it where dom0 lies."""
+    return ['-kernel', str(built.xen),
+            '-device', f'guest-loader,addr={_KERNEL_ADDRESS:#x},'
+            f'kernel={built.kernel},bootargs={dom0_options}',
+            '-device', f'guest-loader,addr={_INITRD_ADDRESS:#x},'
+            f'initrd={built.initrd}']
+
+
+@dataclasses.dataclass(frozen=True)
+class Architecture:
+    """An architecture that Xen hosts of the lab may have.
+
+    :ivar name: as :data:`labkit.config.HOST_NAMES` has it.
+    :ivar program: what emulates it.
+    :ivar dom0_image: builds, or finds, the disk of dom0.
+    :ivar boot: QEMU's options that boot an image, with dom0's options.
+    :ivar machine: of QEMU's option of that name.
+    :ivar cpu: likewise.
+    :ivar memory: MiB of the machine; dom0 has a fixed part of it, guests the
+        rest, less about 100 MiB for Xen.
+    :ivar xen_options: Xen's command line.
+    :ivar disk: the virtio device for dom0's disk.
+    :ivar random: the one for random numbers.
+    :ivar nics: those for the management and the data network.
+    :ivar services: those of OpenStack that load their code before the
+        snapshot.
+    """
+
+    name: str
+    program: qemu.Program
+    dom0_image: Callable[[], image.Image]
+    boot: Callable[[image.Image, str], list[str]]
+    machine: str
+    cpu: str
+    memory: int
+    xen_options: str
+    disk: str
+    random: str
+    nics: tuple[str, str]
+    services: tuple[str, ...]
+    dom0_options: str = _DOM0_OPTIONS
+
+    @property
+    def numbers(self) -> range:
+        """Numbers of all the hosts it may have."""
+        return config.host_numbers(self.name)
+
+
+_X86_DOM0_MEMORY = 1792
+X86_64 = Architecture(
+    name='x86_64', program=qemu.X86_64, dom0_image=image.get,
+    boot=_multiboot, machine='pc',
+    # Without vme libvirt knows no such CPU and its xen driver refuses to
+    # start; svm and npt give Xen its HVM and PVH guests. Without invtsc Xen
+    # emulates their RDTSC, which Linux uses at every system call: a third or
+    # more of their time.
+    cpu='qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on',
+    memory=4608,
+    xen_options=(
+        f'dom0_mem={_X86_DOM0_MEMORY}M,max:{_X86_DOM0_MEMORY}M '
+        f'dom0_max_vcpus={CPUS} '
+        'console=com1 com1=115200,8n1 loglvl=info guest_loglvl=all '
+        'noreboot spec-ctrl=no'),
+    disk='virtio-blk-pci,drive=disk',
+    random='virtio-rng-pci,rng=random',
+    nics=('virtio-net-pci,netdev=m,romfile=',
+          'virtio-net-pci,netdev=d,romfile='),
+    services=(AGENT, NOVA_COMPUTE, CINDER_VOLUME))
+
+#: Newer CPUs than this one have features that cost much to emulate, such as
+#: the authentication of pointers.
+AARCH64 = Architecture(
+    name='aarch64', program=qemu.AARCH64, dom0_image=image_aarch64.get,
+    boot=_device_tree,
+    machine='virt,virtualization=on,gic-version=3', cpu='cortex-a57',
+    memory=4096,
+    xen_options=f'dom0_mem=2048M dom0_max_vcpus={CPUS} console=dtuart '
+                'loglvl=info guest_loglvl=all noreboot bootscrub=0',
+    disk='virtio-blk-device,drive=disk,bus=virtio-mmio-bus.0',
+    random='virtio-rng-device,rng=random,bus=virtio-mmio-bus.1',
+    # Linux numbers them as the buses are numbered.
+    nics=('virtio-net-device,netdev=m,bus=virtio-mmio-bus.2',
+          'virtio-net-device,netdev=d,bus=virtio-mmio-bus.3'),
+    services=(AGENT, NOVA_COMPUTE),
+    # On a busy machine what takes a second may take a minute, and is not
+    # dead.
+    dom0_options=f'{_DOM0_OPTIONS} init_on_alloc=0 cryptomgr.notests '
+                 'systemd.service_watchdogs=no '
+                 'systemd.default_timeout_start_sec=900')
+
+ALL = (X86_64, AARCH64)
+
+
+def get(name: str) -> Architecture:
+    """The architecture of that name."""
+    return next(one for one in ALL if one.name == name)
+
+
+def of_host(number: int) -> Architecture:
+    """The architecture of Xen host ``number``."""
+    return next(one for one in ALL if number in one.numbers)

@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Architectures of Xen hosts: what QEMU is told, and what dom0 is made of."""
+
+import pathlib
+
+from labkit import arch
+from labkit import config
+from labkit import dom0venv
+from labkit import image
+from labkit import image_aarch64
+from tests.unit.labkit import base
+
+
+class ArchitectureTest(base.TestCase):
+
+    def test_each_has_hosts_of_its_own(self):
+        self.assertEqual(list(config.HOST_NAMES),
+                         [one.name for one in arch.ALL])
+        for one in arch.ALL:
+            self.assertEqual(one, arch.get(one.name))
+            for number in one.numbers:
+                self.assertEqual(one, arch.of_host(number))
+                self.assertTrue(config.host_name(number).startswith(
+                    config.HOST_NAMES[one.name]))
+
+    def test_boot_by_multiboot(self):
+        built = image.Image(pathlib.Path('/i'))
+        self.assertEqual(
+            ['-kernel', '/i/xen', '-initrd', '/i/vmlinuz a=1 b=2,/i/initrd'],
+            arch.X86_64.boot(built, 'a=1 b=2'))
+
+    def test_boot_by_device_tree(self):
+        built = image.Image(pathlib.Path('/i'))
+        self.assertEqual(
+            ['-kernel', '/i/xen', '-device', 'guest-loader,addr=0x49000000,'
+             'kernel=/i/vmlinuz,bootargs=a=1 b=2', '-device',
+             'guest-loader,addr=0x50000000,initrd=/i/initrd'],
+            arch.AARCH64.boot(built, 'a=1 b=2'))
+
+
+class Aarch64ImageTest(base.TestCase):
+
+    def test_packages(self):
+        names = image_aarch64._packages()
+        for name in ('linux-image-arm64', 'xen-system-arm64', 'klibc-utils',
+                     'openvswitch-switch'):
+            self.assertIn(name, names)
+        self.assertEqual([], [
+            name for name in names if name.endswith('amd64')
+            or name in ('qemu-system-xen', 'ovmf')])
+        # What is left out is there on x86.
+        self.assertEqual(set(), set(image_aarch64._ABSENT) - set(
+            image_aarch64._words(image.RECIPE / 'packages')))
+
+    def test_names_of_hosts(self):
+        text = image.hosts_file('aarch64')
+        self.assertIn('192.168.144.1 controller\n', text)
+        self.assertIn('192.168.144.15 arm1\n', text)
+        self.assertNotIn('xen1', text)
+
+    def test_scripts_run_in_the_environment_of_dom0(self):
+        directory = self.directory / 'bin'
+        directory.mkdir()
+        script = directory / 'nova-compute'
+        script.write_text('#!/tmp/pip/bin/python3\nimport sys\n')
+        dom0venv.adopt_scripts(directory)
+        self.assertEqual('#!/opt/stack/venv/bin/python\nimport sys\n',
+                         script.read_text())
