@@ -256,6 +256,12 @@ def _configure(arguments: argparse.Namespace) -> None:
     CONF([f'--config-file={os.path.abspath(path)}'
           for path in arguments.config_file or ()], project='xen44')
     logging.setup(CONF, 'xen44-cloudstack')
+    # oslo.log also writes to standard output where syslog is all that is
+    # configured. That is where the answer goes, and nothing else.
+    root = logging.getLogger(None).logger
+    for handler in list(root.handlers):
+        if getattr(handler, 'stream', None) is sys.stdout:
+            root.removeHandler(handler)
     if os.geteuid() == 0:
         # No daemon is needed.
         privsep.sys_admin_pctxt.set_client_mode(False)
