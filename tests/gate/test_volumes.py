@@ -55,7 +55,7 @@ class VolumeCase(base.GateCase):
             self.addCleanup, flavor=self.make_flavor(
                 self.addCleanup, guest_type=self.guest_type), **options)
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         return guest
 
     def attach(self, guest: guest_lib.Guest, volume: Any) -> None:
@@ -105,7 +105,7 @@ class Volumes(VolumeCase):
         # Every start connects it anew.
         self.cloud.compute.reboot_server(guest.id, 'HARD')
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         self.wait_for_size(guest, 2 * GIB)
         self.assertIn('written', self.read(guest))
 
@@ -120,7 +120,7 @@ class Volumes(VolumeCase):
         self.attach(guest, volume)
         self.cloud.compute.start_server(guest.id)
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         self.assertIn('written', self.read(guest))
 
     @base.slow
