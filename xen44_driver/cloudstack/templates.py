@@ -114,7 +114,7 @@ def store(directory: str) -> images.ImageStore:
     return images.ImageStore(
         os.path.join(directory, '_base'), instances=directory,
         lock_path=os.path.join(directory, 'locks'), convert=_convert,
-        force_raw=lambda: False)
+        force_raw=lambda format: format != 'qcow2')
 
 
 def _convert(image_id: str, source: str, target: str, format: str) -> None:

@@ -132,6 +132,22 @@ class TemplatesTest(PlaceTestCase):
         self.assertIsInstance(
             templates.source_of(directory, found.id), templates.GoneFile)
 
+    def test_formats(self):
+        """What no guest can use is unpacked; qcow2 stays as it is."""
+        for directory in ('images', 'vms'):
+            (self.place / directory).mkdir()
+        store = templates.store(str(self.place / 'vms'))
+        for program_, name in (('qcow2', 'qcow2'), ('raw', 'raw'),
+                               ('vmdk', 'vmdk'), ('vdi', 'vdi'),
+                               ('vpc', 'vhd'), ('vhdx', 'vhdx')):
+            subprocess.run(
+                ['qemu-img', 'create', '-q', '-f', program_,
+                 self.place / 'images' / name, '8M'], check=True)
+            image = store.disk(templates.TemplateFile(
+                str(self.place / 'images'), name, name), limit=None)
+            self.assertEqual('qcow2' if name == 'qcow2' else 'raw',
+                             image.format, name)
+
     def test_store(self):
         (self.place / 'images').mkdir()
         vms = self.place / 'vms'
