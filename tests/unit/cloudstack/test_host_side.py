@@ -7,12 +7,15 @@ import pathlib
 import stat
 import subprocess
 import sys
+from unittest import mock
 
 import fixtures
+from oslo_concurrency import processutils
 from oslotest import base
 
 from tests.unit.cloudstack import test_describe
 from xen44_driver.cloudstack import bundle
+from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import entrypoint
 from xen44_driver.cloudstack import program
 from xen44_driver.cloudstack import seed
@@ -132,6 +135,32 @@ class TemplatesTest(PlaceTestCase):
         self.assertIsInstance(
             templates.source_of(directory, found.id), templates.GoneFile)
 
+    def test_changed_meanwhile(self):
+        """What was copied may be a part of it."""
+        for directory in ('images', 'vms'):
+            (self.place / directory).mkdir()
+        image = self.place / 'images/raw'
+        image.write_bytes(bytes(4096))
+        store = templates.store(str(self.place / 'vms'))
+
+        execute = processutils.execute
+
+        def copy_slowly(*argv):
+            execute(*argv)
+            with image.open('ab') as file:
+                file.write(bytes(4096))
+
+        def disk():
+            return store.disk(templates.TemplateFile(
+                str(image.parent), image.name), limit=None)
+
+        with mock.patch.object(
+                templates.processutils, 'execute', copy_slowly):
+            error = self.assertRaises(images.ImageRefused, disk)
+        self.assertIn('changed while', str(error))
+        self.assertEqual([], os.listdir(self.place / 'vms/_base'))
+        self.assertEqual(8192, disk().virtual_size)
+
     def test_formats(self):
         """What no guest can use is unpacked; qcow2 stays as it is."""
         for directory in ('images', 'vms'):
@@ -204,6 +233,24 @@ class SeedTest(PlaceTestCase):
         self.assertEqual('12', path.read_text())
         self.assertEqual({'disk.config', 'mkisofs'},
                          {*os.listdir(self.place)})
+
+
+class Dom0HostTest(PlaceTestCase):
+
+    def test_storage_path(self):
+        """Only the directory itself is private."""
+        dom0 = dom0host.Dom0Host(mock.Mock(), 60)
+        path = self.place / 'lib/xen44/cloudstack'
+        dom0host.CONF.set_override(
+            'storage_path', str(path), 'xen44_cloudstack')
+        self.addCleanup(dom0host.CONF.clear_override, 'storage_path',
+                        'xen44_cloudstack')
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.assertEqual(str(path), dom0.storage_path)
+        self.assertEqual([0o700, 0o755, 0o755], [
+            stat.S_IMODE(one.stat().st_mode)
+            for one in (path, path.parent, path.parent.parent)])
+        self.assertEqual(0o077, os.umask(0o077))
 
 
 class BundleTest(PlaceTestCase):
