@@ -288,6 +288,28 @@ class LifecycleTest(CloudStackTestCase):
         self.do('create')
         self.refused('getconsole', 'no screen')
 
+    @functional.slow
+    def test_names(self):
+        """A VM has the logs of its own name only, whatever is passed."""
+        self.dom0.add_foreign('instance-1', OTHER, NOVAS)
+        logs = [self.dom0.place / f'consoles/guest-{name}.log'
+                for name in ('instance-1', NAME)]
+        for log in logs:
+            log.write_text('a secret')
+
+        def rename(payload):
+            payload['virtualmachinename'] = 'instance-1'
+
+        self.refused('create', 'has the name instance-1', change=rename)
+        self.refused('prepare', 'has the name instance-1', change=rename)
+        self.do('create')
+        logs[1].write_text('login: ')
+        for action in ('ConsoleLog', 'start', 'reboot'):
+            self.refused(action, f'has the name {NAME}' if
+                         action == 'ConsoleLog' else 'name', change=rename)
+        self.do('delete', change=rename)
+        self.assertEqual([True, False], [log.exists() for log in logs])
+
     def test_foreign_domains(self):
         """Nova's domains are not listed, and not touched."""
         self.dom0.add_foreign('instance-1', OTHER, NOVAS)
@@ -367,6 +389,7 @@ class FailureTest(CloudStackTestCase):
                 (detail('guest_type', 'kvm'), 'pv, pvh, hvm'),
                 (detail('root_disk_gb', '1;reboot'), 'whole number'),
                 (detail('root_disk_gb', '65000'), 'not promised'),
+                (detail('stop_timeout', 'never'), '0 to 3600'),
                 (lambda p: p['cloudstack.vm.details']['nics'][0].update(
                     broadcastUri='vxlan://5004'), 'vlan://'),
                 (lambda p: p['externaldetails']['host'].update(
@@ -448,6 +471,13 @@ class FailureTest(CloudStackTestCase):
         self.assertNotIn(f'{UUID}/rebooting', self.dom0.files())
 
     @functional.slow
+    def test_stop_with_bad_details(self):
+        """A user can change them later, and the host is to be empty."""
+        self.do('create')
+        self.do('stop', change=detail('stop_timeout', 'never'))
+        self.assertEqual('off', self.power())
+
+    @functional.slow
     def test_guest_that_ended(self):
         self.do('create')
         for running, reason in (
@@ -463,6 +493,7 @@ class FailureTest(CloudStackTestCase):
         self.dom0.set(domains=[{
             **domain, 'running': libvirt.VIR_DOMAIN_NOSTATE}])
         self.assertEqual('unknown', self.power())
+        self.refused('start', 'cannot tell')
         self.assertIsNone(self.server.act('statuses').report)
 
 

@@ -95,8 +95,7 @@ def statuses(
 def _power(
     dom0: dom0host.Dom0Host, uuid: str, name: str, state: DomainState,
 ) -> str:
-    if state is DomainState.NOSTATE:
-        raise vms.Refused(f'libvirt cannot tell the state of domain {name}')
+    vms.require_state(name, state)
     if state in events.OFF and not vms.is_rebooting(dom0, uuid):
         return OFF
     return ON

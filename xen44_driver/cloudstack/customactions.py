@@ -310,7 +310,7 @@ def _case(
     vm = payload.vm()
     files = dom0.files(vm.uuid)
     return _Case(dom0=dom0, vm=vm, files=files,
-                 record=vmrecord.load(files), parameters=payload.parameters)
+                 record=vms.record_of(dom0, vm), parameters=payload.parameters)
 
 
 def _migrate(
