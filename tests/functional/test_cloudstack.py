@@ -273,6 +273,20 @@ class LifecycleTest(CloudStackTestCase):
             self.dom0.place / 'vms' / UUID / 'vm.json').read_text())
 
     @functional.slow
+    def test_long_logs(self):
+        """No guest fills the disk by what it prints."""
+        self.do('create', change=detail('guest_type', 'hvm'))
+        logs = [self.dom0.place / f'consoles/guest-{NAME}.log',
+                self.dom0.place / 'vms' / UUID / 'console.log']
+        other = self.dom0.place / 'consoles/guest-instance-1.log'
+        for version, action in (('4.22.1', 'statuses'), ('4.21', 'status')):
+            for log in (*logs, other):
+                log.write_bytes(bytes(3 * MIB))
+            self.assertTrue(self.management(version).act(action).success)
+            self.assertEqual([MIB // 2, MIB // 2, 3 * MIB], [
+                log.stat().st_size for log in (*logs, other)])
+
+    @functional.slow
     def test_console(self):
         self.refused('getconsole', 'off')
         self.do('create', change=detail('guest_type', 'hvm'))
