@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 import sys
@@ -465,6 +466,21 @@ class FailureTest(CloudStackTestCase):
         with open(self.dom0.place / 'vms/locks/vms.lock', 'r+b') as file:
             fcntl.lockf(file, fcntl.LOCK_EX, 1, uuid.UUID(UUID).int >> 66)
             yield
+
+    @functional.slow
+    def test_hanging(self):
+        """An action that hangs ends, and the VM is free again."""
+        (self.dom0.place / 'hurried').touch()
+        pid = self.dom0.place / 'pid'
+        self.dom0.script(
+            'mkisofs', f'#!/bin/sh\necho $$ > {pid}\nexec sleep 1000\n')
+        answer = self.server.act('create', seconds=20)
+        self.assertIn('within', answer.error)
+        self.addCleanup(os.kill, int(pid.read_text()), signal.SIGKILL)
+        # Far less than lock_timeout lets it wait.
+        self.do('stop', seconds=300)
+        self.do('delete', seconds=300)
+        self.assert_nothing_left()
 
     @functional.slow
     def test_at_the_same_time(self):

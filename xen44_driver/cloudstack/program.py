@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import contextlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -48,6 +49,10 @@ MAX_ANSWER = 60_000
 
 #: Seconds of an action, at most: a day.
 MAX_SECONDS = 86400
+
+#: Seconds that an action may go on when CloudStack has given it up: what it
+#: began is better finished than left.
+GRACE = 300
 
 # What tells an operator what is wrong, without a traceback.
 _EXPECTED = (
@@ -220,6 +225,9 @@ def _act(action: object, payload: object, seconds: object) -> actions.Answer:
             or not 0 < seconds <= MAX_SECONDS):
         raise BadRequest(f'seconds is {str(seconds)[:20]!r}; allowed: 1 to '
                          f'{MAX_SECONDS}')
+    # Whatever it hangs in, such as a file system that does not answer, it ends
+    # then, and others can work on the VM. It can be killed at any moment.
+    signal.alarm(seconds + GRACE)
     found = payload_lib.parse(payload)
     host = xen_host.Host(CONF.xen44.connection_uri,
                          owner=domain.Owner.CLOUDSTACK)
