@@ -8,7 +8,9 @@ nothing else.
 
 from __future__ import annotations
 
+import json
 import pathlib
+import shlex
 import socket
 import subprocess
 from typing import ClassVar
@@ -53,6 +55,12 @@ class CloudStack(base.GateCase):
             lambda: len(guest_lib.LOGIN.findall(vm.console())) >= boots,
             guest_lib.LOGIN_TIMEOUT, interval=5)
 
+    def assert_nothing_left(self, vm: cloudstack.Vm) -> None:
+        self.assertEqual({}, vm.act('statuses').report)
+        self.assertNotIn(vm.name, self.dom0('virsh', 'list', '--all'))
+        self.assertEqual('', self.dom0(
+            'find', cloudstack.VMS, '-name', f'{vm.uuid}*'))
+
     @base.slow
     def test_pv(self) -> None:
         nova = self.make_server(self.addCleanup, flavor=self.make_flavor(
@@ -95,10 +103,7 @@ class CloudStack(base.GateCase):
         vm.do('DeleteSnapshot', snap_name='first')
 
         vm.do('delete')
-        self.assertEqual({}, vm.act('statuses').report)
-        self.assertNotIn(vm.name, self.dom0('virsh', 'list', '--all'))
-        self.assertEqual('', self.dom0(
-            'find', cloudstack.VMS, '-name', f'{vm.uuid}*'))
+        self.assert_nothing_left(vm)
         nova.wait_for_status('ACTIVE')
 
     @base.slow
@@ -138,6 +143,53 @@ class CloudStack(base.GateCase):
                         modes.ECB())  # noqa: S305 - that is VNC's
         screen.sendall(cipher.encryptor().update(read(16)))
         return int.from_bytes(read(4), 'big')
+
+    def kill(self, vm: cloudstack.Vm, action: str, point: str) -> None:
+        """Run an action in dom0 that is killed at a point of it."""
+        file = f'{cloudstack.PLACE}/point'
+        self.host.ssh(['tee', file], input=point)
+        command = shlex.join([cloudstack.COMMAND, 'run', action, '-'])
+        done = self.host.ssh(
+            f'XEN44_FAULT_POINT={file} {command}', check=False,
+            input=json.dumps(self.server.payload(action, change=vm.change)),
+            timeout=cloudstack.TIMEOUT)
+        self.assertEqual('', done.stdout, point)
+        # It was reached, and so the file is gone.
+        self.host.ssh(['test', '!', '-e', file])
+
+    @base.slow
+    def test_killed(self) -> None:
+        """Killed at any point, an action is repeated, and makes one VM."""
+        vm = self.make_vm('pvh')
+        for point in (
+                'cloudstack create: image fetched',
+                'cloudstack create: recorded',
+                'cloudstack create: one disk made',
+                'cloudstack: domain defined', 'boot: domain started',
+                'cloudstack create: booted'):
+            self.kill(vm, 'create', point)
+        # As CloudStack does after a failure.
+        vm.do('stop')
+        vm.do('create')
+        self.assertEqual({vm.name: 'on'}, vm.act('statuses').report)
+        self.kill(vm, 'reboot', 'cloudstack reboot: stopped')
+        self.assertEqual('off', vm.act('status').power_state)
+        for point in ('cloudstack start: prepared',
+                      'cloudstack: domain defined', 'boot: domain started'):
+            self.kill(vm, 'start', point)
+        vm.do('start')
+        # Its disk is whole.
+        self.wait_for_login(vm, 1)
+        self.kill(vm, 'stop', 'cloudstack stop: guest asked')
+        vm.do('stop')
+        self.assertFalse(self.xen_runs(vm))
+        vm.do('start')
+        for point in ('destroy: domain stopped', 'destroy: domain removed',
+                      'cloudstack delete: domain removed',
+                      'files: put aside'):
+            self.kill(vm, 'delete', point)
+        vm.do('delete')
+        self.assert_nothing_left(vm)
 
     @base.slow
     def test_key_runs_nothing_else(self) -> None:
