@@ -214,12 +214,13 @@ class SeedTest(PlaceTestCase):
         ethernets = json.loads(files['network-config'])['ethernets']
         self.assertEqual({
             'match': {'macaddress': '02:01:00:d9:00:0a'},
+            'set-name': 'eth0',
             'addresses': ['10.20.0.37/24'],
             'nameservers': {'addresses': ['192.0.2.53', '192.0.2.54']},
             'routes': [{'to': '0.0.0.0/0', 'via': '10.20.0.1'}]},
-            ethernets['nic0'])
+            ethernets['eth0'])
         self.assertEqual((True, 1450), (
-            ethernets['nic1']['dhcp4'], ethernets['nic1']['mtu']))
+            ethernets['eth1']['dhcp4'], ethernets['eth1']['mtu']))
         self.assertTrue(files['user-data'].startswith(b'#cloud-config'))
 
     def test_write(self):
