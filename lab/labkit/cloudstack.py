@@ -9,6 +9,7 @@ lab's network namespace.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import os
 import pathlib
@@ -99,14 +100,19 @@ class Vm:
 
     :param server: the server.
     :param guest_type: what it is to be.
+    :param vlan: the VLAN of its network, or None for none.
+    :param host: details of its host, instead of the server's.
     :ivar uuid: its UUID.
     :ivar name: CloudStack's instance name, the domain's.
     """
 
     def __init__(self, server: provisioner.Provisioner,
-                 guest_type: str = 'pv') -> None:
+                 guest_type: str = 'pv', *, vlan: int | None = None,
+                 host: Mapping[str, str] | None = None) -> None:
         self.server = server
         self.guest_type = guest_type
+        self.vlan = vlan
+        self.host = host or {}
         self.uuid = str(uuid.uuid4())
         self.name = f'i-9-{uuid.uuid4().int % 10 ** 6}-VM'
 
@@ -120,7 +126,8 @@ class Vm:
         vm.update(uuid=self.uuid, name=self.name, cpus=1,
                   maxRam=MEMORY, minRam=MEMORY)
         for nic in vm['nics']:
-            nic['broadcastUri'] = 'vlan://untagged'
+            nic['broadcastUri'] = f'vlan://{self.vlan or "untagged"}'
+        payload['externaldetails']['host'].update(self.host)
         payload['externaldetails']['virtualmachine'] = {
             'image': IMAGE, 'guest_type': self.guest_type,
             'root_disk_gb': '1'}

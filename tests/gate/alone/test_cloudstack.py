@@ -13,6 +13,7 @@ import pathlib
 import shlex
 import socket
 import subprocess
+from typing import Any
 from typing import ClassVar
 
 from cryptography.hazmat.decrepit.ciphers import algorithms
@@ -37,9 +38,9 @@ class CloudStack(base.GateCase):
         cls.server = cls.enterClassContext(
             cloudstack.management_server(cls.host))
 
-    def make_vm(self, guest_type: str) -> cloudstack.Vm:
+    def make_vm(self, guest_type: str, **options: Any) -> cloudstack.Vm:
         """A VM that is deleted after the test."""
-        vm = cloudstack.Vm(self.server, guest_type)
+        vm = cloudstack.Vm(self.server, guest_type, **options)
         self.addCleanup(vm.act, 'delete')
         return vm
 
@@ -105,6 +106,21 @@ class CloudStack(base.GateCase):
         vm.do('delete')
         self.assert_nothing_left(vm)
         nova.wait_for_status('ACTIVE')
+
+    @base.slow
+    def test_vlan(self) -> None:
+        """Its port in a bridge of Open vSwitch has the tag of its VLAN."""
+        bridge = 'gate-cs1'
+        self.dom0('ovs-vsctl', 'add-br', bridge)
+        self.addCleanup(self.dom0, 'ovs-vsctl', 'del-br', bridge)
+        vm = self.make_vm('pv', vlan=1204, host={
+            'network_mode': 'ovs', 'network_bridge': bridge})
+        vm.do('create')
+        port = f'vif{self.dom0("xl", "domid", vm.name).strip()}.0'
+        self.assertEqual(bridge, self.dom0(
+            'ovs-vsctl', 'port-to-br', port).strip())
+        self.assertEqual('1204', self.dom0(
+            'ovs-vsctl', 'get', 'Port', port, 'tag').strip())
 
     @base.slow
     def test_screen(self) -> None:
