@@ -245,10 +245,11 @@ def _error(words: str) -> dict[str, str]:
 
 
 def _words(error: BaseException) -> str:
+    text = str(error)
     if isinstance(error, processutils.ProcessExecutionError):
-        return f'{error.cmd}: {(error.stderr or str(error)).strip()}'
-    LOG.warning('%s', error)
-    return str(error)
+        text = f'{error.cmd}: {(error.stderr or text).strip()}'
+    LOG.warning('%s', text)
+    return text
 
 
 def _configure(arguments: argparse.Namespace) -> None:
@@ -271,8 +272,9 @@ def _configure(arguments: argparse.Namespace) -> None:
 
 def _bundle(arguments: argparse.Namespace) -> int:
     try:
-        print(bundle.make(arguments.directory, arguments.address,
-                          arguments.port), end='')
+        print(bundle.make(
+            arguments.directory, arguments.address, arguments.port,
+            config_files=arguments.config_file or ()), end='')
     except (OSError, ValueError, processutils.ProcessExecutionError) as error:
         print(f'xen44-cloudstack: {error}', file=sys.stderr)
         return 1

@@ -263,8 +263,8 @@ class BundleTest(PlaceTestCase):
             str(self.place / 'ssh_host_*_key.pub')))
         self.folder = self.place / 'xen44'
 
-    def make(self, *addresses, port=22):
-        return bundle.make(str(self.folder), addresses, port)
+    def make(self, *addresses, port=22, **options):
+        return bundle.make(str(self.folder), addresses, port, **options)
 
     def test_folder(self):
         self.assertRaises(OSError, self.make, '192.0.2.1')
@@ -294,6 +294,16 @@ class BundleTest(PlaceTestCase):
             (self.folder / 'known_hosts').read_text())
         self.assertEqual(
             public, (self.folder / 'id_ed25519.pub').read_text().strip())
+
+    def test_other_configuration(self):
+        """The key's command reads the files that this one was given."""
+        (self.place / 'ssh_host_ed25519_key.pub').write_text('ssh-rsa AAAA')
+        self.assertIn(' --config-file=/etc/a.conf --config-file=/etc/b.conf '
+                      'serve" ssh-ed25519 ', self.make(
+                          'xen-a', config_files=['/etc/a.conf',
+                                                 '/etc/b.conf']))
+        self.assertRaises(ValueError, self.make, 'xen-a',
+                          config_files=['/etc/"a".conf'])
 
     def test_refused(self):
         for address in ('', '-x', 'a b', 'a,b', 'a\n'):
