@@ -368,6 +368,19 @@ class FailureTest(CloudStackTestCase):
         self.do('create')
         self.assertEqual('on', self.power())
 
+    def test_stop_of_one_that_never_ran(self):
+        """After a failed create, which CloudStack tries elsewhere next."""
+        def new(payload):
+            payload['cloudstack.vm.details']['details']['deployvm'] = 'true'
+
+        self.do('create')
+        self.do('stop', change=new)
+        self.assert_nothing_left()
+        self.do('stop', change=new)
+        self.do('create')
+        self.do('stop')
+        self.assertIn(NAME, self.dom0.domains())
+
     @functional.slow
     def test_killed(self):
         """Killed at any point: stop and create again make one VM."""
@@ -475,7 +488,7 @@ class FailureTest(CloudStackTestCase):
         self.dom0.script(
             'mkisofs', f'#!/bin/sh\necho $$ > {pid}\nexec sleep 1000\n')
         answer = self.server.act('create', seconds=20)
-        self.assertIn('within', answer.error)
+        self.assertFalse(answer.success)
         self.addCleanup(os.kill, int(pid.read_text()), signal.SIGKILL)
         # Far less than lock_timeout lets it wait.
         self.do('stop', seconds=300)

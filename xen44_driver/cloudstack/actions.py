@@ -55,10 +55,17 @@ def start(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
 
 
 def stop(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
-    """Stop a VM."""
+    """Stop a VM; remove it if it is left of a create that failed.
+
+    CloudStack may make it on another host next, and never come back to this
+    one. Then this host would report for ever that the VM is off.
+    """
     vm = payload.vm()
     with dom0.locked(vm):
-        vms.stop(dom0, vm)
+        if payload.is_new():
+            vms.remove(dom0, vm)
+        else:
+            vms.stop(dom0, vm)
     return _done('Instance stopped')
 
 

@@ -26,6 +26,7 @@ from typing import Dict
 from typing import List
 from typing import Optional
 from typing import Tuple
+import zlib
 
 #: Version of what is sent. The other side refuses any other.
 PROTOCOL = 1
@@ -71,14 +72,17 @@ def detail(payload: Dict[str, Any], name: str, pattern: str,
     return None
 
 
-def sharing(directory: Optional[str] = None) -> List[str]:
-    """Return options that let many calls share one connection.
+def sharing(key: str, directory: Optional[str] = None) -> List[str]:
+    """Return options that let many calls with a key share one connection.
+
+    Other keys may be for other commands: ssh does not look at that.
 
     None if the directory of its socket is not ours alone, or its name too
     long for one.
     """
     path = directory or os.path.join(
-        tempfile.gettempdir(), 'xen44-cloudstack-%d' % os.getuid())
+        tempfile.gettempdir(), 'xen44-cloudstack-%d-%08x' % (
+            os.getuid(), zlib.crc32(os.fsencode(key)) & 0xffffffff))
     # With the name that ssh gives it until it listens, 59 bytes longer.
     if len(os.fsencode(path)) > MAX_SOCKET - 59:
         return []
@@ -129,7 +133,7 @@ def command(payload: Dict[str, Any], here: str) -> List[str]:
                          'the management server' % path)
     make_private(key)
     # Without a command, a key that may do more would get a shell.
-    return ['ssh', '-F', 'none', '-T', '-x', '-a'] + sharing() + [
+    return ['ssh', '-F', 'none', '-T', '-x', '-a'] + sharing(key) + [
         '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes', '-i', key,
         '-o', 'UserKnownHostsFile=%s' % known,
         '-o', 'GlobalKnownHostsFile=/dev/null',

@@ -7,9 +7,11 @@ import io
 import json
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
 from unittest import mock
 
@@ -23,7 +25,7 @@ SOURCE = pathlib.Path(entrypoint.__file__)
 
 #: Modules of Python 3.6.
 STANDARD = {'json', 'os', 're', 'stat', 'subprocess', 'sys', 'tempfile',
-            'time', 'typing'}
+            'time', 'typing', 'zlib'}
 
 
 class ShapeTest(base.BaseTestCase):
@@ -158,16 +160,23 @@ class EntryPointTest(base.BaseTestCase):
 
     def test_sharing(self):
         path = self.place / 'shared'
-        self.assertIn(f'ControlPath={path}/%C', entrypoint.sharing(str(path)))
+        self.assertIn(f'ControlPath={path}/%C',
+                      entrypoint.sharing('key', str(path)))
+        # Of each key its own.
+        short = tempfile.mkdtemp(dir='/tmp')
+        self.addCleanup(shutil.rmtree, short)
+        with mock.patch.object(tempfile, 'tempdir', short):
+            self.assertNotEqual(entrypoint.sharing('/a/key')[-1],
+                                entrypoint.sharing('/b/key')[-1])
         self.assertEqual(0o700, stat.S_IMODE(path.stat().st_mode))
         path.chmod(0o755)
-        self.assertEqual([], entrypoint.sharing(str(path)))
+        self.assertEqual([], entrypoint.sharing('key', str(path)))
         # ssh would refuse a longer name of its socket, and everything with it.
         self.assertEqual([], entrypoint.sharing(
-            str(self.place / ('x' * 60))))
+            'key', str(self.place / ('x' * 60))))
         os.rmdir(path)
         path.symlink_to(self.place)
-        self.assertEqual([], entrypoint.sharing(str(path)))
+        self.assertEqual([], entrypoint.sharing('key', str(path)))
 
     def test_usage(self):
         done = subprocess.run(
