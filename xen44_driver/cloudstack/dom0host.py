@@ -78,7 +78,8 @@ class Dom0Host:
             # loaders beside it.
             mask = os.umask(0o022)
             try:
-                os.makedirs(os.path.dirname(path), exist_ok=True)
+                os.makedirs(os.path.dirname(os.path.abspath(path)),
+                            exist_ok=True)
             finally:
                 os.umask(mask)
             os.makedirs(path, mode=0o700, exist_ok=True)

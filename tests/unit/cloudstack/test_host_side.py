@@ -243,11 +243,11 @@ class Dom0HostTest(PlaceTestCase):
         dom0 = dom0host.Dom0Host(mock.Mock(), 60)
         path = self.place / 'lib/xen44/cloudstack'
         dom0host.CONF.set_override(
-            'storage_path', str(path), 'xen44_cloudstack')
+            'storage_path', f'{path}/', 'xen44_cloudstack')
         self.addCleanup(dom0host.CONF.clear_override, 'storage_path',
                         'xen44_cloudstack')
         self.addCleanup(os.umask, os.umask(0o077))
-        self.assertEqual(str(path), dom0.storage_path)
+        self.assertEqual(f'{path}/', dom0.storage_path)
         self.assertEqual([0o700, 0o755, 0o755], [
             stat.S_IMODE(one.stat().st_mode)
             for one in (path, path.parent, path.parent.parent)])
