@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.ciphers import modes
 
 from labkit import cloudstack
 from labkit import util
+from tests.cloudstack import kills
 from tests.cloudstack import provisioner
 from tests.gate import base
 from tests.gate import guest as guest_lib
@@ -177,34 +178,15 @@ class CloudStack(base.GateCase):
     def test_killed(self) -> None:
         """Killed at any point, an action is repeated, and makes one VM."""
         vm = self.make_vm('pvh')
-        for point in (
-                'cloudstack create: image fetched',
-                'cloudstack create: recorded',
-                'cloudstack create: one disk made',
-                'cloudstack: domain defined', 'boot: domain started',
-                'cloudstack create: booted'):
-            self.kill(vm, 'create', point)
-        # As CloudStack does after a failure.
-        vm.do('stop')
-        vm.do('create')
-        self.assertEqual({vm.name: 'on'}, vm.act('statuses').report)
-        self.kill(vm, 'reboot', 'cloudstack reboot: stopped')
-        self.assertEqual('off', vm.act('status').power_state)
-        for point in ('cloudstack start: prepared',
-                      'cloudstack: domain defined', 'boot: domain started'):
-            self.kill(vm, 'start', point)
-        vm.do('start')
-        # Its disk is whole.
-        self.wait_for_login(vm, 1)
-        self.kill(vm, 'stop', 'cloudstack stop: guest asked')
-        vm.do('stop')
-        self.assertFalse(self.xen_runs(vm))
-        vm.do('start')
-        for point in ('destroy: domain stopped', 'destroy: domain removed',
-                      'cloudstack delete: domain removed',
-                      'files: put aside'):
-            self.kill(vm, 'delete', point)
-        vm.do('delete')
+        for action, point in kills.LIFE:
+            if point is not None:
+                self.kill(vm, action, point)
+                continue
+            vm.do(action)
+            self.assertEqual(action in ('create', 'start'), self.xen_runs(vm))
+            if action == 'start':
+                # Its disk is whole.
+                self.wait_for_login(vm, 1)
         self.assert_nothing_left(vm)
 
     @base.slow
