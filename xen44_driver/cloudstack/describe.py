@@ -26,6 +26,9 @@ ISO_TARGET = 'hdc'
 SEED_DISK_TARGET = 'xvdd'
 SEED_CDROM_TARGET = 'hdd'
 
+#: The most seconds that the detail ``stop_timeout`` can have.
+MAX_STOP_TIMEOUT = 3600
+
 # Linux has no longer command line on x86.
 _CMDLINE = r'[ -~]{1,2047}'
 
@@ -113,6 +116,8 @@ def decide(
         name='root', target=ROOT_TARGET, format=options.disk_format,
         file=vmrecord.ROOT_FILE.format(format=options.disk_format),
         size=size)]
+    # Here, as it must not keep a VM from being stopped.
+    details.number('stop_timeout', 0, MAX_STOP_TIMEOUT)
     seed = details.flag('config_drive')
     if options.config_drive if seed is None else seed:
         disks.append(kinds.DiskRecord(
@@ -124,7 +129,7 @@ def decide(
         image_format=details.one_of('image_format', templates.FORMATS),
         kernel=kernel, ramdisk=ramdisk,
         record=vmrecord.VmRecord(
-            guest_type=guest_type, disks=tuple(disks),
+            name=vm.name, guest_type=guest_type, disks=tuple(disks),
             loader=None if kernel or profile.firmware
             else _loader(guest_type, options),
             kernel=kernel is not None, ramdisk=ramdisk is not None,

@@ -40,6 +40,7 @@ class RecordUnreadable(Exception):
 class VmRecord:
     """What a VM is, except for memory, vCPUs and interfaces.
 
+    :ivar name: its name in libvirt and Xen, by which its logs are found.
     :ivar guest_type: PV, PVH or HVM.
     :ivar disks: the disks, in the guest's order; the first is the root disk.
     :ivar loader: path of the loader that boots the guest's disk; None if
@@ -52,6 +53,7 @@ class VmRecord:
     :ivar snapshots: descriptions of the snapshots that have one, by name.
     """
 
+    name: str
     guest_type: GuestType
     disks: tuple[kinds.DiskRecord, ...]
     loader: str | None = None

@@ -26,6 +26,8 @@ HEAD = 64 * 1024
 # docs/interop/qcow2.rst).
 _QCOW2 = struct.Struct('>4sIQIIQI')
 _QCOW2_MAGIC = b'QFI\xfb'
+_QCOW2_SNAPSHOTS = struct.Struct('>I')
+_QCOW2_SNAPSHOTS_OFFSET = 60
 _QCOW2_V2_LENGTH = 72
 _QCOW2_V3_LENGTH = struct.Struct('>I')
 _QCOW2_V3_LENGTH_OFFSET = 100
@@ -82,12 +84,14 @@ class Qcow2:
     :ivar backing_file: path of the file that it is an overlay on, or None.
     :ivar backing_format: that file's format, as written in the header.
     :ivar encrypted: whether its content is encrypted.
+    :ivar snapshots: number of the snapshots in it.
     """
 
     virtual_size: int
     backing_file: str | None
     backing_format: str | None
     encrypted: bool
+    snapshots: int = 0
 
 
 def examine(path: str) -> Content:
@@ -183,7 +187,7 @@ def read_qcow2(path: str) -> Qcow2 | None:
 
 
 def _read_qcow2(head: bytes) -> Qcow2 | None:
-    if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2.size:
+    if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2_V2_LENGTH:
         return None
     (_magic, version, offset, length, _cluster_bits, size,
      encryption) = _QCOW2.unpack_from(head)
@@ -191,10 +195,11 @@ def _read_qcow2(head: bytes) -> Qcow2 | None:
     if offset:
         name = head[offset:offset + min(length, _QCOW2_BACKING_NAME_MAX)]
         backing_file = os.fsdecode(name)
+    (snapshots,) = _QCOW2_SNAPSHOTS.unpack_from(head, _QCOW2_SNAPSHOTS_OFFSET)
     return Qcow2(
         virtual_size=int(size), backing_file=backing_file,
         backing_format=_backing_format(head, version),
-        encrypted=encryption != 0)
+        encrypted=encryption != 0, snapshots=int(snapshots))
 
 
 def _backing_format(head: bytes, version: int) -> str | None:

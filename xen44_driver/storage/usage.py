@@ -56,7 +56,7 @@ def _promised(instances: str) -> int:
         try:
             for entry in os.scandir(directory.path):
                 if entry.name.startswith('disk.'):
-                    promised += _growth(entry)
+                    promised += growth(entry.path)
         except OSError as error:
             # It was deleted meanwhile, or belongs to another user.
             LOG.debug('Not counting %(path)s: %(error)s',
@@ -64,13 +64,24 @@ def _promised(instances: str) -> int:
     return promised
 
 
-def _growth(entry: os.DirEntry[str]) -> int:
-    status = entry.stat(follow_symlinks=False)
-    size = status.st_size
+def growth(path: str, *, more_snapshots: int = 0) -> int:
+    """Return how many bytes a disk may still grow.
+
+    A guest can write all of its disk anew after each snapshot inside it.
+
+    :param path: the disk.
+    :param more_snapshots: number of snapshots that are to be made of it.
+    :raises OSError: it cannot be read.
+    """
+    status = os.stat(path, follow_symlinks=False)
+    size, snapshots = status.st_size, more_snapshots
     # The name decides, not the content, which a guest can write.
-    if entry.name.endswith('.qcow2'):
-        size = header.virtual_size(entry.path) or size
-    return max(0, size - status.st_blocks * 512)
+    if path.endswith('.qcow2'):
+        found = header.read_qcow2(path)
+        if found is not None:
+            size = found.virtual_size or size
+            snapshots += found.snapshots
+    return max(0, min(size, (1 + snapshots) * size - status.st_blocks * 512))
 
 
 def require(directory: str, size: int, what: str) -> None:
