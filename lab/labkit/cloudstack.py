@@ -152,6 +152,9 @@ class Vm:
         return answer
 
     def console(self) -> str:
-        """The end of its console log."""
+        """The end of its console log, without carriage returns.
+
+        The small guest writes one before its login prompt.
+        """
         message: str = self.do('ConsoleLog').json['message']
-        return message
+        return message.replace('\r', '')
