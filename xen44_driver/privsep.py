@@ -423,7 +423,7 @@ def link_volume(instance: str, volume: str, device: str) -> None:
     os.stat(device)
     with lockutils.lock(_LINKS):
         for directory in (sockets.DIRECTORY, volumelinks.directory(),
-                          os.path.dirname(link)):
+                          volumelinks.directory_of(instance)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, mode=0o700)
         new = f'{link}.new'
@@ -450,9 +450,22 @@ def unlink_volume(instance: str, volume: str) -> str | None:
             return None
         with contextlib.suppress(OSError):
             # As far as they are empty.
-            os.rmdir(os.path.dirname(link))
+            os.rmdir(volumelinks.directory_of(instance))
             os.rmdir(volumelinks.directory())
     return device
+
+
+@sys_admin_pctxt.entrypoint
+def linked_volumes(instance: str) -> list[str]:
+    """Return Cinder's ids of the volumes that an instance has links to.
+
+    :param instance: the instance's UUID.
+    """
+    try:
+        names = os.listdir(volumelinks.directory_of(instance))
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if sockets.UUID.fullmatch(name))
 
 
 @sys_admin_pctxt.entrypoint

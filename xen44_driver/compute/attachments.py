@@ -117,10 +117,13 @@ def attach(
         machine = _remember(instance, record)
         faultpoints.reached('attach volume: recorded')
         undo.add(_undefine, guest, disk)
+        # It may have failed because libvirtd was restarted.
+        undo.add(node.wait_for_libvirt, instance.uuid)
         _define(guest, disk)
         faultpoints.reached('attach volume: defined')
         if not guest.state().is_off:
             undo.add_first(_detach_live, instance, guest, disk)
+            undo.add(node.wait_for_libvirt, instance.uuid)
             _attach_live(node, instance, guest, disk)
             faultpoints.reached('attach volume: attached')
         tags.record(context, instance, machine)
@@ -139,6 +142,10 @@ def detach(
     :raises os_brick.exception.BrickException: this host cannot disconnect it;
         the guest does not have it any more.
     """
+    if not connection_info.get('data'):
+        # Nova was interrupted before it could tell this host of it.
+        LOG.info('The volume was never connected', instance=instance)
+        return
     volume = volumes.id_of(connection_info)
     machine = machine_lib.recall(instance)
     record = _recorded(machine, volume) if machine else None
@@ -177,6 +184,10 @@ def extend(
             volume_id=volume, reason='the instance does not have it here')
     disk = _spec(node, instance, record)
     guest = node.host.guest(instance.uuid)
+    if guest.state().is_off and not privsep.volume_is_linked(volume):
+        LOG.info('This host is not connected to volume %s: the next start '
+                 'sees its new size', volume, instance=instance)
+        return
     block_size = connections.extend(context, instance, connection_info)
     faultpoints.reached('extend volume: device extended')
     if block_size is not None:
@@ -333,6 +344,12 @@ def _detach(
         LOG.info('The instance does not have volume %s', volume,
                  instance=instance)
         return
+    if not off and disk.bus != 'xen':
+        # As after a rebuild with an image of another guest type.
+        raise exception.DeviceDetachFailed(
+            device=disk.target,
+            reason='it is an emulated disk, which Xen does not detach from a '
+                   'guest that runs; allowed: to stop the instance first')
     with undo_lib.Undo(instance) as undo:
         # First the definition: a guest that reboots meanwhile comes back
         # without the disk.

@@ -11,6 +11,7 @@ does so: this host, or the target, may have been rebooted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ from nova import context as nova_context
 from nova import exception
 from nova import objects
 from nova import utils as nova_utils
+from nova.virt import block_device as virt_block_device
 from nova.volume import cinder
 from os_brick import encryptors
 from os_brick import exception as brick_exception
@@ -182,13 +184,18 @@ def connect_all(
     """
     wanted = {disk.volume_id for disk in machine.disks
               if disk.kind == 'volume'}
-    if not wanted:
+    linked = privsep.linked_volumes(instance.uuid)
+    if not (wanted or linked):
         return
     # The guest's last QEMU may still have them open.
     monitor.wait_until_closed(instance.uuid)
     if block_device_info is None:
         block_device_info = volumes.known(context, instance)
-    for mapping in volumes.mappings(block_device_info):
+    mappings = volumes.mappings(block_device_info)
+    # A rescued guest does not have all that are the instance's.
+    _unlink(instance, {*linked}.difference(wanted, (
+        volumes.id_of(mapping['connection_info']) for mapping in mappings)))
+    for mapping in mappings:
         connection_info = mapping['connection_info']
         volume = volumes.id_of(connection_info)
         if volume not in wanted:
@@ -202,6 +209,35 @@ def connect_all(
     if wanted:
         raise exception.DiskNotFound(
             location=f'volume {", ".join(map(str, wanted))}')
+
+
+def renewed(
+    context: nova_context.RequestContext, instance: objects.Instance,
+) -> dict[str, Any]:
+    """Return the block device info of an instance that Nova was resizing.
+
+    Nova has Cinder give up the connections to its volumes, and make them anew
+    at the end. Those that were not made when Nova was interrupted are made
+    here.
+
+    :raises nova.exception.NovaException: Cinder refuses, or does not answer.
+    """
+    found = volumes.known(context, instance)
+    api = cinder.API()
+    lost = [mapping for mapping in volumes.mappings(found)
+            if (attachment := mapping['attachment_id']) and not
+            api.attachment_get(context, attachment)['connection_info']]
+    connector = properties() if lost else {}
+    for mapping in lost:
+        attachment = mapping['attachment_id']
+        api.attachment_update(
+            context, attachment, connector, mapping['mount_device'])
+        api.attachment_complete(context, attachment)
+        LOG.warning('Its connection to volume %s was lost; Cinder has made '
+                    'it anew', volumes.id_of(mapping['connection_info']),
+                    instance=instance)
+    virt_block_device.refresh_conn_infos(lost, context, instance, api, None)
+    return found
 
 
 def disconnect_all(
@@ -219,6 +255,26 @@ def disconnect_all(
     for mapping in mappings:
         undo_lib.attempt(
             instance, _give_up, instance, mapping['connection_info'])
+    undo_lib.attempt(instance, _unlink_all, instance)
+
+
+def _unlink_all(instance: objects.Instance) -> None:
+    _unlink(instance, privsep.linked_volumes(instance.uuid))
+
+
+def _unlink(instance: objects.Instance, strangers: Collection[str]) -> None:
+    """Remove links to volumes of which Nova tells nothing any more.
+
+    As after an attachment that failed and could not be undone. Otherwise this
+    host would stay connected to the volume when others detach it.
+    """
+    for volume in strangers:
+        with lockutils.lock(_lock(volume)):
+            device = privsep.unlink_volume(instance.uuid, volume)
+            sharing.remove(instance.uuid, volume)
+        LOG.warning('It does not have volume %(volume)s any more, and this '
+                    'host may still be connected to it: %(device)s',
+                    {'volume': volume, 'device': device}, instance=instance)
 
 
 def _give_up(
@@ -276,6 +332,11 @@ def _encryption(
         raise exception.InvalidVolume(
             reason=f'volume {volume} is encrypted, and it is a file; allowed: '
                    'encrypted volumes that are block devices')
+    if connection_info.get('multiattach'):
+        # The second instance would close what the first one has open.
+        raise exception.InvalidVolume(
+            reason=f'volume {volume} is encrypted, and several instances may '
+                   'have it (multiattach); allowed: one of both')
     return encryption
 
 

@@ -328,10 +328,12 @@ def recall(instance: objects.Instance, key: str = KEY) -> Machine | None:
 def disk_names(instance: objects.Instance) -> list[str]:
     """Return Nova's names of an instance's disks, if it has a record.
 
-    Disks that a resize added have no block device mapping with a name.
+    Disks that a resize added have no block device mapping with a name. As long
+    as a resize can be reverted, the disks from before it keep their names.
     """
-    machine = recall(instance)
-    return [disk.name for disk in machine.disks] if machine else []
+    return [disk.name for machine in (
+        recall(instance), recall(instance, BEFORE_RESIZE)) if machine
+        for disk in machine.disks]
 
 
 def forget(instance: objects.Instance, key: str) -> bool:
@@ -370,6 +372,7 @@ def decide(
     chosen = choose(
         image, flavor, options, kernel_id=instance.kernel_id or None,
         ramdisk_id=instance.ramdisk_id or None)
+    devices.check_kinds(block_device_info)
     return _make(instance, image, block_device_info, chosen, options, flavor)
 
 
