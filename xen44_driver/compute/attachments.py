@@ -34,6 +34,7 @@ from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import connections
 from xen44_driver.compute import devices
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
@@ -125,6 +126,7 @@ def attach(
             undo.add_first(_detach_live, instance, guest, disk)
             undo.add(node.wait_for_libvirt, instance.uuid)
             _attach_live(node, instance, guest, disk)
+            _limit(guest, disk, machine)
             faultpoints.reached('attach volume: attached')
         tags.record(context, instance, machine)
 
@@ -324,6 +326,20 @@ def _attach_live(
             'domainAttachDeviceFlags', guest.uuid, None,
             f'the disk {disk.target}: '
             + ((seen and seen.error) or 'Xen has no backend for it'))
+
+
+def _limit(
+    guest: xen_guest.Guest, disk: domain.Disk, machine: machine_lib.Machine,
+) -> None:
+    """Set the limits of a disk that was attached to a running guest."""
+    domid = guest.id
+    try:
+        disklimits.apply(guest.uuid, [disk], disklimits.NONE,
+                         machine.volume_limits, domid=domid)
+    except xen_errors.XenError:
+        # If it has rebooted meanwhile, they are set again.
+        if guest.id == domid and not guest.state().is_off:
+            raise
 
 
 def _detach(

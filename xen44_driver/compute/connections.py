@@ -91,6 +91,11 @@ def connect(
             device = sharing.make(instance.uuid, volume, device)
             faultpoints.reached('volume: shared')
         privsep.link_volume(instance.uuid, volume, device)
+    if transport.block and (specs := transports.qos_specs(connection_info)):
+        LOG.warning('Volume %(volume)s is not limited, as its type asks '
+                    '(%(specs)s): dom0\'s kernel serves it, and has no limits',
+                    {'volume': volume, 'specs': ', '.join(specs)},
+                    instance=instance)
     LOG.info('Connected volume %(volume)s by %(protocol)s: %(device)s',
              {'volume': volume, 'protocol': transport.protocol,
               'device': device}, instance=instance)

@@ -141,7 +141,7 @@ class Machine:
     :ivar max_grant_frames: None for the hypervisor's default.
     :ivar cpu_weight: see :class:`cpulimits.Limits`.
     :ivar cpu_cap: see :class:`cpulimits.Limits`.
-    :ivar disk_limits: the limits on its disks.
+    :ivar disk_limits: the limits on each of its disks but volumes.
     :ivar rescue: whether it is the machine of a rescue. It boots the CD-ROM
         if it has one, and its kernel has a file of its own.
     """
@@ -171,6 +171,12 @@ class Machine:
     def cpu_limits(self) -> cpulimits.Limits:
         """Return the limits on its CPUs."""
         return cpulimits.Limits(weight=self.cpu_weight, cap=self.cpu_cap)
+
+    @property
+    def volume_limits(self) -> dict[str, disklimits.Limits]:
+        """Return the limits on volumes that QEMU serves, by their ids."""
+        return {disk.volume_id: disklimits.Limits(**disk.limits)
+                for disk in self.disks if disk.volume_id and disk.limits}
 
     def devices(self, directory: str) -> tuple[domain.Disk, ...]:
         """Return the disks as devices of the guest's domain.

@@ -14,6 +14,7 @@ from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import attachments
 from xen44_driver.compute import connections
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine
 from xen44_driver.compute import node as node_lib
 from xen44_driver.compute import tags
@@ -200,6 +201,36 @@ class AttachTest(AttachmentsCase):
         self.assertEqual([], self.guest.live)
         self.assertEqual([], self.volumes())
         connections.disconnect.assert_called_once()
+
+    def test_limits(self):
+        self.info = base.connection_info(
+            kind='nfs', qos_specs={'total_iops_sec': '7'})
+        limits = {base.VOLUME: disklimits.Limits(total_iops_sec=7)}
+        failed = errors.OperationFailed('block', base.UUID, None, 'x')
+        with mock.patch.object(privsep, 'read_backends', return_value=(
+                f'/local/domain/0/backend/qdisk/7/'
+                f'{xenstore.disk_number("xvdb")}/dev = "xvdb"')), \
+                mock.patch.object(disklimits, 'apply') as apply:
+            self.attach()
+            apply.assert_called_once_with(
+                base.UUID, [dataclasses.replace(MINE, type='file')],
+                disklimits.NONE, limits, domid=7)
+            self.detach_quietly()
+
+            def reboot(*_args, **_options):
+                self.guest.id = 8
+                raise failed
+
+            apply.side_effect = reboot
+            self.attach()
+        with mock.patch.object(disklimits, 'apply', side_effect=failed):
+            self.detach_quietly()
+            self.assertRaises(errors.OperationFailed, self.attach)
+        self.assertEqual([], self.guest.live)
+
+    def detach_quietly(self):
+        with mock.patch.object(privsep, 'read_backends', return_value=''):
+            self.detach()
 
     def test_backend_reports_an_error(self):
         attach = self.guest.attach_device
