@@ -455,6 +455,36 @@ def unlink_volume(instance: str, volume: str) -> str | None:
     return device
 
 
+#: Bytes of a volume's file that are read.
+HEAD = 64 * 1024
+
+
+@sys_admin_pctxt.entrypoint
+def read_volume_head(
+    instance: str, volume: str, name: str | None = None,
+) -> bytes:
+    """Read the beginning of the file that a link to a volume leads to.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :param name: of another file in the same directory.
+    :returns: the first :data:`HEAD` bytes of it.
+    :raises ValueError: this is not a name of a file.
+    :raises OSError: it is not a regular file, or cannot be read.
+    """
+    path = os.readlink(volumelinks.path(instance, volume))
+    if name is not None:
+        if os.sep in name or '\0' in name:
+            raise ValueError(f'not a name of a file: {name!r}')
+        path = os.path.join(os.path.dirname(path), name)
+    # A pipe would not be waited for.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, 'rb') as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f'not a regular file: {path}')
+        return file.read(HEAD)
+
+
 @sys_admin_pctxt.entrypoint
 def linked_volumes(instance: str) -> list[str]:
     """Return Cinder's ids of the volumes that an instance has links to.

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Mapping
+import os
 from typing import Any
 
 from castellan import key_manager
@@ -34,6 +35,7 @@ from xen44_driver import privsep
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import sharing
 from xen44_driver.compute import transports
+from xen44_driver.compute import volumefiles
 from xen44_driver.compute import volumes
 from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
@@ -91,6 +93,8 @@ def connect(
             device = sharing.make(instance.uuid, volume, device)
             faultpoints.reached('volume: shared')
         privsep.link_volume(instance.uuid, volume, device)
+        if transports.file_format(connection_info) == 'qcow2':
+            volumefiles.check(instance.uuid, volume, os.path.basename(device))
     if transport.block and (specs := transports.qos_specs(connection_info)):
         LOG.warning('Volume %(volume)s is not limited, as its type asks '
                     '(%(specs)s): dom0\'s kernel serves it, and has no limits',
