@@ -39,6 +39,7 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import tags
+from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
 from xen44_driver.core import backends
 from xen44_driver.core import evidence
@@ -203,6 +204,20 @@ def extend(
     else:
         _resize_in_qemu(guest, disk, volume, size)
     faultpoints.reached('extend volume: disk extended')
+
+
+def refuse_to_swap(connection_info: Mapping[str, Any]) -> None:
+    """Refuse to replace a volume while an instance has it.
+
+    :param connection_info: what Cinder says of its connection.
+    :raises nova.exception.InvalidVolume: always; the message names it.
+    """
+    why = (', as dom0\'s kernel serves it, which cannot copy it'
+           if transports.of(connection_info).block else '')
+    raise exception.InvalidVolume(
+        reason=f'volume {volumes.id_of(connection_info)} cannot be replaced '
+               f'while an instance has it{why}; allowed: to detach it, and to '
+               'attach the other one')
 
 
 def _check_name(

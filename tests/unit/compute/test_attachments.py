@@ -440,6 +440,17 @@ class ExtendTest(AttachmentsCase):
             self.assertRaises(exception.VolumeExtendFailed, self.extend)
 
 
+class SwapTest(base.TestCase):
+
+    def test_refused(self):
+        for kind, says in (('iscsi', "dom0's kernel"), ('nfs', base.VOLUME)):
+            raised = self.assertRaises(
+                exception.InvalidVolume, attachments.refuse_to_swap,
+                base.connection_info(kind=kind))
+            self.assertIn(says, str(raised))
+            self.assertIn('allowed: to detach it', str(raised))
+
+
 class NameTest(AttachmentsCase):
 
     def test_next_name(self):
