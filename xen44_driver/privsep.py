@@ -455,20 +455,16 @@ def unlink_volume(instance: str, volume: str) -> str | None:
     return device
 
 
-#: Bytes of a volume's file that are read.
-HEAD = 64 * 1024
-
-
 @sys_admin_pctxt.entrypoint
 def read_volume_head(
-    instance: str, volume: str, name: str | None = None,
+    instance: str, volume: str, max_bytes: int, name: str | None = None,
 ) -> bytes:
     """Read the beginning of the file that a link to a volume leads to.
 
     :param instance: the instance's UUID.
     :param volume: Cinder's id of the volume.
+    :param max_bytes: the largest number of bytes to return.
     :param name: of another file in the same directory.
-    :returns: the first :data:`HEAD` bytes of it.
     :raises ValueError: this is not a name of a file.
     :raises OSError: it is not a regular file, or cannot be read.
     """
@@ -477,12 +473,12 @@ def read_volume_head(
         if os.sep in name or '\0' in name:
             raise ValueError(f'not a name of a file: {name!r}')
         path = os.path.join(os.path.dirname(path), name)
-    # A pipe would not be waited for.
+    # Not to wait if it is a pipe.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(descriptor, 'rb') as file:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(f'not a regular file: {path}')
-        return file.read(HEAD)
+        return file.read(max_bytes)
 
 
 @sys_admin_pctxt.entrypoint

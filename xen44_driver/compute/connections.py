@@ -202,8 +202,9 @@ def connect_all(
         block_device_info = volumes.known(context, instance)
     mappings = volumes.mappings(block_device_info)
     # A rescued guest does not have all that are the instance's.
-    _unlink(instance, {*linked}.difference(wanted, (
-        volumes.id_of(mapping['connection_info']) for mapping in mappings)))
+    undo_lib.attempt(instance, _unlink, instance, {*linked}.difference(
+        wanted, (volumes.id_of(mapping['connection_info'])
+                 for mapping in mappings)))
     for mapping in mappings:
         connection_info = mapping['connection_info']
         volume = volumes.id_of(connection_info)

@@ -17,6 +17,7 @@ from nova.virt import hardware
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
+from xen44_driver import privsep
 from xen44_driver.compute import before_resize
 from xen44_driver.compute import connections
 from xen44_driver.compute import destroy
@@ -320,8 +321,11 @@ def _has_other_volumes(
 
     As after an attachment or a detachment that was interrupted.
     """
+    wanted = {disk.volume_id for disk in machine.disks} - {None}
+    if not (wanted or privsep.linked_volumes(guest.uuid)):
+        return False
     return ({disk.serial for disk in guest.disks(live=False)} - {None}
-            != {disk.volume_id for disk in machine.disks} - {None})
+            != wanted)
 
 
 def pause(node: compute_node.Node, instance: objects.Instance) -> None:

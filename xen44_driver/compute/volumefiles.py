@@ -32,7 +32,7 @@ def check(instance: str, volume: str, name: str) -> None:
     above, looked = name, None
     for _ in range(MAX_FILES):
         found = header.parse_qcow2(
-            privsep.read_volume_head(instance, volume, looked))
+            privsep.read_volume_head(instance, volume, header.HEAD, looked))
         if found is None:
             raise _refused(volume, f'{above} is not qcow2')
         if found.data_file or found.encrypted:

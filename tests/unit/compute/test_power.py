@@ -9,6 +9,7 @@ from nova.compute import power_state
 from nova.compute import vm_states
 
 from tests.unit import base
+from xen44_driver import privsep
 from xen44_driver.compute import faults
 from xen44_driver.compute import machine
 from xen44_driver.compute import ports
@@ -103,6 +104,7 @@ class PowerTest(base.TestCase):
         self.guest.wait_for.return_value = True
         self.guest.disks.return_value = (
             mock.Mock(serial=None), mock.Mock(serial=base.VOLUME))
+        privsep.linked_volumes.return_value = [base.VOLUME]
         self.assertTrue(self.reboot(soft=True))
         self.boot.assert_not_called()
 

@@ -94,7 +94,7 @@ class FilesTest(base.TestCase):
         self.check()
         for name in ('../x', '/etc/passwd', 'x\0'):
             self.assertRaises(ValueError, privsep.read_volume_head, base.UUID,
-                              base.VOLUME, name)
+                              base.VOLUME, 1, name)
         os.mkfifo(os.path.join(self.share, 'pipe'))
         self.assertRaises(OSError, privsep.read_volume_head, base.UUID,
-                          base.VOLUME, 'pipe')
+                          base.VOLUME, 1, 'pipe')
