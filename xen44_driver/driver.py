@@ -518,6 +518,14 @@ class Xen44Driver(driver.ComputeDriver):
         attachments.extend(
             self._node, context, instance, connection_info, requested_size)
 
+    def swap_volume(
+        self, context: nova_context.RequestContext,
+        old_connection_info: dict[str, Any],
+        new_connection_info: dict[str, Any], instance: objects.Instance,
+        mountpoint: str, resize_to: int,
+    ) -> None:
+        attachments.refuse_to_swap(old_connection_info)
+
     def block_stats(
         self, instance: objects.Instance, disk_id: str,
     ) -> list[int] | None:

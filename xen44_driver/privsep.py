@@ -423,7 +423,7 @@ def link_volume(instance: str, volume: str, device: str) -> None:
     os.stat(device)
     with lockutils.lock(_LINKS):
         for directory in (sockets.DIRECTORY, volumelinks.directory(),
-                          os.path.dirname(link)):
+                          volumelinks.directory_of(instance)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, mode=0o700)
         new = f'{link}.new'
@@ -450,9 +450,48 @@ def unlink_volume(instance: str, volume: str) -> str | None:
             return None
         with contextlib.suppress(OSError):
             # As far as they are empty.
-            os.rmdir(os.path.dirname(link))
+            os.rmdir(volumelinks.directory_of(instance))
             os.rmdir(volumelinks.directory())
     return device
+
+
+@sys_admin_pctxt.entrypoint
+def read_volume_head(
+    instance: str, volume: str, max_bytes: int, name: str | None = None,
+) -> bytes:
+    """Read the beginning of the file that a link to a volume leads to.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :param max_bytes: the largest number of bytes to return.
+    :param name: of another file in the same directory.
+    :raises ValueError: this is not a name of a file.
+    :raises OSError: it is not a regular file, or cannot be read.
+    """
+    path = os.readlink(volumelinks.path(instance, volume))
+    if name is not None:
+        if os.sep in name or '\0' in name:
+            raise ValueError(f'not a name of a file: {name!r}')
+        path = os.path.join(os.path.dirname(path), name)
+    # Not to wait if it is a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, 'rb') as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f'not a regular file: {path}')
+        return file.read(max_bytes)
+
+
+@sys_admin_pctxt.entrypoint
+def linked_volumes(instance: str) -> list[str]:
+    """Return Cinder's ids of the volumes that an instance has links to.
+
+    :param instance: the instance's UUID.
+    """
+    try:
+        names = os.listdir(volumelinks.directory_of(instance))
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if sockets.UUID.fullmatch(name))
 
 
 @sys_admin_pctxt.entrypoint

@@ -24,6 +24,7 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from xen44_driver.compute import dom0
+from xen44_driver.compute import lvmfilter
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
 from xen44_driver.conf import opts
@@ -239,6 +240,8 @@ class HostChecks:
                   dom0.integration_bridge),
             Check('bridge-filters', 'iptables on bridges', Level.WARN,
                   dom0.bridge_filters),
+            Check('lvm-filter', 'LVM and guests\' volumes', Level.WARN,
+                  lvmfilter.problems),
         )
 
     @property

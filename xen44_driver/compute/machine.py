@@ -141,7 +141,7 @@ class Machine:
     :ivar max_grant_frames: None for the hypervisor's default.
     :ivar cpu_weight: see :class:`cpulimits.Limits`.
     :ivar cpu_cap: see :class:`cpulimits.Limits`.
-    :ivar disk_limits: the limits on its disks.
+    :ivar disk_limits: the limits on each of its disks but volumes.
     :ivar rescue: whether it is the machine of a rescue. It boots the CD-ROM
         if it has one, and its kernel has a file of its own.
     """
@@ -171,6 +171,12 @@ class Machine:
     def cpu_limits(self) -> cpulimits.Limits:
         """Return the limits on its CPUs."""
         return cpulimits.Limits(weight=self.cpu_weight, cap=self.cpu_cap)
+
+    @property
+    def volume_limits(self) -> dict[str, disklimits.Limits]:
+        """Return the limits on volumes that QEMU serves, by their ids."""
+        return {disk.volume_id: disklimits.Limits(**disk.limits)
+                for disk in self.disks if disk.volume_id and disk.limits}
 
     def devices(self, directory: str) -> tuple[domain.Disk, ...]:
         """Return the disks as devices of the guest's domain.
@@ -328,10 +334,12 @@ def recall(instance: objects.Instance, key: str = KEY) -> Machine | None:
 def disk_names(instance: objects.Instance) -> list[str]:
     """Return Nova's names of an instance's disks, if it has a record.
 
-    Disks that a resize added have no block device mapping with a name.
+    Disks that a resize added have no block device mapping with a name. As long
+    as a resize can be reverted, the disks from before it keep their names.
     """
-    machine = recall(instance)
-    return [disk.name for disk in machine.disks] if machine else []
+    return [disk.name for machine in (
+        recall(instance), recall(instance, BEFORE_RESIZE)) if machine
+        for disk in machine.disks]
 
 
 def forget(instance: objects.Instance, key: str) -> bool:
@@ -370,6 +378,7 @@ def decide(
     chosen = choose(
         image, flavor, options, kernel_id=instance.kernel_id or None,
         ramdisk_id=instance.ramdisk_id or None)
+    devices.check_kinds(block_device_info)
     return _make(instance, image, block_device_info, chosen, options, flavor)
 
 

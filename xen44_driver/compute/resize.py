@@ -24,6 +24,7 @@ from typing import Any
 from nova import context as nova_context
 from nova import exception
 from nova import objects
+from nova.compute import task_states
 from nova.compute import vm_states
 from nova.network import model
 from nova.scheduler.client import report
@@ -43,7 +44,6 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
-from xen44_driver.compute import volumes
 from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
 from xen44_driver.storage import usage
@@ -349,6 +349,8 @@ def revert(
     """
     before_resize.restore(node, instance)
     faultpoints.reached('revert: disks restored')
+    if instance.task_state == task_states.RESIZE_MIGRATING:
+        block_device_info = connections.renewed(context, instance)
     _settle(node, context, instance, network_info=network_info,
             block_device_info=block_device_info, power_on=power_on)
 
@@ -411,7 +413,7 @@ def mend_finish(
         (_settle if complete else finish)(
             node, context, instance,
             network_info=instance.get_network_info(),
-            block_device_info=volumes.known(context, instance),
+            block_device_info=connections.renewed(context, instance),
             power_on=_ran(instance))
     except Exception:
         give_up(context, instance)
@@ -436,7 +438,7 @@ def mend_revert(
         # it again, or confirm.
         _settle(node, context, instance,
                 network_info=instance.get_network_info(),
-                block_device_info=volumes.known(context, instance),
+                block_device_info=connections.renewed(context, instance),
                 power_on=_ran(instance))
         migration.status = 'finished'
         migration.save()
@@ -455,7 +457,8 @@ def _as_before(
     """
     ran = _ran(instance)
     revert(node, context, instance, network_info=instance.get_network_info(),
-           block_device_info=volumes.known(context, instance), power_on=ran)
+           block_device_info=connections.renewed(context, instance),
+           power_on=ran)
     instance.drop_migration_context()
     instance.old_flavor = instance.new_flavor = None
     instance.system_metadata.pop('old_vm_state', None)

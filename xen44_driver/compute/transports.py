@@ -92,6 +92,15 @@ def file_format(connection_info: Mapping[str, Any]) -> str:
     return format
 
 
+def qos_specs(connection_info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the type of a volume asks of the host that has it.
+
+    :param connection_info: what Cinder says of the connection.
+    """
+    specs = connection_info['data'].get('qos_specs')
+    return specs if isinstance(specs, Mapping) else {}
+
+
 def is_readonly(connection_info: Mapping[str, Any]) -> bool:
     """Return whether a guest may only read a volume.
 

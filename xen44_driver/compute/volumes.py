@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from nova import block_device
@@ -15,6 +16,7 @@ from nova.virt import block_device as virt_block_device
 from nova.virt import driver
 
 from xen44_driver.compute import devices
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import transports
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch as arch_lib
@@ -87,7 +89,20 @@ def record(
         target=devices.target(name, profile, bus),
         file=link, format=transports.file_format(connection_info),
         volume_id=volume, block=transports.of(connection_info).block,
-        readonly=transports.is_readonly(connection_info))
+        readonly=transports.is_readonly(connection_info),
+        limits=_limits(connection_info))
+
+
+def _limits(connection_info: Mapping[str, Any]) -> dict[str, int] | None:
+    """Return the limits on a volume by their names; None without any.
+
+    dom0's kernel, which serves block devices, has none.
+    """
+    if transports.of(connection_info).block:
+        return None
+    limits = disklimits.of_specs(transports.qos_specs(connection_info))
+    return {name: value for name, value
+            in dataclasses.asdict(limits).items() if value} or None
 
 
 def records(

@@ -186,7 +186,8 @@ class BootTest(StartedTestCase):
         self.limit_cpus.assert_called_once_with(
             self.guest, cpulimits.Limits(cap=50))
         self.limit_disks.assert_called_once_with(
-            self.guest.uuid, (ROOT,), disklimits.Limits(total_iops_sec=9))
+            self.guest.uuid, (ROOT,), disklimits.Limits(total_iops_sec=9),
+            {})
 
     def test_limits_not_set(self):
         self.look.return_value = True

@@ -11,6 +11,7 @@ from tests.unit import base
 from xen44_driver import faultpoints
 from xen44_driver.compute import checks
 from xen44_driver.compute import dom0
+from xen44_driver.compute import lvmfilter
 from xen44_driver.compute import privileges
 from xen44_driver.compute import quiesce
 from xen44_driver.compute import startup
@@ -40,6 +41,8 @@ class StartTest(base.TestCase):
                      'integration_bridge', 'bridge_filters'):
             self.useFixture(fixtures.MockPatchObject(
                 dom0, name, return_value=[]))
+        self.useFixture(fixtures.MockPatchObject(
+            lvmfilter, 'problems', return_value=[]))
 
     def test_privsep_starts_beside_the_rest(self):
         startup.start(self.node)

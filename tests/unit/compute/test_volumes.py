@@ -4,6 +4,8 @@
 from nova import exception
 
 from tests.unit import base
+from xen44_driver.compute import disklimits
+from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
 from xen44_driver.storage import kinds
@@ -51,6 +53,25 @@ class RecordTest(base.TestCase):
             self.assertEqual(readonly, record.readonly)
             self.assertEqual(
                 readonly, kinds.load(record, '/').spec().readonly)
+
+    def test_limits(self):
+        specs = {'total_bytes_sec': '1024', 'read_iops_sec': '0', 'x': 'y'}
+        for kind, limits in (('nfs', {'total_bytes_sec': 1024}),
+                             ('iscsi', None)):
+            record = self.record(base.connection_info(
+                kind=kind, qos_specs=specs))
+            self.assertEqual(limits, record.limits)
+        for specs in (None, {}, 'odd'):
+            self.assertIsNone(self.record(base.connection_info(
+                kind='nfs', qos_specs=specs)).limits)
+        self.refuse('total_iops_sec', kind='nfs', error=exception.InvalidInput,
+                    qos_specs={'total_iops_sec': '-1'})
+        machine = machine_lib.Machine(
+            guest_type=GuestType.PVH, disks=(self.record(base.connection_info(
+                kind='nfs', qos_specs={'total_iops_sec': 7})),))
+        self.assertEqual(
+            {base.VOLUME: disklimits.Limits(total_iops_sec=7)},
+            machine_lib.Machine.from_json(machine.to_json()).volume_limits)
 
     def test_refused(self):
         self.refuse("'vmdk'", *transports.TRANSPORTS, kind='vmdk')

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 import dataclasses
 import os
@@ -54,6 +55,7 @@ class DiskRecord:
     :ivar block: whether a volume is a block device, which dom0's kernel
         serves.
     :ivar readonly: whether the guest may only read a volume.
+    :ivar limits: limits on a volume that QEMU serves, by their names.
     """
 
     kind: str
@@ -69,6 +71,7 @@ class DiskRecord:
     volume_id: str | None = None
     block: bool = False
     readonly: bool = False
+    limits: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
