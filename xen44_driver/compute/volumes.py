@@ -19,6 +19,7 @@ from xen44_driver.compute import transports
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import volumelinks
+from xen44_driver.xen.diskclass import DiskClass
 
 
 def id_of(connection_info: Mapping[str, Any]) -> str:
@@ -64,6 +65,7 @@ def known(
 def record(
     instance: objects.Instance, connection_info: Mapping[str, Any],
     name: str, profile: arch_lib.Profile, bus: str | None,
+    disk_class: DiskClass,
 ) -> kinds.DiskRecord:
     """Make the record of a volume as a disk of an instance.
 
@@ -71,6 +73,7 @@ def record(
     :param name: Nova's name of the disk, such as ``/dev/xvdb``.
     :param profile: the profile of the guest's type.
     :param bus: the image's ``hw_disk_bus``.
+    :param disk_class: what serves the guest's disks.
     :raises nova.exception.Invalid: this host cannot have such a volume; the
         message says what is allowed.
     """
@@ -85,7 +88,7 @@ def record(
     return kinds.DiskRecord(
         kind='volume', name=name,
         target=devices.target(name, profile, bus),
-        file=link, format=transports.file_format(connection_info),
+        file=link, format=transports.file_format(connection_info, disk_class),
         volume_id=volume, block=transports.of(connection_info).block,
         readonly=transports.is_readonly(connection_info))
 
@@ -93,17 +96,18 @@ def record(
 def records(
     instance: objects.Instance,
     block_device_info: Mapping[str, Any] | None,
-    profile: arch_lib.Profile, bus: str | None,
+    profile: arch_lib.Profile, bus: str | None, disk_class: DiskClass,
 ) -> list[kinds.DiskRecord]:
     """Make the records of all volumes of an instance.
 
     :param block_device_info: the disks besides the root disk, and volumes.
     :param profile: the profile of the guest's type.
     :param bus: the image's ``hw_disk_bus``.
+    :param disk_class: what serves the guest's disks.
     :raises nova.exception.Invalid: see :func:`record`.
     """
     return [record(instance, mapping['connection_info'],
-                   mapping['mount_device'], profile, bus)
+                   mapping['mount_device'], profile, bus, disk_class)
             for mapping in mappings(block_device_info)]
 
 
