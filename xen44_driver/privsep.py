@@ -5,10 +5,11 @@ nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
 logs and shorten QEMU's, to read xenstore, to open guests' consoles and the
 sockets and monitors of their QEMUs, to ask Xen and iptables for their state,
-to look after the memory of guests that is on disk, and to make the links to
-volumes. os-brick connects volumes, in a daemon of its own. The functions that
-handle files take a domain's name or UUID, not a path, and read the directory
-from the daemon's own configuration, so that a caller cannot name another file.
+to look after the memory of guests that is on disk, to make the links to
+volumes, and to remove loop devices that guests have left. os-brick connects
+volumes, in a daemon of its own. The functions that handle files take a
+domain's name or UUID, not a path, and read the directory from the daemon's own
+configuration, so that a caller cannot name another file.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from xen44_driver import conf
 from xen44_driver import handover
 from xen44_driver import logfile
 from xen44_driver.xen import guest
+from xen44_driver.xen import loops
 from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
 from xen44_driver.xen import volumelinks
@@ -403,6 +405,25 @@ def forward_policy(ipv6: bool) -> str:
     program = 'ip6tables' if ipv6 else 'iptables'
     # The first line of the output is such as "-P FORWARD DROP".
     return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
+
+
+@sys_admin_pctxt.entrypoint
+def remove_loop(name: str, uuid: str) -> None:
+    """Remove a loop device of a domain that is off.
+
+    If the kernel still uses the device, it goes when that ends.
+
+    :param name: the device's name, such as ``loop3``.
+    :param uuid: the domain's UUID.
+    :raises ValueError: it is not the name of a loop device.
+    :raises OSError: losetup failed.
+    """
+    if not loops.NAME.fullmatch(name):
+        raise ValueError(f'not the name of a loop device: {name!r}')
+    found = loops.read(name)
+    # Otherwise it is gone, and may be another guest's by now.
+    if found is not None and found.uuid == uuid:
+        _run('losetup', '--detach', f'/dev/{name}')
 
 
 # The links to volumes, see xen44_driver.xen.volumelinks

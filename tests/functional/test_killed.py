@@ -7,6 +7,7 @@ the process ends. Then nova-compute starts anew, and the user goes on.
 
 import operator
 import os
+import shutil
 import sys
 import time
 from unittest import mock
@@ -24,6 +25,7 @@ from tests.functional import test_resize
 from tests.functional import test_volumes
 from xen44_driver.compute import resize
 from xen44_driver.core import undo
+from xen44_driver.storage import usage
 
 
 class Killed(BaseException):
@@ -161,6 +163,22 @@ class SnapshotTest(KilledCase):
         self.assertEqual([], self.copies())
         self._delete_server(server)
         self.below.assert_nothing_left()
+
+    @base.slow
+    def test_snapshot_by_kernel(self):
+        server = self.boot(flavor=self.flavor(
+            xen44_guest_type='pvh', xen44_disk_class='kernel'))
+        files = self.below.files()
+        self.useFixture(fixtures.MockPatchObject(
+            usage, 'shares_blocks', return_value=True))
+        self.useFixture(fixtures.MockPatchObject(
+            usage, 'clone', shutil.copy))
+        for point in ('snapshot: file cloned', 'snapshot: disk converted'):
+            self.kill(server, point, self.ask, server, 'createImage',
+                      {'name': 'snapshot'}, expected='ACTIVE')
+            self.assertEqual([], self.copies(), point)
+            self.assertEqual(files, self.below.files(), point)
+            self.assert_runs(server)
 
     def copies(self):
         return [name for directory, _, names in os.walk(os.path.join(

@@ -194,6 +194,23 @@ class AttachTest(VolumesBase):
             self.assert_free(server, volume)
             self._delete_server(server)
 
+    def test_file_by_kernel(self):
+        server = self.boot(flavor=self.flavor(
+            xen44_guest_type='pvh', xen44_disk_class='kernel'))
+        self.connection = {'driver_volume_type': 'nfs',
+                           'data': {'format': 'qcow2'}}
+        self.assertIn('disks of class kernel: raw',
+                      self.attach(server, self.volume()))
+        self.connection['data']['format'] = 'raw'
+        volume = self.volume()
+        self.assertIsNone(self.attach(server, volume))
+        self.assertIn(('xvdb', 'file', volume), self.running(server))
+        self.assertEqual('block', self.domain(server).disks['xvdb'])
+        self._reboot_server(server, hard=True)
+        self.assertEqual('block', self.domain(server).disks['xvdb'])
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+
     def test_encrypted(self):
         self.connection['data']['encrypted'] = True
         encryption = {'provider': 'luks2', 'control_location': 'front-end',

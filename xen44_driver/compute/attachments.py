@@ -107,9 +107,10 @@ def attach(
     profile = node.arch.profile(machine.guest_type)
     record = volumes.record(
         instance, connection_info, name, profile,
-        instance.image_meta.properties.get('hw_disk_bus'))
+        instance.image_meta.properties.get('hw_disk_bus'),
+        machine.disk_class)
     _check_name(machine, record)
-    disk = _spec(node, instance, record)
+    disk = _spec(node, instance, machine, record)
     guest = node.host.guest(instance.uuid)
     _note(context, instance, connection_info)
     with undo_lib.Undo(instance) as undo:
@@ -154,7 +155,8 @@ def detach(
     record = _recorded(machine, volume) if machine else None
     try:
         _detach(instance, node.host.guest(instance.uuid), volume,
-                _spec(node, instance, record) if record else None)
+                _spec(node, instance, machine, record)
+                if machine and record else None)
     except xen_errors.DomainNotFound:
         LOG.info('There is no domain to detach a volume from',
                  instance=instance)
@@ -185,7 +187,7 @@ def extend(
     if record is None:
         raise exception.VolumeExtendFailed(
             volume_id=volume, reason='the instance does not have it here')
-    disk = _spec(node, instance, record)
+    disk = _spec(node, instance, machine, record)
     guest = node.host.guest(instance.uuid)
     if guest.state().is_off and not privsep.volume_is_linked(volume):
         LOG.info('This host is not connected to volume %s: the next start '
@@ -201,6 +203,11 @@ def extend(
         processutils.execute(
             'qemu-img', 'resize', '-q', '-f', disk.format,
             connection_info['data']['device_path'], str(size))
+    elif disk.by_kernel:
+        raise exception.VolumeExtendFailed(
+            volume_id=volume,
+            reason="it is a file, and dom0's kernel serves it, which does not "
+                   'see that it grows; allowed: while the instance is off')
     else:
         _resize_in_qemu(guest, disk, volume, size)
     faultpoints.reached('extend volume: disk extended')
@@ -294,9 +301,9 @@ def _recorded(
 
 def _spec(
     node: compute_node.Node, instance: objects.Instance,
-    record: kinds.DiskRecord,
+    machine: machine_lib.Machine, record: kinds.DiskRecord,
 ) -> domain.Disk:
-    return kinds.load(record, node.files(instance).directory).spec()
+    return machine.device(record, node.files(instance).directory)
 
 
 def _listed(
@@ -454,7 +461,7 @@ def _seen(
     domid = guest.id
     if domid is None:
         return None
-    kind = (xenstore.BackendKind.VBD if disk.type == 'block'
+    kind = (xenstore.BackendKind.VBD if disk.by_kernel
             else xenstore.BackendKind.QDISK)
     number = xenstore.disk_number(disk.target)
     for found in xenstore.backends(privsep.read_backends(domid, kind)):

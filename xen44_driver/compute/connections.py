@@ -39,6 +39,7 @@ from xen44_driver.compute import volumefiles
 from xen44_driver.compute import volumes
 from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
+from xen44_driver.xen.diskclass import DiskClass
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -93,7 +94,8 @@ def connect(
             device = sharing.make(instance.uuid, volume, device)
             faultpoints.reached('volume: shared')
         privsep.link_volume(instance.uuid, volume, device)
-        if transports.file_format(connection_info) == 'qcow2':
+        if transports.file_format(
+                connection_info, DiskClass.QEMU) == 'qcow2':
             volumefiles.check(instance.uuid, volume, os.path.basename(device))
     if transport.block and (specs := transports.qos_specs(connection_info)):
         LOG.warning('Volume %(volume)s is not limited, as its type asks '

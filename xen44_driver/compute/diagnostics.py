@@ -75,10 +75,13 @@ def disks(
     """
     numbers: dict[str, blocks.Statistics] = {}
     if machine := booted(instance):
-        devices = machine.devices(node.files(instance).directory)
+        devices = [
+            disk for disk in machine.devices(node.files(instance).directory)
+            if not disk.by_kernel]
         try:
-            numbers = monitor.block_statistics(
-                instance.uuid, devices, domid=guest.id)
+            if devices:
+                numbers = monitor.block_statistics(
+                    instance.uuid, devices, domid=guest.id)
         except errors.XenError as error:
             LOG.info('The disks have no statistics: %s', error,
                      instance=instance)

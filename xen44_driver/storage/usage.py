@@ -99,6 +99,19 @@ def require(directory: str, size: int, what: str) -> None:
                           f'bytes, and {free} are free', directory)
 
 
+def clone(source: str, target: str) -> None:
+    """Copy a file as it is at one moment, without copying its blocks.
+
+    The file may be written to meanwhile: the file system keeps writers out.
+
+    :param source: the file.
+    :param target: path of the copy, on the same file system.
+    :raises oslo_concurrency.processutils.ProcessExecutionError: the file
+        system cannot do it.
+    """
+    processutils.execute('cp', '--reflink=always', '--', source, target)
+
+
 def shares_blocks(directory: str) -> bool:
     """Return whether a file system can copy a file without copying its blocks.
 
@@ -109,8 +122,7 @@ def shares_blocks(directory: str) -> bool:
         with open(original, 'wb') as file:
             file.write(bytes(4096))
         try:
-            processutils.execute('cp', '--reflink=always', '--', original,
-                                 os.path.join(trial, 'copy'))
+            clone(original, os.path.join(trial, 'copy'))
         except processutils.ProcessExecutionError:
             return False
     return True

@@ -24,6 +24,7 @@ from xen44_driver.storage import kinds
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import xenstore
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.events import DomainState
@@ -420,6 +421,19 @@ class ExtendTest(AttachmentsCase):
         self.attach()
         self.extend()
         self.assertEqual(4096 * 512, os.path.getsize(path))
+
+    def test_file_by_kernel(self):
+        self.with_file()
+        machine.keep(self.instance, dataclasses.replace(
+            machine.recall(self.instance), disk_class=DiskClass.KERNEL))
+        # It is where block devices are.
+        self.attach()
+        self.assertTrue(self.guest.defined[0].by_kernel)
+        raised = self.assertRaises(
+            exception.VolumeExtendFailed, self.extend)
+        self.assertIn('while the instance is off', str(raised))
+        self.guest.off()
+        self.extend()
 
     def test_file(self):
         self.with_file()

@@ -18,6 +18,7 @@ from xen44_driver.compute import volumes
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch
 from xen44_driver.xen import sockets
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 OTHER = 'e1d2c3b4-a596-4877-8695-a4b3c2d1e0f9'
@@ -211,7 +212,8 @@ class AllTest(ConnectionsCase):
                              file='disk.qcow2'),
             *volumes.records(
                 self.instance, {'block_device_mapping': [self.mapping]},
-                arch.load('x86_64').profile(GuestType.PVH), None)))
+                arch.load('x86_64').profile(GuestType.PVH), None,
+                DiskClass.QEMU)))
 
     def connect_all(self, *mappings):
         connections.connect_all(

@@ -10,6 +10,7 @@ from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 PROFILE = arch.load('x86_64').profile(GuestType.PVH)
@@ -17,8 +18,9 @@ PROFILE = arch.load('x86_64').profile(GuestType.PVH)
 
 class RecordTest(base.TestCase):
 
-    def record(self, info, name='xvdb'):
-        return volumes.record(base.instance(), info, name, PROFILE, None)
+    def record(self, info, disk_class=DiskClass.QEMU):
+        return volumes.record(
+            base.instance(), info, 'xvdb', PROFILE, None, disk_class)
 
     def refuse(self, *says, error=exception.InvalidVolume, **info):
         raised = self.assertRaises(
@@ -46,6 +48,21 @@ class RecordTest(base.TestCase):
             record = self.record(base.connection_info(kind='nfs', **data))
             self.assertEqual((False, format), (record.block, record.format))
             self.assertEqual('file', kinds.load(record, '/').spec().type)
+
+    def test_by_kernel(self):
+        self.record(base.connection_info(), DiskClass.KERNEL)
+        record = self.record(base.connection_info(kind='nfs'),
+                             DiskClass.KERNEL)
+        for disk_class in DiskClass:
+            disk = kinds.load(record, '/').spec(disk_class)
+            self.assertEqual(
+                ('file', disk_class is DiskClass.KERNEL),
+                (disk.type, disk.by_kernel))
+        raised = self.assertRaises(
+            exception.InvalidVolume, self.record,
+            base.connection_info(kind='nfs', format='qcow2'),
+            DiskClass.KERNEL)
+        self.assertIn('class kernel: raw', str(raised))
 
     def test_readonly(self):
         for mode, readonly in (('ro', True), ('rw', False), (None, False)):

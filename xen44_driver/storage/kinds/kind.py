@@ -16,6 +16,7 @@ from oslo_utils import fileutils
 
 from xen44_driver.storage import layout
 from xen44_driver.xen import domain
+from xen44_driver.xen.diskclass import DiskClass
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,11 +184,15 @@ class Kind(abc.ABC):
     def _allocated(self) -> int:
         return os.stat(self.path).st_blocks * 512
 
-    def spec(self) -> domain.Disk:
-        """Return the disk as a device of the guest's domain."""
+    def spec(self, disk_class: DiskClass = DiskClass.QEMU) -> domain.Disk:
+        """Return the disk as a device of the guest's domain.
+
+        :param disk_class: what serves the guest's disks.
+        """
         return domain.Disk(
             target=self.record.target, source=self.path,
-            format=self.record.format, device=self.record.device)
+            format=self.record.format, device=self.record.device,
+            by_kernel=disk_class is DiskClass.KERNEL)
 
     def remove(self) -> None:
         """Remove the disk; safe to repeat."""
