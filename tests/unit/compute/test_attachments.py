@@ -214,7 +214,8 @@ class AttachTest(AttachmentsCase):
                 mock.patch.object(disklimits, 'apply') as apply:
             self.attach()
             apply.assert_called_once_with(
-                base.UUID, [dataclasses.replace(MINE, type='file')],
+                base.UUID, [dataclasses.replace(
+                    MINE, type='file', by_kernel=False)],
                 disklimits.NONE, limits, domid=7)
             self.detach_quietly()
 
