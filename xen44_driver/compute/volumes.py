@@ -102,11 +102,18 @@ def _limits(
     """Return the limits on a volume by their names; None without any.
 
     dom0's kernel, which serves block devices, has none.
+
+    :raises nova.exception.InvalidVolume: it is a file with limits, and the
+        kernel serves that, too.
     """
-    if (transports.of(connection_info).block
-            or disk_class is DiskClass.KERNEL):
+    if transports.of(connection_info).block:
         return None
-    limits = disklimits.of_specs(transports.qos_specs(connection_info))
+    specs = transports.qos_specs(connection_info)
+    limits = disklimits.of_specs(specs)
+    if disk_class is DiskClass.KERNEL and limits != disklimits.NONE:
+        raise exception.InvalidVolume(
+            reason=f'its type asks for limits ({", ".join(specs)}), and disks '
+                   f'of class {disk_class} have none; allowed: a type without')
     return {name: value for name, value
             in dataclasses.asdict(limits).items() if value} or None
 

@@ -94,7 +94,7 @@ def make_ready(uuid: str) -> None:
     one's monitor.
 
     :param uuid: the domain's UUID.
-    :raises TimeoutError: its last QEMU has not ended.
+    :raises TimeoutError: see :func:`wait_until_closed`.
     """
     privsep.make_socket_dir()
     wait_until_closed(uuid)

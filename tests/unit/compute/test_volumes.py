@@ -63,6 +63,11 @@ class RecordTest(base.TestCase):
             base.connection_info(kind='nfs', format='qcow2'),
             DiskClass.KERNEL)
         self.assertIn('class kernel: raw', str(raised))
+        raised = self.assertRaises(
+            exception.InvalidVolume, self.record, base.connection_info(
+                kind='nfs', qos_specs={'read_iops_sec': '10'}),
+            DiskClass.KERNEL)
+        self.assertIn('limits (read_iops_sec)', str(raised))
 
     def test_readonly(self):
         for mode, readonly in (('ro', True), ('rw', False), (None, False)):
