@@ -12,6 +12,7 @@ from collections.abc import Callable
 from collections.abc import Sequence
 from typing import Any
 from typing import ClassVar
+from typing import NoReturn
 
 from nova import conf
 from nova import context as nova_context
@@ -40,6 +41,7 @@ from xen44_driver.compute import interfaces
 from xen44_driver.compute import interrupted
 from xen44_driver.compute import lifecycle
 from xen44_driver.compute import limits
+from xen44_driver.compute import livemigration
 from xen44_driver.compute import logkeeper
 from xen44_driver.compute import machine
 from xen44_driver.compute import node as compute_node
@@ -313,6 +315,14 @@ class Xen44Driver(driver.ComputeDriver):
             self._node, context, instance, network_info=network_info,
             block_device_info=block_device_info, power_on=power_on)
 
+    def check_can_live_migrate_destination(
+        self, context: nova_context.RequestContext,
+        instance: objects.Instance, src_compute_info: Any,
+        dst_compute_info: Any, block_migration: bool | None = False,
+        disk_over_commit: bool | None = False,
+    ) -> NoReturn:
+        livemigration.refuse(self._node)
+
     # Power
 
     def power_on(
@@ -517,6 +527,14 @@ class Xen44Driver(driver.ComputeDriver):
     ) -> None:
         attachments.extend(
             self._node, context, instance, connection_info, requested_size)
+
+    def swap_volume(
+        self, context: nova_context.RequestContext,
+        old_connection_info: dict[str, Any],
+        new_connection_info: dict[str, Any], instance: objects.Instance,
+        mountpoint: str, resize_to: int,
+    ) -> None:
+        attachments.refuse_to_swap(old_connection_info)
 
     def block_stats(
         self, instance: objects.Instance, disk_id: str,

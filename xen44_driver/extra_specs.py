@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from nova.api.validation.extra_specs import base
 
+from xen44_driver.compute import disk_class
 from xen44_driver.compute import guest_type
 from xen44_driver.compute import xentables
 from xen44_driver.xen import eventchannels
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 
@@ -26,6 +28,10 @@ def register() -> list[base.ExtraSpecValidator]:
             name=guest_type.EXTRA_SPEC,
             description='How Xen virtualises the guest.',
             value={'type': str, 'enum': [str(kind) for kind in GuestType]}),
+        base.ExtraSpecValidator(
+            name=disk_class.EXTRA_SPEC,
+            description="What serves the guest's disks in dom0.",
+            value={'type': str, 'enum': [str(one) for one in DiskClass]}),
         base.ExtraSpecValidator(
             name=xentables.EVENT_CHANNELS,
             description='The most event channels that the guest can use.',

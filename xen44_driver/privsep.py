@@ -5,10 +5,11 @@ nova-compute runs as the user ``nova``. Root is needed to read, shorten and
 remove the console logs that xenconsoled writes, to read libxl's and QEMU's
 logs and shorten QEMU's, to read xenstore, to open guests' consoles and the
 sockets and monitors of their QEMUs, to ask Xen and iptables for their state,
-to look after the memory of guests that is on disk, and to make the links to
-volumes. os-brick connects volumes, in a daemon of its own. The functions that
-handle files take a domain's name or UUID, not a path, and read the directory
-from the daemon's own configuration, so that a caller cannot name another file.
+to look after the memory of guests that is on disk, to make the links to
+volumes, and to remove loop devices that guests have left. os-brick connects
+volumes, in a daemon of its own. The functions that handle files take a
+domain's name or UUID, not a path, and read the directory from the daemon's own
+configuration, so that a caller cannot name another file.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from xen44_driver import conf
 from xen44_driver import handover
 from xen44_driver import logfile
 from xen44_driver.xen import guest
+from xen44_driver.xen import loops
 from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
 from xen44_driver.xen import volumelinks
@@ -405,6 +407,25 @@ def forward_policy(ipv6: bool) -> str:
     return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
 
 
+@sys_admin_pctxt.entrypoint
+def remove_loop(name: str, uuid: str) -> None:
+    """Remove a loop device of a domain that is off.
+
+    If the kernel still uses the device, it goes when that ends.
+
+    :param name: the device's name, such as ``loop3``.
+    :param uuid: the domain's UUID.
+    :raises ValueError: it is not the name of a loop device.
+    :raises OSError: losetup failed.
+    """
+    if not loops.NAME.fullmatch(name):
+        raise ValueError(f'not the name of a loop device: {name!r}')
+    found = loops.read(name)
+    # Otherwise it is gone, and may be another guest's by now.
+    if found is not None and found.uuid == uuid:
+        _run('losetup', '--detach', f'/dev/{name}')
+
+
 # The links to volumes, see xen44_driver.xen.volumelinks
 
 _LINKS = 'volume-links'
@@ -423,7 +444,7 @@ def link_volume(instance: str, volume: str, device: str) -> None:
     os.stat(device)
     with lockutils.lock(_LINKS):
         for directory in (sockets.DIRECTORY, volumelinks.directory(),
-                          os.path.dirname(link)):
+                          volumelinks.directory_of(instance)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, mode=0o700)
         new = f'{link}.new'
@@ -450,9 +471,48 @@ def unlink_volume(instance: str, volume: str) -> str | None:
             return None
         with contextlib.suppress(OSError):
             # As far as they are empty.
-            os.rmdir(os.path.dirname(link))
+            os.rmdir(volumelinks.directory_of(instance))
             os.rmdir(volumelinks.directory())
     return device
+
+
+@sys_admin_pctxt.entrypoint
+def read_volume_head(
+    instance: str, volume: str, max_bytes: int, name: str | None = None,
+) -> bytes:
+    """Read the beginning of the file that a link to a volume leads to.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :param max_bytes: the largest number of bytes to return.
+    :param name: of another file in the same directory.
+    :raises ValueError: this is not a name of a file.
+    :raises OSError: it is not a regular file, or cannot be read.
+    """
+    path = os.readlink(volumelinks.path(instance, volume))
+    if name is not None:
+        if os.sep in name or '\0' in name:
+            raise ValueError(f'not a name of a file: {name!r}')
+        path = os.path.join(os.path.dirname(path), name)
+    # Not to wait if it is a pipe.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    with open(descriptor, 'rb') as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(f'not a regular file: {path}')
+        return file.read(max_bytes)
+
+
+@sys_admin_pctxt.entrypoint
+def linked_volumes(instance: str) -> list[str]:
+    """Return Cinder's ids of the volumes that an instance has links to.
+
+    :param instance: the instance's UUID.
+    """
+    try:
+        names = os.listdir(volumelinks.directory_of(instance))
+    except FileNotFoundError:
+        return []
+    return sorted(name for name in names if sockets.UUID.fullmatch(name))
 
 
 @sys_admin_pctxt.entrypoint

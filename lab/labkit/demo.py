@@ -3,6 +3,8 @@
 
 Brings the lab up, launches one instance of each guest type with the real
 client, shows what came of it, deletes them and shows that nothing is left.
+``--cloudstack`` does that with a guest of CloudStack's instead: a double of a
+management server runs the extension, with the payloads that CloudStack has.
 """
 
 from __future__ import annotations
@@ -16,7 +18,9 @@ import shlex
 import subprocess
 import time
 
+from labkit import cloudstack
 from labkit import config
+from labkit import guest
 from labkit import images
 from labkit import util
 from labkit import vnc
@@ -110,17 +114,22 @@ def _show(cloud: Cloud, host: XenHost, servers: Servers,
     _openstack(cloud, 'server', 'list')
     _dom0(host, 'xl', 'list')
     for kind, ident in ids.items():
-        lines = _CONTROL.sub('', servers.console(ident)).splitlines()
-        kept = [line.rstrip() for line in lines if line.strip()]
-        _title(f'{PREFIX}{kind}: the end of its console')
-        for line in kept[-_CONSOLE_LINES:]:
-            util.say(f'  | {line[:_WIDTH]}')
+        _show_console(f'{PREFIX}{kind}', servers.console(ident))
     _title(f'{PREFIX}hvm: its VNC console, through nova-novncproxy')
     url = servers.screen(ids['hvm'])
     with rest.lab_namespace():
         picture = vnc.save(url, SCREEN)
     util.say(f'{picture.width}x{picture.height}, {picture.colours()} '
              f'colours: {SCREEN}')
+
+
+def _show_console(name: str, text: str) -> None:
+    """Show the end of a guest's console."""
+    lines = _CONTROL.sub('', text).splitlines()
+    kept = [line.rstrip() for line in lines if line.strip()]
+    _title(f'{name}: the end of its console')
+    for line in kept[-_CONSOLE_LINES:]:
+        util.say(f'  | {line[:_WIDTH]}')
 
 
 def _remove(cloud: Cloud, host: XenHost, servers: Servers) -> None:
@@ -199,6 +208,44 @@ def _play(keep: bool, steps: list[tuple[str, float]]) -> None:
         _remove(cloud, host, servers)
 
 
+def _ask(vm: cloudstack.Vm, action: str) -> None:
+    """Run an action as CloudStack's management server does, and show it."""
+    util.say(f'cloud$ xen44.py {action} PAYLOAD.json {cloudstack.TIMEOUT}')
+    util.say(vm.do(action).text or '(nothing)')
+
+
+def _play_cloudstack(steps: list[tuple[str, float]]) -> None:
+    with _timed(steps, 'The lab: a Xen host'):
+        _xenlab('up')
+    # Where there are downloads.
+    guest.small_guest()
+    host = hosts()[0]
+    with rest.lab_namespace(), contextlib.ExitStack() as stack:
+        with _timed(steps, 'CloudStack\'s extension: dom0, and its folder'):
+            vm = cloudstack.Vm(stack.enter_context(
+                cloudstack.management_server(host)), 'pvh')
+        # If a step fails.
+        stack.callback(vm.act, 'delete')
+        with _timed(steps, f'{vm.name}: made by CloudStack\'s payloads'):
+            for action in ('prepare', 'create', 'status', 'statuses'):
+                _ask(vm, action)
+            _dom0(host, 'xl', 'list')
+            util.wait_for(f'the login prompt of {vm.name}', lambda: (
+                _LOGIN.search(vm.console())), LOGIN_TIMEOUT, interval=5)
+            _show_console(vm.name, vm.console())
+        with _timed(steps, 'Delete it: nothing is left'):
+            for action in ('stop', 'delete', 'statuses'):
+                _ask(vm, action)
+            _dom0(host, 'xl', 'list')
+            _dom0(host, 'find', cloudstack.VMS, '-name', f'{vm.uuid}*')
+            left = host.ssh(
+                f'virsh -q list --all --name | grep -x {vm.name}; '
+                f'find {cloudstack.VMS} -name "{vm.uuid}*"',
+                check=False).stdout.split()
+            if left:
+                raise util.LabError('left behind: ' + ' '.join(left))
+
+
 def demo(args: argparse.Namespace) -> int:
     """See it work: boot the lab, launch a guest of each type, and clean up."""
     steps: list[tuple[str, float]] = []
@@ -206,12 +253,16 @@ def demo(args: argparse.Namespace) -> int:
         if not args.keep:
             stack.callback(_xenlab, 'down')
             stack.callback(_title, 'Stop the lab')
-        _play(args.keep, steps)
+        if args.cloudstack:
+            _play_cloudstack(steps)
+        else:
+            _play(args.keep, steps)
     _title('Seconds')
     for title, seconds in steps:
         util.say(title, seconds)
     util.say('in all', sum(seconds for _, seconds in steps))
-    util.say(f'screen of {PREFIX}hvm: {SCREEN}')
+    if not args.cloudstack:
+        util.say(f'screen of {PREFIX}hvm: {SCREEN}')
     return 0
 
 
@@ -222,6 +273,11 @@ def add_parsers(
 
     :param add: makes a command of a name and what it calls.
     """
-    add('demo', demo).add_argument(
+    what = add('demo', demo).add_mutually_exclusive_group()
+    what.add_argument(
         '--keep', action='store_true',
         help='leave it running, and say how to use it')
+    what.add_argument(
+        '--cloudstack', action='store_true',
+        help='a guest of CloudStack\'s instead of Nova\'s: a double of a '
+             'management server runs the extension')

@@ -360,10 +360,15 @@ class XenHost:
 
     # Waiting for it
 
+    def _require_qemu(self) -> None:
+        """:raises LabError: QEMU does not run."""
+        if not self.running:
+            raise util.LabError(f'{self.name} is down: its QEMU does not run',
+                                self.qemu_log)
+
     def check(self) -> None:
         """:raises LabError: QEMU ended, or Xen or dom0 crashed."""
-        if not self.running:
-            raise util.LabError(f'{self.name}: QEMU ended', self.qemu_log)
+        self._require_qemu()
         if self.console_log.exists():
             said = self.console_log.read_text(errors='replace')
             if dead := _DEAD.search(said):
@@ -412,6 +417,8 @@ class XenHost:
     # Inside dom0
 
     def _ssh_base(self) -> list[str]:
+        # An old connection's socket may be there, and nobody would answer.
+        self._require_qemu()
         options = {
             'BatchMode': 'yes',
             'ConnectTimeout': '20',

@@ -225,9 +225,16 @@ class Provisioner:
         :param change: a function that changes the payload.
         :param parameters: those of a custom action.
         """
+        return self.run(action, self.payload(
+            action, change=change, parameters=parameters), seconds=seconds)
+
+    def payload(self, action: str, *, change: Any = None,
+                parameters: Mapping[str, Any] | None = None,
+                ) -> dict[str, Any]:
+        """Build the payload of :meth:`act`."""
         made = copy.deepcopy(payload(
             action, self.version, parameters=parameters))
         made['externaldetails'].update(copy.deepcopy(dict(self.details)))
         if change is not None:
             change(made)
-        return self.run(action, made, seconds=seconds)
+        return made

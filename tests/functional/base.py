@@ -4,6 +4,7 @@
 import functools
 import io
 import os
+import shutil
 import subprocess
 import sysconfig
 import warnings
@@ -81,7 +82,8 @@ class DriverFixture(fixtures.Fixture):
         for name, double in (
                 ('saved_memory_room',
                  lambda: (1, self.memory_room * 1024 ** 2)),
-                ('wake_domain', self._wake)):
+                ('wake_domain', self._wake),
+                ('remove_loop', self._remove_loop)):
             self.useFixture(fixtures.MonkeyPatch(
                 f'xen44_driver.privsep.{name}', double))
         self.sockets = self.useFixture(fixtures.TempDir()).path
@@ -107,6 +109,9 @@ class DriverFixture(fixtures.Fixture):
         hung, self.hanging = self.hanging, False
         return hung
 
+    def _remove_loop(self, name, uuid):
+        shutil.rmtree(os.path.join(self.host.loops, name))
+
     def _plug(self, vif, instance):
         if vif.id not in self.plugged:
             self.plugged.append(vif.id)
@@ -130,8 +135,9 @@ class DriverFixture(fixtures.Fixture):
             if os.path.basename(directory) not in ('_base', 'locks'))
 
     def assert_nothing_left(self):
-        """No domain, no file, no port, no console log, no socket."""
+        """No domain, file, port, console log, socket or loop device."""
         self._test.assertEqual({}, self.host.domains)
+        self._test.assertEqual([], os.listdir(self.host.loops))
         self._test.assertEqual([], self.files())
         self._test.assertEqual([], self.plugged)
         self._test.assertEqual([], os.listdir(self.console_logs))

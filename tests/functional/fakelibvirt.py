@@ -11,6 +11,7 @@ import contextlib
 import itertools
 import os
 import queue
+import shutil
 import threading
 import uuid
 
@@ -19,12 +20,13 @@ import libvirt
 from lxml import etree
 
 from xen44_driver.xen import connection
+from xen44_driver.xen import loops
 
 CAPABILITIES = """
 <capabilities>
   <host>
     <cpu>
-      <arch>x86_64</arch>
+      <arch>{arch}</arch>
       <model>pentium-v1</model>
       <topology sockets='1' dies='1' clusters='1' cores='8' threads='2'/>
       <feature name='pni'/><feature name='sse2'/><feature name='aes'/>
@@ -41,7 +43,7 @@ CAPABILITIES = """
 
 GUEST = """
 <guest><os_type>{os_type}</os_type>
-  <arch name='x86_64'><wordsize>64</wordsize>
+  <arch name='{arch}'><wordsize>64</wordsize>
     <emulator>/usr/lib/xen/bin/qemu-system-i386</emulator>
     <machine>{machine}</machine><domain type='xen'/>
   </arch>
@@ -90,8 +92,8 @@ class Domain:
     :ivar live: its XML while it runs
     :ivar vifs: number and MAC address of each interface that it has while it
         runs; libxl's view, not libvirt's
-    :ivar disks: target and type of each disk that it has while it runs;
-        libxl's view
+    :ivar disks: target of each disk that it has while it runs, and ``file``
+        if QEMU serves it or ``block`` if dom0's kernel does; libxl's view
     """
 
     def __init__(self, host: 'XenHost', xml: str) -> None:
@@ -295,7 +297,7 @@ class Domain:
             try:
                 self._host.fail('attach')
                 if device.tag == 'disk':
-                    self.disks[_target(device)] = device.get('type')
+                    self.disks[_target(device)] = _server(device)
                 else:
                     self.vifs[max(self.vifs, default=-1) + 1] = _mac(device)
             except libvirt.libvirtError:
@@ -339,9 +341,12 @@ class Domain:
     def _begin(self):
         """What a start makes of the definition."""
         self.live = self.xml
-        self.disks = {
-            _target(disk): disk.get('type')
-            for disk in etree.fromstring(self.xml).iterfind('devices/disk')}
+        disks = etree.fromstring(self.xml).findall('devices/disk')
+        self.disks = {_target(disk): _server(disk) for disk in disks}
+        self._host.detach_loops(self)
+        self._host.attach_loops(self, [
+            disk.find('source').get('file') for disk in disks
+            if disk.get('type') == 'file' and _server(disk) == 'block'])
         self.vifs = dict(enumerate(map(_mac, etree.fromstring(
             self.xml).iterfind('devices/interface'))))
 
@@ -390,6 +395,7 @@ class Domain:
 
     def _off(self, reason, detail=0):
         self.id = -1
+        self._host.detach_loops(self)
         self.running = libvirt.VIR_DOMAIN_SHUTOFF
         self.reason = reason
         self._host.tell(self, libvirt.VIR_DOMAIN_EVENT_STOPPED, detail)
@@ -403,20 +409,31 @@ def _target(disk):
     return disk.find('target').get('dev')
 
 
+def _server(disk):
+    return 'block' if disk.find('driver').get('name') == 'phy' else 'file'
+
+
 class XenHost:
     """A Xen host, and the ``virConnect`` to it.
 
     :ivar hostname: its name
+    :ivar arch: its architecture
     :ivar machines: libvirt machines it offers
     :ivar guests_obey: whether guests shut down when asked, and let devices
         go
     :ivar failures: operation -> message it fails with from now on
     :ivar saved: UUIDs of domains whose memory is saved
     :ivar restored: UUIDs of domains that started with saved memory
+    :ivar loops: the directory where Linux would tell of loop devices
+    :ivar removes_loops: whether libxl removes those of a domain that ends
     """
 
     def __init__(self):
         self.hostname = 'xen1.test'
+        self.arch = 'x86_64'
+        self.loops = None
+        self.removes_loops = True
+        self._loop_numbers = itertools.count(1)
         self.domains = {}
         self.ids = itertools.count(1)
         self.machines = list(MACHINES)
@@ -444,6 +461,21 @@ class XenHost:
         """Fail as libvirt does for a domain that is gone."""
         if domain.UUIDString() not in self.domains:
             raise error(libvirt.VIR_ERR_NO_DOMAIN, 'Domain not found')
+
+    def attach_loops(self, domain, files):
+        """What libxl's script does when a domain starts."""
+        for file in files:
+            directory = os.path.join(
+                self.loops, f'loop{next(self._loop_numbers)}', 'loop')
+            os.makedirs(directory)
+            with open(os.path.join(directory, 'backing_file'), 'w') as entry:
+                entry.write(f'{os.path.realpath(file)}\n')
+
+    def detach_loops(self, domain):
+        """What it does when the domain has ended."""
+        for loop in list(loops.found()) if self.removes_loops else ():
+            if loop.uuid == domain.UUIDString():
+                shutil.rmtree(os.path.join(self.loops, loop.name))
 
     def tell(self, domain, event, detail=0):
         """Queue a lifecycle event; the event loop delivers it."""
@@ -488,8 +520,9 @@ class XenHost:
         return 60 * 1024 ** 3
 
     def getCapabilities(self):
-        return CAPABILITIES.format(guests=''.join(
-            GUEST.format(os_type=MACHINES[machine][0], machine=machine)
+        return CAPABILITIES.format(arch=self.arch, guests=''.join(
+            GUEST.format(os_type=MACHINES[machine][0], machine=machine,
+                         arch=self.arch)
             for machine in self.machines))
 
     def baselineCPU(self, cpus, flags=0):
@@ -623,3 +656,6 @@ class FakeLibvirtFixture(fixtures.Fixture):
     def _setUp(self):
         self.host = _LIBVIRT.host = XenHost()
         connection.libvirt = _LIBVIRT
+        self.host.loops = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.MockPatchObject(
+            loops, 'SYSFS', self.host.loops))

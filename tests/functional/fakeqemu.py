@@ -175,8 +175,8 @@ class FakeQemuFixture(fixtures.Fixture):
         return [(disk.find('target').get('dev'),
                  disk.find('driver').get('type'),
                  disk.find('source').get('file'))
-                for disk in etree.fromstring(domain.live).iterfind(
-                    "devices/disk[@type='file'][@device='disk']")]
+                for disk in etree.fromstring(domain.live).xpath(
+                    "devices/disk[@device='disk'][driver/@name='qemu']")]
 
     @staticmethod
     def _size(path, format):

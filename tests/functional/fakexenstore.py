@@ -109,8 +109,8 @@ class FakeXenstoreFixture(fixtures.Fixture):
 
     @staticmethod
     def _disks(domain):
-        for disk in etree.fromstring(domain.live).iterfind(
-                "devices/disk[@type='file'][@device='disk']"):
+        for disk in etree.fromstring(domain.live).xpath(
+                "devices/disk[@device='disk'][driver/@name='qemu']"):
             if domain.isActive() and (
                     disk.find('target').get('dev') not in domain.disks):
                 continue

@@ -10,6 +10,7 @@ import fcntl
 import json
 import os
 import pathlib
+import signal
 import stat
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from lxml import etree
 from oslotest import base
 from testtools import testcase
 
+from tests.cloudstack import kills
 from tests.cloudstack import provisioner
 from tests.functional import base as functional
 from xen44_driver.cloudstack import entrypoint
@@ -273,6 +275,20 @@ class LifecycleTest(CloudStackTestCase):
             self.dom0.place / 'vms' / UUID / 'vm.json').read_text())
 
     @functional.slow
+    def test_long_logs(self):
+        """No guest fills the disk by what it prints."""
+        self.do('create', change=detail('guest_type', 'hvm'))
+        logs = [self.dom0.place / f'consoles/guest-{NAME}.log',
+                self.dom0.place / 'vms' / UUID / 'console.log']
+        other = self.dom0.place / 'consoles/guest-instance-1.log'
+        for version, action in (('4.22.1', 'statuses'), ('4.21', 'status')):
+            for log in (*logs, other):
+                log.write_bytes(bytes(3 * MIB))
+            self.assertTrue(self.management(version).act(action).success)
+            self.assertEqual([MIB // 2, MIB // 2, 3 * MIB], [
+                log.stat().st_size for log in (*logs, other)])
+
+    @functional.slow
     def test_console(self):
         self.refused('getconsole', 'off')
         self.do('create', change=detail('guest_type', 'hvm'))
@@ -287,6 +303,28 @@ class LifecycleTest(CloudStackTestCase):
                 for key in ('listen', 'passwd')))
         self.do('create')
         self.refused('getconsole', 'no screen')
+
+    @functional.slow
+    def test_names(self):
+        """A VM has the logs of its own name only, whatever is passed."""
+        self.dom0.add_foreign('instance-1', OTHER, NOVAS)
+        logs = [self.dom0.place / f'consoles/guest-{name}.log'
+                for name in ('instance-1', NAME)]
+        for log in logs:
+            log.write_text('a secret')
+
+        def rename(payload):
+            payload['virtualmachinename'] = 'instance-1'
+
+        self.refused('create', 'has the name instance-1', change=rename)
+        self.refused('prepare', 'has the name instance-1', change=rename)
+        self.do('create')
+        logs[1].write_text('login: ')
+        for action in ('ConsoleLog', 'start', 'reboot'):
+            self.refused(action, f'has the name {NAME}' if
+                         action == 'ConsoleLog' else 'name', change=rename)
+        self.do('delete', change=rename)
+        self.assertEqual([True, False], [log.exists() for log in logs])
 
     def test_foreign_domains(self):
         """Nova's domains are not listed, and not touched."""
@@ -331,32 +369,37 @@ class FailureTest(CloudStackTestCase):
         self.do('create')
         self.assertEqual('on', self.power())
 
+    def test_stop_of_one_that_never_ran(self):
+        """After a failed create, which CloudStack tries elsewhere next."""
+        def new(payload):
+            payload['cloudstack.vm.details']['details']['deployvm'] = 'true'
+
+        self.do('create')
+        self.do('stop', change=new)
+        self.assert_nothing_left()
+        self.do('stop', change=new)
+        self.do('create')
+        self.do('stop')
+        self.assertIn(NAME, self.dom0.domains())
+
     @functional.slow
     def test_killed(self):
-        """Killed at any point: stop and create again make one VM."""
-        points = ('cloudstack create: image fetched',
-                  'cloudstack create: recorded',
-                  'cloudstack create: one disk made',
-                  'cloudstack: domain defined', 'boot: domain started',
-                  'cloudstack create: booted')
+        """Killed at any point, it is asked for again, and makes one VM."""
         file = self.dom0.place / 'point'
         killing = self.management(XEN44_FAULT_POINT=str(file))
-        for point in points:
+        for action, point in kills.LIFE:
+            if point is None:
+                self.do(action)
+                self.assertEqual(
+                    set() if action == 'delete' else {NAME},
+                    {*self.dom0.domains()})
+                continue
             file.write_text(point)
-            self.assertFalse(killing.act('create').success)
+            self.assertFalse(killing.act(action).success, point)
             self.assertFalse(file.exists(), point)
-        self.do('stop')
-        self.do('create')
-        self.assertEqual({NAME}, {*self.dom0.domains()})
-        for action, point in (
-                ('reboot', 'cloudstack reboot: stopped'),
-                ('start', 'cloudstack: domain defined'),
-                ('delete', 'destroy: domain removed')):
-            file.write_text(point)
-            self.assertFalse(killing.act(action).success)
-            self.assertFalse(file.exists(), point)
-        self.assertEqual('off', self.power())
-        self.do('delete')
+            if action == 'reboot':
+                # Nobody reboots it any more.
+                self.assertEqual('off', self.power())
         self.assert_nothing_left()
 
     def test_refused(self):
@@ -367,6 +410,7 @@ class FailureTest(CloudStackTestCase):
                 (detail('guest_type', 'kvm'), 'pv, pvh, hvm'),
                 (detail('root_disk_gb', '1;reboot'), 'whole number'),
                 (detail('root_disk_gb', '65000'), 'not promised'),
+                (detail('stop_timeout', 'never'), '0 to 3600'),
                 (lambda p: p['cloudstack.vm.details']['nics'][0].update(
                     broadcastUri='vxlan://5004'), 'vlan://'),
                 (lambda p: p['externaldetails']['host'].update(
@@ -430,6 +474,21 @@ class FailureTest(CloudStackTestCase):
             yield
 
     @functional.slow
+    def test_hanging(self):
+        """An action that hangs ends, and the VM is free again."""
+        (self.dom0.place / 'hurried').touch()
+        pid = self.dom0.place / 'pid'
+        self.dom0.script(
+            'mkisofs', f'#!/bin/sh\necho $$ > {pid}\nexec sleep 1000\n')
+        answer = self.server.act('create', seconds=20)
+        self.assertFalse(answer.success)
+        self.addCleanup(os.kill, int(pid.read_text()), signal.SIGKILL)
+        # Far less than lock_timeout lets it wait.
+        self.do('stop', seconds=300)
+        self.do('delete', seconds=300)
+        self.assert_nothing_left()
+
+    @functional.slow
     def test_at_the_same_time(self):
         """The lock is waited for, and not for ever."""
         self.do('create')
@@ -448,6 +507,13 @@ class FailureTest(CloudStackTestCase):
         self.assertNotIn(f'{UUID}/rebooting', self.dom0.files())
 
     @functional.slow
+    def test_stop_with_bad_details(self):
+        """A user can change them later, and the host is to be empty."""
+        self.do('create')
+        self.do('stop', change=detail('stop_timeout', 'never'))
+        self.assertEqual('off', self.power())
+
+    @functional.slow
     def test_guest_that_ended(self):
         self.do('create')
         for running, reason in (
@@ -463,6 +529,7 @@ class FailureTest(CloudStackTestCase):
         self.dom0.set(domains=[{
             **domain, 'running': libvirt.VIR_DOMAIN_NOSTATE}])
         self.assertEqual('unknown', self.power())
+        self.refused('start', 'cannot tell')
         self.assertIsNone(self.server.act('statuses').report)
 
 

@@ -7,6 +7,7 @@ the process ends. Then nova-compute starts anew, and the user goes on.
 
 import operator
 import os
+import shutil
 import sys
 import time
 from unittest import mock
@@ -16,12 +17,15 @@ from nova import objects
 from nova.compute import manager
 from nova.compute import utils as compute_utils
 from nova.tests.functional.api import client as api_client
+from nova.virt import block_device
 
 from tests.functional import base
 from tests.functional import test_interfaces
 from tests.functional import test_resize
+from tests.functional import test_volumes
 from xen44_driver.compute import resize
 from xen44_driver.core import undo
+from xen44_driver.storage import usage
 
 
 class Killed(BaseException):
@@ -47,6 +51,7 @@ class KilledCase(test_resize.ResizeCase):
         # What runs when an exception passes, but not when a process ends.
         for module, names in (
                 (undo, ('Undo.__exit__', 'attempt')),
+                (block_device, ('DriverVolumeBlockDevice.save',)),
                 (compute_utils, ('EventReporter.__exit__',)),
                 (manager, ('ComputeManager._delete_stashed_flavor_info',
                            'ComputeManager._delete_allocation_after_move'))):
@@ -76,18 +81,24 @@ class KilledCase(test_resize.ResizeCase):
         except api_client.OpenStackApiException:
             # The answer is awaited by some, and does not come.
             pass
-        end = time.monotonic() + 60
-        while self.point:
-            self.assertLess(time.monotonic(), end, point)
-            time.sleep(0.02)
-        self.flags(rpc_response_timeout=60)
-        self.compute = self.restart_compute_service(self.compute)
-        self.driver = self.compute.manager.driver
+        self.restart()
         try:
             return self._wait_for_server_parameter(server, {
                 'status': expected, 'OS-EXT-STS:task_state': None})
         except AssertionError as error:
             raise AssertionError(f'killed at {point}: {error}') from None
+
+    def restart(self):
+        """Start nova-compute anew when it has been killed."""
+        end = time.monotonic() + 60
+        while self.point:
+            self.assertLess(time.monotonic(), end, self.point)
+            time.sleep(0.02)
+        # Its thread ends, too.
+        time.sleep(0.5)
+        self.flags(rpc_response_timeout=60)
+        self.compute = self.restart_compute_service(self.compute)
+        self.driver = self.compute.manager.driver
 
     def ask(self, server, name, body=None):
         self.api.post_server_action(server['id'], {name: body})
@@ -152,6 +163,22 @@ class SnapshotTest(KilledCase):
         self.assertEqual([], self.copies())
         self._delete_server(server)
         self.below.assert_nothing_left()
+
+    @base.slow
+    def test_snapshot_by_kernel(self):
+        server = self.boot(flavor=self.flavor(
+            xen44_guest_type='pvh', xen44_disk_class='kernel'))
+        files = self.below.files()
+        self.useFixture(fixtures.MockPatchObject(
+            usage, 'shares_blocks', return_value=True))
+        self.useFixture(fixtures.MockPatchObject(
+            usage, 'clone', shutil.copy))
+        for point in ('snapshot: file cloned', 'snapshot: disk converted'):
+            self.kill(server, point, self.ask, server, 'createImage',
+                      {'name': 'snapshot'}, expected='ACTIVE')
+            self.assertEqual([], self.copies(), point)
+            self.assertEqual(files, self.below.files(), point)
+            self.assert_runs(server)
 
     def copies(self):
         return [name for directory, _, names in os.walk(os.path.join(
@@ -347,3 +374,77 @@ class QueuedTest(KilledCase):
             context, objects.Instance.get_by_uuid(context, server['id']))
         self._wait_for_state_change(server, 'SUSPENDED')
         self.assertIn(server['id'], self.below.host.saved)
+
+
+class VolumesTest(KilledCase, test_volumes.VolumesBase):
+
+    def setUp(self):
+        super().setUp()
+        update = self.cinder.fake_attachment_update
+
+        def connect(*args, **kwargs):
+            self.at('Cinder: asked')
+            return update(*args, **kwargs)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.attachment_update',
+            lambda _api, *args, **kwargs: connect(*args, **kwargs)))
+
+    def ask_to_attach(self, server, volume):
+        self.api.post_server_volume(
+            server['id'], {'volumeAttachment': {'volumeId': volume}})
+
+    @base.slow
+    def test_attach(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        before = self.definition(server), self.running(server)
+        for point, soft in (('Cinder: asked', True),
+                            ('volume: connected', False),
+                            ('attach volume: recorded', True),
+                            ('attach volume: defined', True),
+                            ('attach volume: attached', True)):
+            volume = self.volume()
+            self.kill(server, point, self.ask_to_attach, server, volume,
+                      expected='ACTIVE')
+            # Nova knows of the volume: a reboot brings it, if this host had
+            # been told of it, and the user can take it away.
+            self._reboot_server(server, hard=not soft)
+            expected = [] if point == 'Cinder: asked' else [
+                ('xvdb', 'block', volume)]
+            self.assertEqual(expected, self.running(server)[1:], point)
+            self.assertIsNone(self.detach(server, volume), point)
+            self.assert_free(server, volume)
+            self.assertEqual(
+                before, (self.definition(server), self.running(server)))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    @base.slow
+    def test_detach(self):
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        before = self.definition(server), self.running(server)
+        for point in ('detach volume: undefined', 'detach volume: detached',
+                      'detach volume: forgotten', 'volume: link removed'):
+            volume = self.volume()
+            self.attach(server, volume)
+            self.kill(server, point, self.api.delete_server_volume,
+                      server['id'], volume, expected='ACTIVE')
+            self.assertIsNone(self.detach(server, volume), point)
+            self.assert_free(server, volume)
+            self.assertEqual(
+                before, (self.definition(server), self.running(server)))
+        self._delete_server(server)
+        self.below.assert_nothing_left()
+
+    @base.slow
+    def test_delete(self):
+        for point in ('destroy: domain removed', 'destroy: ports unplugged',
+                      'volume: link removed', 'destroy: volumes disconnected'):
+            volume = self.volume()
+            server = self.boot_volume(volume)
+            self.point = point
+            self.api.delete_server(server['id'])
+            self.restart()
+            self._wait_until_deleted(server)
+            self.assert_free(server, volume)
+            self.below.assert_nothing_left()

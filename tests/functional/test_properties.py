@@ -69,6 +69,7 @@ class PropertiesTest(test_servers.ServersBase):
         for name, value, why in (
             ('xen44:guest_typ', 'pvh', 'does not appear to be a valid'),
             ('xen44:guest_type', 'kvm', 'not one of: pv, pvh, hvm'),
+            ('xen44:disk_class', 'tapdisk', 'not one of: qemu, kernel'),
             ('xen44:max_event_channels', '1000', 'less than the min'),
             ('xen44:max_event_channels', '131072', 'greater than the max'),
             ('xen44:max_grant_frames', 'many', 'not a valid integer'),

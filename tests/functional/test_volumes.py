@@ -194,6 +194,23 @@ class AttachTest(VolumesBase):
             self.assert_free(server, volume)
             self._delete_server(server)
 
+    def test_file_by_kernel(self):
+        server = self.boot(flavor=self.flavor(
+            xen44_guest_type='pvh', xen44_disk_class='kernel'))
+        self.connection = {'driver_volume_type': 'nfs',
+                           'data': {'format': 'qcow2'}}
+        self.assertIn('disks of class kernel: raw',
+                      self.attach(server, self.volume()))
+        self.connection['data']['format'] = 'raw'
+        volume = self.volume()
+        self.assertIsNone(self.attach(server, volume))
+        self.assertIn(('xvdb', 'file', volume), self.running(server))
+        self.assertEqual('block', self.domain(server).disks['xvdb'])
+        self._reboot_server(server, hard=True)
+        self.assertEqual('block', self.domain(server).disks['xvdb'])
+        self.assertIsNone(self.detach(server, volume))
+        self.assert_free(server, volume)
+
     def test_encrypted(self):
         self.connection['data']['encrypted'] = True
         encryption = {'provider': 'luks2', 'control_location': 'front-end',
@@ -218,6 +235,25 @@ class AttachTest(VolumesBase):
                             return_value=wrong):
                 self.assertIn('luks', self.attach(server, self.volume()))
         self.assertEqual({}, self.brick.connected)
+
+    @base.slow
+    def test_limits(self):
+        """Cinder's QoS specs, of a volume that QEMU serves."""
+        self.connection = {'driver_volume_type': 'nfs', 'data': {
+            'qos_specs': {'total_iops_sec': '9'}}}
+        server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        self.assertIsNone(self.attach(server, self.volume()))
+        self.assertEqual([9], self.limits(server))
+        self._reboot_server(server, hard=True)
+        self.assertEqual([9], self.limits(server))
+        self.connection['data']['qos_specs'] = {'total_iops_sec': 'many'}
+        self.assertIn("'many'; allowed", self.attach(server, self.volume()))
+
+    def limits(self, server):
+        """The limits on requests of all disks that have any."""
+        qemu = self.below.qemu.qemus[self.domain(server).ID()]
+        return [limits['iops'] for limits in qemu.throttles.values()
+                if limits]
 
     @base.slow
     def test_tagged(self):
@@ -459,6 +495,41 @@ class BootTest(VolumesBase):
                          self.running(server))
         self._delete_server(server)
         self.below.assert_nothing_left()
+
+
+    @base.slow
+    def test_rebuild_of_the_volume_that_it_boots_from(self):
+        """Cinder writes the image to it while this host is not connected."""
+        root, data = self.volume(), self.volume()
+        server = self.boot_volume(root)
+        self.attach(server, data)
+        other = base.create_image(self.glance, base.raw_image(b'other'))
+        asked = []
+
+        def write(_api, _context, volume, image, reimage_reserved):
+            asked.append((volume, image, dict(self.brick.connected)))
+            self.api.create_server_external_events([{
+                'name': 'volume-reimaged', 'server_uuid': server['id'],
+                'tag': volume}])
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.reimage_volume', write))
+        server = self._rebuild_server(server, other)
+        self.assertEqual([(root, other, {})], asked)
+        self.assertEqual([('xvda', 'block', root), ('xvdb', 'block', data)],
+                         self.running(server))
+        self._delete_server(server)
+        self.assert_free(server, root)
+        self.below.assert_nothing_left()
+
+    @base.slow
+    def test_only_disks(self):
+        server = self.boot_volume(expected='ERROR', more=[{
+            'boot_index': 1, 'uuid': self.volume(), 'source_type': 'volume',
+            'destination_type': 'volume', 'device_type': 'cdrom'}])
+        self.assertIn("'cdrom'; allowed: disk", str(
+            self.api.get_server(server['id'])['fault']))
+        self.assertEqual({}, self.brick.connected)
 
 
 class MultiattachTest(VolumesBase):

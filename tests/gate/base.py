@@ -66,11 +66,17 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         self.addOnException(self._attach_log)
 
     def _attach_log(self, _: object) -> None:
-        """Keep what nova-compute said last beside a failure."""
-        done = self.host.ssh('grep -v "Get console output" '
-                             '/var/log/nova/nova-compute.log | tail -n 40',
-                             check=False)
-        self.addDetail('nova-compute.log', content.text_content(done.stdout))
+        """Keep what nova-compute said last beside a failure.
+
+        It raises nothing: that would end the runner, and all other tests.
+        """
+        try:
+            said = self.host.ssh('grep -v "Get console output" '
+                                 '/var/log/nova/nova-compute.log | tail -n 40',
+                                 check=False).stdout
+        except util.LabError as error:
+            said = f'{self.host.name} does not answer: {error}'
+        self.addDetail('nova-compute.log', content.text_content(said))
 
     # Making things
 

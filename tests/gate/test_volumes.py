@@ -9,6 +9,7 @@ from typing import ClassVar
 from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
+from tests.gate.alone import test_kill_points
 
 #: Seconds for Cinder, Nova, libxl and the guest together.
 TIMEOUT = 300
@@ -55,7 +56,7 @@ class VolumeCase(base.GateCase):
             self.addCleanup, flavor=self.make_flavor(
                 self.addCleanup, guest_type=self.guest_type), **options)
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         return guest
 
     def attach(self, guest: guest_lib.Guest, volume: Any) -> None:
@@ -105,7 +106,7 @@ class Volumes(VolumeCase):
         # Every start connects it anew.
         self.cloud.compute.reboot_server(guest.id, 'HARD')
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         self.wait_for_size(guest, 2 * GIB)
         self.assertIn('written', self.read(guest))
 
@@ -120,7 +121,7 @@ class Volumes(VolumeCase):
         self.attach(guest, volume)
         self.cloud.compute.start_server(guest.id)
         guest.wait_for_status('ACTIVE')
-        guest.wait_for_login()
+        guest.wait_for_ssh()
         self.assertIn('written', self.read(guest))
 
     @base.slow
@@ -151,3 +152,81 @@ class VolumesPvh(Volumes):
     """The same."""
 
     guest_type = 'pvh'
+
+
+class VolumesLimited(VolumeCase):
+    """A volume on NFS whose type limits it."""
+
+    #: Reads that take a second.
+    IOPS = 10
+
+    def limited_type(self) -> str:
+        """A volume type with QoS specs; returns its name."""
+        storage = self.cloud.block_storage
+        name = self._name('limited')
+        kind = storage.create_type(
+            name=name, extra_specs={'volume_backend_name': 'nfs'})
+        self.addCleanup(storage.delete_type, kind)
+        answer = storage.post('/qos-specs', json={'qos_specs': {
+            'name': name, 'consumer': 'front-end',
+            'total_iops_sec': str(self.IOPS)}})
+        specs = answer.json()['qos_specs']['id']
+        self.addCleanup(storage.delete, f'/qos-specs/{specs}?force=true')
+        storage.get(f'/qos-specs/{specs}/associate?vol_type_id={kind.id}')
+        return name
+
+    def seconds(self, guest: guest_lib.Guest) -> float:
+        """Seconds of 30 reads, each of one page."""
+        clock = 'cut -d" " -f1 /proc/uptime'
+        began, ended = guest.ssh(
+            f'{clock}; dd if=/dev/{self.device} of=/dev/null bs=4k count=30 '
+            f'iflag=direct 2>/dev/null; {clock}').split()
+        return float(ended) - float(began)
+
+    @base.slow
+    def test_limits(self) -> None:
+        volume = self.volume(volume_type=self.limited_type())
+        guest = self.running()
+        self.attach(guest, volume)
+        self.wait_for_size(guest, GIB)
+        self.assertGreater(self.seconds(guest), 30 / self.IOPS - 1.5)
+        # The guest's own reboot gives it another QEMU.
+        before = guest.boot_id()
+        guest.ssh('reboot', check=False)
+        util.wait_for(f'{guest.name} to boot anew',
+                      lambda: guest.boot_id() != before, TIMEOUT, interval=5)
+        self.wait_for_size(guest, GIB)
+        self.assertGreater(self.seconds(guest), 30 / self.IOPS - 1.5)
+        self.detach(guest, volume)
+
+
+class KilledVolumes(test_kill_points.KillPointsCase, VolumeCase):
+    """nova-compute is killed at each named point."""
+
+    @base.slow
+    def test_volumes(self) -> None:
+        guest = self.present()
+        for point in ('volume: connected', 'attach volume: recorded',
+                      'attach volume: defined', 'attach volume: attached',
+                      'detach volume: undefined', 'detach volume: detached',
+                      'detach volume: forgotten', 'volume: link removed'):
+            volume = self.volume()
+            if 'detach' in point or 'removed' in point:
+                self.attach(guest, volume)
+                self.kill(guest, point,
+                          self.cloud.compute.delete_volume_attachment,
+                          guest.id, volume.id, expected='ACTIVE')
+            else:
+                self.kill(guest, point,
+                          self.cloud.compute.create_volume_attachment,
+                          guest.id, volume_id=volume.id, expected='ACTIVE')
+                # Nova knows of it: a reboot brings it.
+                self.cloud.compute.reboot_server(guest.id, 'SOFT')
+                guest.wait_for_status('ACTIVE')
+                guest.wait_for_ssh()
+                self.wait_for_size(guest, GIB)
+            # The user takes it away.
+            self.cloud.block_storage.reset_volume_status(
+                volume, 'in-use', 'attached')
+            self.detach(guest, volume)
+            self.assert_gone(guest, volume)

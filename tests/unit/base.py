@@ -31,7 +31,7 @@ conf.register_opts(nova_conf.CONF)
 class TestCase(base.BaseTestCase):
     """A test with Nova's configuration, and an empty instances_path.
 
-    No domain's QEMU has a monitor.
+    No domain's QEMU has a monitor, and no instance a volume.
     """
 
     def setUp(self):
@@ -44,8 +44,10 @@ class TestCase(base.BaseTestCase):
         self.flags(instances_path=self.instances)
         for name in ('make_socket_dir', 'remove_monitor'):
             self.useFixture(fixtures.MockPatchObject(privsep, name))
-        self.useFixture(fixtures.MockPatchObject(
-            privsep, 'monitor_is_there', return_value=False))
+        for name, answer in (('monitor_is_there', False),
+                             ('linked_volumes', [])):
+            self.useFixture(fixtures.MockPatchObject(
+                privsep, name, return_value=answer))
 
 
 def instance(*, root_gb=1, extra_specs=None, **values):

@@ -9,9 +9,11 @@ from nova import objects
 
 from tests.unit import base
 from xen44_driver import extra_specs
+from xen44_driver.compute import disk_class
 from xen44_driver.compute import guest_type
 from xen44_driver.compute import properties
 from xen44_driver.compute import xentables
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 #: Imports the validators where libvirt and what needs it cannot be.
@@ -48,6 +50,7 @@ class ExtraSpecsTest(base.TestCase):
             (xentables.GRANT_FRAMES,
              ('63', '64', '65535', '65536', '', 'many', '-1')),
             (guest_type.EXTRA_SPEC, ('pv', 'pvh', 'hvm', 'PV', '', 'kvm')),
+            (disk_class.EXTRA_SPEC, ('qemu', 'kernel', 'Kernel', '', 'tap')),
         ):
             for value in values:
                 with self.subTest(name=name, value=value):
@@ -65,6 +68,7 @@ class ExtraSpecsTest(base.TestCase):
         guest_type.choose(
             base.image(), flavor, default=GuestType.PV,
             offered=tuple(GuestType))
+        disk_class.choose(flavor, offered=tuple(DiskClass))
 
     @staticmethod
     def accepts(check, name, value):

@@ -98,6 +98,8 @@ MORE_THAN_METHODS = {
     'operation.rebuild-volume-backed', 'storage.block.backend.fibrechannel',
     'storage.block.backend.iscsi', 'storage.block.backend.iscsi.auth.chap',
     'operation.encrypted-volume',
+    # The method refuses it, with a reason.
+    'operation.swap-volume',
 }
 
 

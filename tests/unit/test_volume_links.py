@@ -10,6 +10,8 @@ from xen44_driver import privsep
 from xen44_driver.xen import sockets
 from xen44_driver.xen import volumelinks
 
+# The real one.
+LINKED = privsep.linked_volumes
 OTHER = '2c7a1f0e-6d3b-4e8a-9b57-0d1e2f3a4b5c'
 
 
@@ -62,6 +64,14 @@ class LinksTest(base.TestCase):
         self.assertFalse(privsep.volume_is_linked(OTHER))
         privsep.unlink_volume(OTHER, base.VOLUME)
         self.assertFalse(privsep.volume_is_linked(base.VOLUME))
+
+    def test_of_an_instance(self):
+        self.assertEqual([], LINKED(base.UUID))
+        privsep.link_volume(base.UUID, base.VOLUME, self.device)
+        # As after a kill.
+        os.symlink(self.device, f'{self.link()}.new')
+        self.assertEqual([base.VOLUME], LINKED(base.UUID))
+        self.assertEqual([], LINKED(OTHER))
 
     def test_no_device(self):
         self.assertRaises(

@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from xen44_driver.cloudstack import customactions
 from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import payload as payload_lib
 from xen44_driver.cloudstack import vms
+from xen44_driver.core import consolelog
 from xen44_driver.xen import events
 from xen44_driver.xen.events import DomainState
 
 CONF = cfg.CONF
+LOG = logging.getLogger(__name__)
 
 #: What an action answers; None for nothing.
 Answer = Mapping[str, Any] | None
@@ -52,10 +55,17 @@ def start(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
 
 
 def stop(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
-    """Stop a VM."""
+    """Stop a VM; remove it if it is left of a create that failed.
+
+    CloudStack may make it on another host next, and never come back to this
+    one. Then this host would report for ever that the VM is off.
+    """
     vm = payload.vm()
     with dom0.locked(vm):
-        vms.stop(dom0, vm)
+        if payload.is_new():
+            vms.remove(dom0, vm)
+        else:
+            vms.stop(dom0, vm)
     return _done('Instance stopped')
 
 
@@ -78,6 +88,8 @@ def status(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
     """Tell whether a VM is on; no other action is waited for."""
     vm = payload.vm()
     guest = vms.guest_of(dom0, vm)
+    if guest is not None:
+        _shorten_logs(dom0, {vm.uuid: guest.name})
     state = DomainState.SHUTDOWN if guest is None else guest.state()
     return {'status': 'success',
             'power_state': _power(dom0, vm.uuid, vm.name, state)}
@@ -87,16 +99,32 @@ def statuses(
     dom0: dom0host.Dom0Host, payload: payload_lib.Payload,
 ) -> Answer:
     """Tell of all VMs whether they are on."""
+    _shorten_logs(dom0, {uuid: record.name for uuid, record
+                         in dom0.host.records().items()})
     return {'status': 'success', 'power_state': {
         record.name: _power(dom0, uuid, record.name, record.state)
         for uuid, record in dom0.host.records().items()}}
 
 
+def _shorten_logs(dom0: dom0host.Dom0Host, names: Mapping[str, str]) -> None:
+    """Keep guests from filling this host's disk by what they print.
+
+    CloudStack asks for states each minute, and no other program of ours runs
+    all the time.
+
+    :param names: the names of domains, by UUID.
+    """
+    for problem in consolelog.trim(
+            {name: dom0.files(uuid).serial_log
+             for uuid, name in names.items()},
+            CONF.xen44.console_log_max_bytes):
+        LOG.warning('A guest may fill this host\'s disk: %s', problem)
+
+
 def _power(
     dom0: dom0host.Dom0Host, uuid: str, name: str, state: DomainState,
 ) -> str:
-    if state is DomainState.NOSTATE:
-        raise vms.Refused(f'libvirt cannot tell the state of domain {name}')
+    vms.require_state(name, state)
     if state in events.OFF and not vms.is_rebooting(dom0, uuid):
         return OFF
     return ON

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import glob
 import os
 import re
+import shlex
 import shutil
 import sys
 
@@ -21,7 +22,7 @@ KEY = 'id_ed25519'
 KNOWN_HOSTS = 'known_hosts'
 
 #: What the user of the management servers may run in dom0.
-_LINE = 'restrict,command="{program} serve" {key}\n'
+_LINE = 'restrict,command="{command}" {key}\n'
 
 _STEPS = """\
 {directory} is made. To use it:
@@ -40,12 +41,16 @@ The folder holds a private key. Remove it here when it is copied.
 """
 
 
-def make(directory: str, addresses: Sequence[str], port: int) -> str:
+def make(
+    directory: str, addresses: Sequence[str], port: int, *,
+    config_files: Sequence[str] = (),
+) -> str:
     """Make the folder, or add this host to an existing one.
 
     :param directory: the folder.
     :param addresses: addresses and names of this host.
     :param port: port of its SSH server.
+    :param config_files: the program's configuration files, if not its default.
     :returns: what is to be done next, for people.
     :raises ValueError: an address or the folder's name is not possible.
     :raises OSError: the folder cannot be written, or this host has no keys.
@@ -62,6 +67,12 @@ def make(directory: str, addresses: Sequence[str], port: int) -> str:
             raise ValueError(f'{address!r} is not an address or a name')
     if not 0 < port < 65536:
         raise ValueError(f'{port} is not a port; allowed: 1 to 65535')
+    command = shlex.join([
+        os.path.abspath(sys.argv[0]), *(
+            f'--config-file={os.path.abspath(path)}'
+            for path in config_files), 'serve'])
+    if re.search(r'["\\\n]', command):
+        raise ValueError(f'{command!r} cannot be in a file of keys')
     known = list(_known(addresses, port))
     os.makedirs(directory, mode=0o700, exist_ok=True)
     target = os.path.join(directory, f'{name}.py')
@@ -76,8 +87,7 @@ def make(directory: str, addresses: Sequence[str], port: int) -> str:
             f'cloudstack-{name}', '-f', key)
     _add(os.path.join(directory, KNOWN_HOSTS), known)
     with open(f'{key}.pub', encoding='utf-8') as file:
-        line = _LINE.format(
-            program=os.path.abspath(sys.argv[0]), key=file.read().strip())
+        line = _LINE.format(command=command, key=file.read().strip())
     return _STEPS.format(
         directory=directory, name=name, line=line, address=addresses[0],
         port='' if port == 22 else f' and ssh_port={port}')

@@ -24,6 +24,7 @@ from xen44_driver.core import monitor
 from xen44_driver.storage import disksnapshots
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
+from xen44_driver.storage import usage
 from xen44_driver.storage.kinds import kind
 from xen44_driver.xen import errors
 from xen44_driver.xen import guest as xen_guest
@@ -133,10 +134,14 @@ def _create_snapshot(case: _Case) -> Answer:
         'at most 255 characters on one line') or ''
     name = case.snapshot(exists=False)
     case.need_off()
+    path = case.root.path
+    vms.require_space(
+        case.dom0, case.record.root,
+        usage.growth(path, more_snapshots=1) - usage.growth(path))
     # The description first: without a snapshot it does no harm.
     case.save(dataclasses.replace(case.record, snapshots={
         **case.record.snapshots, name: text}))
-    disksnapshots.create(case.root.path, name)
+    disksnapshots.create(path, name)
     return _say(f'Snapshot {name} created')
 
 
@@ -310,7 +315,7 @@ def _case(
     vm = payload.vm()
     files = dom0.files(vm.uuid)
     return _Case(dom0=dom0, vm=vm, files=files,
-                 record=vmrecord.load(files), parameters=payload.parameters)
+                 record=vms.record_of(dom0, vm), parameters=payload.parameters)
 
 
 def _migrate(

@@ -16,6 +16,7 @@ from xen44_driver.storage import layout
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.guesttype import GuestType
 
@@ -25,6 +26,9 @@ ROOT_TARGET = 'xvda'
 ISO_TARGET = 'hdc'
 SEED_DISK_TARGET = 'xvdd'
 SEED_CDROM_TARGET = 'hdd'
+
+#: The most seconds that the detail ``stop_timeout`` can have.
+MAX_STOP_TIMEOUT = 3600
 
 # Linux has no longer command line on x86.
 _CMDLINE = r'[ -~]{1,2047}'
@@ -99,9 +103,8 @@ def decide(
         raise errors.SpecError(
             'guest_type', str(guest_type), options.offered)
     profile = options.arch.profile(guest_type)
-    if options.disk_format not in profile.disk_formats:
-        raise errors.SpecError(
-            '[xen44] disk_format', options.disk_format, profile.disk_formats)
+    disk_class = profile.disk_classes[0]
+    format = disk_class.root_format(options.disk_format)
     kernel, ramdisk = details.file('kernel'), details.file('ramdisk')
     if ramdisk and not kernel:
         raise errors.SpecError(
@@ -109,10 +112,11 @@ def decide(
     smallest = details.number('min_disk_gb', 1, 65536) or 0
     size = max(root_disk_gb or 0, smallest) * units.Gi
     disks = [kinds.DiskRecord(
-        kind=kinds.IMAGE_KINDS[options.disk_format].name,
-        name='root', target=ROOT_TARGET, format=options.disk_format,
-        file=vmrecord.ROOT_FILE.format(format=options.disk_format),
-        size=size)]
+        kind=kinds.IMAGE_KINDS[format].name,
+        name='root', target=ROOT_TARGET, format=format,
+        file=vmrecord.ROOT_FILE.format(format=format), size=size)]
+    # Here, as it must not keep a VM from being stopped.
+    details.number('stop_timeout', 0, MAX_STOP_TIMEOUT)
     seed = details.flag('config_drive')
     if options.config_drive if seed is None else seed:
         disks.append(kinds.DiskRecord(
@@ -124,7 +128,8 @@ def decide(
         image_format=details.one_of('image_format', templates.FORMATS),
         kernel=kernel, ramdisk=ramdisk,
         record=vmrecord.VmRecord(
-            guest_type=guest_type, disks=tuple(disks),
+            name=vm.name, guest_type=guest_type, disks=tuple(disks),
+            disk_class=disk_class,
             loader=None if kernel or profile.firmware
             else _loader(guest_type, options),
             kernel=kernel is not None, ramdisk=ramdisk is not None,
@@ -177,11 +182,12 @@ def build(
         memory_mib=hardware.memory_mib,
         vcpus=hardware.vcpus,
         boot=_boot(record, files),
-        disks=tuple(kinds.load(disk, files.directory).spec()
-                    for disk in record.disks),
+        disks=tuple(
+            kinds.load(disk, files.directory).spec(record.disk_class)
+            for disk in record.disks),
         interfaces=tuple(
             _interface(nic, record, host, options) for nic in hardware.nics),
-        monitor=True,
+        monitor=record.disk_class is DiskClass.QEMU,
         # Without a password anybody could use it.
         screen=domain.Screen(
             vnc=options.vnc_listen, vnc_password=hardware.vnc_password,

@@ -9,6 +9,7 @@ import os
 import time
 
 from oslo_config import cfg
+from oslo_log import log as logging
 from oslo_utils import fileutils
 
 from xen44_driver import conf
@@ -22,11 +23,13 @@ from xen44_driver.storage import images
 from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import domain
+from xen44_driver.xen import errors
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
+LOG = logging.getLogger(__name__)
 
 # Seconds of an action's time that are kept for what comes after a wait.
 _RESERVE = 20.0
@@ -70,7 +73,16 @@ class Dom0Host:
     def storage_path(self) -> str:
         """The directory of all VMs; made if it does not exist."""
         path: str = CONF.xen44_cloudstack.storage_path
-        os.makedirs(path, mode=0o700, exist_ok=True)
+        if not os.path.isdir(path):
+            # Only this one is private: nova-compute's user looks for boot
+            # loaders beside it.
+            mask = os.umask(0o022)
+            try:
+                os.makedirs(os.path.dirname(os.path.abspath(path)),
+                            exist_ok=True)
+            finally:
+                os.umask(mask)
+            os.makedirs(path, mode=0o700, exist_ok=True)
         return path
 
     def files(self, uuid: str) -> layout.InstanceFiles:
@@ -127,7 +139,14 @@ class Dom0Host:
 
         :param vm: the VM.
         """
-        asked = vm.details.number('stop_timeout', 0, 3600)
+        try:
+            asked = vm.details.number(
+                'stop_timeout', 0, describe.MAX_STOP_TIMEOUT)
+        except errors.SpecError as error:
+            # A user can change it at any time; a host that is to be empty
+            # cannot wait for that.
+            LOG.warning('%s', error, instance=vm)
+            asked = None
         return self.left(CONF.xen44_cloudstack.stop_timeout
                          if asked is None else asked)
 

@@ -26,12 +26,16 @@ from typing import Dict
 from typing import List
 from typing import Optional
 from typing import Tuple
+import zlib
 
 #: Version of what is sent. The other side refuses any other.
 PROTOCOL = 1
 
 #: Bytes of the longest answer; CloudStack waits for ever at 64 KiB.
 MAX_ANSWER = 60000
+
+#: Bytes of the longest name of a socket, on Linux.
+MAX_SOCKET = 108
 
 #: Seconds that CloudStack's time is cut by, so that it does not kill us.
 RESERVE = 3
@@ -68,13 +72,20 @@ def detail(payload: Dict[str, Any], name: str, pattern: str,
     return None
 
 
-def sharing(directory: Optional[str] = None) -> List[str]:
-    """Return options that let many calls share one connection.
+def sharing(key: str, directory: Optional[str] = None) -> List[str]:
+    """Return options that let many calls with a key share one connection.
 
-    None if the directory of its socket is not ours alone.
+    Other keys may be for other commands: ssh does not look at that.
+
+    None if the directory of its socket is not ours alone, or its name too
+    long for one.
     """
     path = directory or os.path.join(
-        tempfile.gettempdir(), 'xen44-cloudstack-%d' % os.getuid())
+        tempfile.gettempdir(), 'xen44-cloudstack-%d-%08x' % (
+            os.getuid(), zlib.crc32(os.fsencode(key)) & 0xffffffff))
+    # With the name that ssh gives it until it listens, 59 bytes longer.
+    if len(os.fsencode(path)) > MAX_SOCKET - 59:
+        return []
     try:
         os.mkdir(path, 0o700)
     except OSError:
@@ -122,7 +133,7 @@ def command(payload: Dict[str, Any], here: str) -> List[str]:
                          'the management server' % path)
     make_private(key)
     # Without a command, a key that may do more would get a shell.
-    return ['ssh', '-F', 'none', '-T', '-x', '-a'] + sharing() + [
+    return ['ssh', '-F', 'none', '-T', '-x', '-a'] + sharing(key) + [
         '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes', '-i', key,
         '-o', 'UserKnownHostsFile=%s' % known,
         '-o', 'GlobalKnownHostsFile=/dev/null',
@@ -170,6 +181,28 @@ def ask(argv: List[str], request: bytes,
     return status, texts[0], texts[1]
 
 
+def checked(out: str) -> str:
+    """Return an answer that CloudStack can read, in ASCII.
+
+    It is nothing or a JSON object. Else something in dom0 has printed before.
+    """
+    if len(out) > MAX_ANSWER:
+        raise Failed('the answer has more than %d bytes' % MAX_ANSWER)
+    if not out.strip():
+        return ''
+    try:
+        found = json.loads(out)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise Failed('the answer of the host is not JSON, but begins with '
+                     '%.100r' % out.strip())
+    text = json.dumps(found)
+    if len(text) > MAX_ANSWER:
+        raise Failed('the answer has more than %d bytes' % MAX_ANSWER)
+    return text
+
+
 def act(argv: List[str], here: str) -> Tuple[int, str]:
     """Carry out an action; return exit status and answer."""
     started = time.time()
@@ -188,15 +221,13 @@ def act(argv: List[str], here: str) -> Tuple[int, str]:
     status, out, err = ask(
         command(payload, here), request,
         max(1.0, seconds - (time.time() - started)))
-    if len(out) > MAX_ANSWER:
-        raise Failed('the answer has more than %d bytes' % MAX_ANSWER)
     if status == 255 and not out.strip():
         last = err.strip().splitlines()[-1:] or ['no reason given']
         raise Failed('the host cannot be reached: %s' % last[0][:500])
     if status and not out.strip():
         raise Failed('xen44-cloudstack ended with status %d; see its log in '
                      'dom0' % status)
-    return (1 if status else 0), out.strip()
+    return (1 if status else 0), checked(out)
 
 
 def main(argv: List[str]) -> int:
@@ -205,7 +236,7 @@ def main(argv: List[str]) -> int:
     try:
         status, answer = act(argv, os.path.dirname(
             os.path.abspath(argv[0])))
-    except Failed as error:
+    except (Failed, OSError) as error:
         status, answer = 1, json.dumps(
             {'status': 'error', 'error': str(error)})
     except Exception as error:

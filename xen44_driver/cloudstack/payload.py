@@ -219,6 +219,11 @@ class Payload:
         return (self.vm().details.number('root_disk_gb', 1, 65536)
                 or self._stored().number('rootdisksize', 1, 65536))
 
+    def is_new(self) -> bool:
+        """Return whether CloudStack has never seen the VM running."""
+        stored = _object(self._vm().get('details'), 'details')
+        return stored.get('deployvm') == 'true'
+
     def ssh_keys(self) -> tuple[str, ...]:
         """Return the public keys of the VM's user."""
         text = _object(self._vm().get('details'), 'details').get(

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 import contextlib
 import json
 import os
+import signal
 import sys
 from typing import Any
 
@@ -48,6 +49,10 @@ MAX_ANSWER = 60_000
 
 #: Seconds of an action, at most: a day.
 MAX_SECONDS = 86400
+
+#: Seconds that an action may go on when CloudStack has given it up: what it
+#: began is better finished than left.
+GRACE = 300
 
 # What tells an operator what is wrong, without a traceback.
 _EXPECTED = (
@@ -220,6 +225,9 @@ def _act(action: object, payload: object, seconds: object) -> actions.Answer:
             or not 0 < seconds <= MAX_SECONDS):
         raise BadRequest(f'seconds is {str(seconds)[:20]!r}; allowed: 1 to '
                          f'{MAX_SECONDS}')
+    # Whatever it hangs in, such as a file system that does not answer, it ends
+    # then, and others can work on the VM. It can be killed at any moment.
+    signal.alarm(seconds + GRACE)
     found = payload_lib.parse(payload)
     host = xen_host.Host(CONF.xen44.connection_uri,
                          owner=domain.Owner.CLOUDSTACK)
@@ -237,10 +245,11 @@ def _error(words: str) -> dict[str, str]:
 
 
 def _words(error: BaseException) -> str:
+    text = str(error)
     if isinstance(error, processutils.ProcessExecutionError):
-        return f'{error.cmd}: {(error.stderr or str(error)).strip()}'
-    LOG.warning('%s', error)
-    return str(error)
+        text = f'{error.cmd}: {(error.stderr or text).strip()}'
+    LOG.warning('%s', text)
+    return text
 
 
 def _configure(arguments: argparse.Namespace) -> None:
@@ -256,6 +265,12 @@ def _configure(arguments: argparse.Namespace) -> None:
     CONF([f'--config-file={os.path.abspath(path)}'
           for path in arguments.config_file or ()], project='xen44')
     logging.setup(CONF, 'xen44-cloudstack')
+    # oslo.log also writes to standard output where syslog is all that is
+    # configured. That is where the answer goes, and nothing else.
+    root = logging.getLogger(None).logger
+    for handler in list(root.handlers):
+        if getattr(handler, 'stream', None) is sys.stdout:
+            root.removeHandler(handler)
     if os.geteuid() == 0:
         # No daemon is needed.
         privsep.sys_admin_pctxt.set_client_mode(False)
@@ -263,8 +278,9 @@ def _configure(arguments: argparse.Namespace) -> None:
 
 def _bundle(arguments: argparse.Namespace) -> int:
     try:
-        print(bundle.make(arguments.directory, arguments.address,
-                          arguments.port), end='')
+        print(bundle.make(
+            arguments.directory, arguments.address, arguments.port,
+            config_files=arguments.config_file or ()), end='')
     except (OSError, ValueError, processutils.ProcessExecutionError) as error:
         print(f'xen44-cloudstack: {error}', file=sys.stderr)
         return 1

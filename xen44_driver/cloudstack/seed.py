@@ -38,18 +38,22 @@ def contents(
             'public-keys': list(keys)}),
         'network-config': _json({
             'version': 2, 'ethernets': {
-                f'nic{index}': _ethernet(nic)
-                for index, nic in enumerate(nics)}}),
+                name: _ethernet(name, nic) for name, nic in (
+                    (f'eth{index}', nic)
+                    for index, nic in enumerate(nics))}}),
         'user-data': _NO_USER_DATA if user_data is None else user_data,
     }
 
 
-def _ethernet(nic: payload_lib.Nic) -> dict[str, Any]:
+def _ethernet(name: str, nic: payload_lib.Nic) -> dict[str, Any]:
     """Describe an interface as netplan does.
 
-    With its address, it needs no DHCP server, which not every network has.
+    With its address, it needs no DHCP server, which not every network has. It
+    gets the name: where cloud-init writes files of ifupdown, NetworkManager or
+    systemd-networkd, they are about interfaces with the names that are here.
     """
-    found: dict[str, Any] = {'match': {'macaddress': nic.mac}}
+    found: dict[str, Any] = {
+        'match': {'macaddress': nic.mac}, 'set-name': name}
     if nic.mtu is not None:
         found['mtu'] = nic.mtu
     if not nic.addresses:

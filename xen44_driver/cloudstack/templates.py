@@ -33,6 +33,7 @@ class TemplateFile:
         self, directory: str, name: str, disk_format: str | None = None,
     ) -> None:
         self.path = os.path.join(directory, name)
+        self._directory, self._name = directory, name
         self._format = disk_format
         try:
             # Not a link: an operator's mistake must not open other files.
@@ -63,9 +64,16 @@ class TemplateFile:
         return None
 
     def fetch(self, path: str) -> None:
-        """See :class:`images.Source`."""
+        """See :class:`images.Source`.
+
+        :raises xen44_driver.storage.images.ImageRefused: the file changed
+            meanwhile: the copy may be of neither the old nor the new one.
+        """
         processutils.execute(
             'cp', '--reflink=auto', '--sparse=always', '--', self.path, path)
+        if TemplateFile(self._directory, self._name).id != self.id:
+            raise images.ImageRefused(
+                self.id, 'its file changed while it was copied')
 
 
 class GoneFile:
@@ -114,7 +122,7 @@ def store(directory: str) -> images.ImageStore:
     return images.ImageStore(
         os.path.join(directory, '_base'), instances=directory,
         lock_path=os.path.join(directory, 'locks'), convert=_convert,
-        force_raw=lambda: False)
+        force_raw=lambda format: format != 'qcow2')
 
 
 def _convert(image_id: str, source: str, target: str, format: str) -> None:

@@ -18,6 +18,7 @@ from oslo_utils import fileutils
 
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 #: Version of the record's format. A record of another version is refused.
@@ -40,8 +41,10 @@ class RecordUnreadable(Exception):
 class VmRecord:
     """What a VM is, except for memory, vCPUs and interfaces.
 
+    :ivar name: its name in libvirt and Xen, by which its logs are found.
     :ivar guest_type: PV, PVH or HVM.
     :ivar disks: the disks, in the guest's order; the first is the root disk.
+    :ivar disk_class: what serves them.
     :ivar loader: path of the loader that boots the guest's disk; None if
         firmware does, or if it boots a kernel.
     :ivar kernel: whether it boots a kernel of its own, in its directory.
@@ -52,8 +55,10 @@ class VmRecord:
     :ivar snapshots: descriptions of the snapshots that have one, by name.
     """
 
+    name: str
     guest_type: GuestType
     disks: tuple[kinds.DiskRecord, ...]
+    disk_class: DiskClass = DiskClass.QEMU
     loader: str | None = None
     kernel: bool = False
     ramdisk: bool = False
@@ -122,7 +127,10 @@ def load(files: layout.InstanceFiles) -> VmRecord:
                 if disk['base'] else None})
             for disk in values.pop('disks'))
         record = VmRecord(disks=disks, **{
-            **values, 'guest_type': GuestType(values['guest_type'])})
+            **values, 'guest_type': GuestType(values['guest_type']),
+            # Records from before there were classes have none.
+            'disk_class': DiskClass(
+                values.get('disk_class', DiskClass.QEMU))})
     except FileNotFoundError:
         raise RecordUnreadable(
             f'there is no VM with this UUID on this host ({path} is missing)'

@@ -84,6 +84,7 @@ def plan(
     :raises Refused: something is missing on this host.
     """
     vm, hardware = payload.vm(), payload.hardware()
+    _require_name(dom0, vm)
     spec = describe.build(
         vm, hardware, record, host=payload.host, files=dom0.files(vm.uuid),
         options=dom0.options())
@@ -96,6 +97,36 @@ def plan(
                 NETWORK_DEVICES, interface.bridge)):
             raise Refused(f'this host has no bridge {interface.bridge}')
     return Plan(vm=vm, hardware=hardware, record=record, spec=spec)
+
+
+def _require_name(dom0: dom0host.Dom0Host, vm: payload_lib.Vm) -> None:
+    """Refuse a name that is another domain's, and so are the logs of it.
+
+    :raises Refused: another domain has the name of this VM.
+    """
+    for uuid, other in {**dom0.host.records(), **dom0.host.foreign()}.items():
+        if other.name == vm.name and uuid != vm.uuid:
+            raise Refused(
+                f'domain {uuid} of this host has the name {vm.name}')
+
+
+def record_of(
+    dom0: dom0host.Dom0Host, vm: payload_lib.Vm,
+) -> vmrecord.VmRecord:
+    """Return what a VM is.
+
+    :param dom0: this host.
+    :param vm: the VM.
+    :raises xen44_driver.cloudstack.vmrecord.RecordUnreadable: there is no
+        such VM here, or its record is damaged.
+    :raises Refused: it has another name, whose logs would be another guest's.
+    """
+    record = vmrecord.load(dom0.files(vm.uuid))
+    if record.name != vm.name:
+        raise Refused(
+            f'VM {vm.uuid} has the name {record.name} on this host, not '
+            f'{vm.name}')
+    return record
 
 
 def check_memory(dom0: dom0host.Dom0Host, planned: Plan) -> None:
@@ -226,9 +257,10 @@ def start(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> None:
     :param payload: what CloudStack passed.
     """
     vm = payload.vm()
-    planned = plan(dom0, payload, vmrecord.load(dom0.files(vm.uuid)))
+    planned = plan(dom0, payload, record_of(dom0, vm))
     guest = guest_of(dom0, vm)
     if guest is not None and not (state := guest.state()).is_off:
+        require_state(vm.name, state)
         if state is DomainState.PAUSED:
             guest.resume()
         return
@@ -250,6 +282,17 @@ def _start(
         kinds.load(drive, files.directory).prepare(tools_of(dom0, payload))
     faultpoints.reached('cloudstack start: prepared')
     boot(dom0, planned)
+
+
+def require_state(name: str, state: DomainState) -> None:
+    """Refuse to take a domain for on or off in doubt.
+
+    :param name: the domain's name.
+    :param state: its state.
+    :raises Refused: libvirt does not know it.
+    """
+    if state is DomainState.NOSTATE:
+        raise Refused(f'libvirt cannot tell the state of domain {name}')
 
 
 def stop(dom0: dom0host.Dom0Host, vm: payload_lib.Vm) -> None:
@@ -282,7 +325,7 @@ def reboot(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> None:
     """
     vm = payload.vm()
     # Refuse the impossible while it still runs.
-    planned = plan(dom0, payload, vmrecord.load(dom0.files(vm.uuid)))
+    planned = plan(dom0, payload, record_of(dom0, vm))
     mark = dom0.reboot_mark(vm.uuid)
     layout.create_private(mark)
     try:
@@ -315,9 +358,10 @@ def remove(dom0: dom0host.Dom0Host, vm: payload_lib.Vm) -> None:
     faultpoints.reached('cloudstack delete: domain removed')
     privsep.remove_sockets(vm.uuid)
     files = dom0.files(vm.uuid)
-    # Only a VM of ours that was made here has a log of its own.
-    if files.exist():
-        privsep.remove_console_log(vm.name)
+    # Without a record it has never been started, and has no log. Another
+    # name would be another guest's.
+    with contextlib.suppress(vmrecord.RecordUnreadable):
+        privsep.remove_console_log(vmrecord.load(files).name)
     if not files.delete():
         raise OSError(f'{files.directory} cannot be removed, see the log')
     dom0.images.age((), IMAGE_AGE, remove=True)

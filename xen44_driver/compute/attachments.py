@@ -34,10 +34,12 @@ from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.compute import connections
 from xen44_driver.compute import devices
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import tags
+from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
 from xen44_driver.core import backends
 from xen44_driver.core import evidence
@@ -105,9 +107,10 @@ def attach(
     profile = node.arch.profile(machine.guest_type)
     record = volumes.record(
         instance, connection_info, name, profile,
-        instance.image_meta.properties.get('hw_disk_bus'))
+        instance.image_meta.properties.get('hw_disk_bus'),
+        machine.disk_class)
     _check_name(machine, record)
-    disk = _spec(node, instance, record)
+    disk = _spec(node, instance, machine, record)
     guest = node.host.guest(instance.uuid)
     _note(context, instance, connection_info)
     with undo_lib.Undo(instance) as undo:
@@ -117,11 +120,15 @@ def attach(
         machine = _remember(instance, record)
         faultpoints.reached('attach volume: recorded')
         undo.add(_undefine, guest, disk)
+        # It may have failed because libvirtd was restarted.
+        undo.add(node.wait_for_libvirt, instance.uuid)
         _define(guest, disk)
         faultpoints.reached('attach volume: defined')
         if not guest.state().is_off:
             undo.add_first(_detach_live, instance, guest, disk)
+            undo.add(node.wait_for_libvirt, instance.uuid)
             _attach_live(node, instance, guest, disk)
+            _limit(guest, disk, machine)
             faultpoints.reached('attach volume: attached')
         tags.record(context, instance, machine)
 
@@ -139,12 +146,17 @@ def detach(
     :raises os_brick.exception.BrickException: this host cannot disconnect it;
         the guest does not have it any more.
     """
+    if not connection_info.get('data'):
+        # Nova was interrupted before it could tell this host of it.
+        LOG.info('The volume was never connected', instance=instance)
+        return
     volume = volumes.id_of(connection_info)
     machine = machine_lib.recall(instance)
     record = _recorded(machine, volume) if machine else None
     try:
         _detach(instance, node.host.guest(instance.uuid), volume,
-                _spec(node, instance, record) if record else None)
+                _spec(node, instance, machine, record)
+                if machine and record else None)
     except xen_errors.DomainNotFound:
         LOG.info('There is no domain to detach a volume from',
                  instance=instance)
@@ -175,8 +187,12 @@ def extend(
     if record is None:
         raise exception.VolumeExtendFailed(
             volume_id=volume, reason='the instance does not have it here')
-    disk = _spec(node, instance, record)
+    disk = _spec(node, instance, machine, record)
     guest = node.host.guest(instance.uuid)
+    if guest.state().is_off and not privsep.volume_is_linked(volume):
+        LOG.info('This host is not connected to volume %s: the next start '
+                 'sees its new size', volume, instance=instance)
+        return
     block_size = connections.extend(context, instance, connection_info)
     faultpoints.reached('extend volume: device extended')
     if block_size is not None:
@@ -187,9 +203,28 @@ def extend(
         processutils.execute(
             'qemu-img', 'resize', '-q', '-f', disk.format,
             connection_info['data']['device_path'], str(size))
+    elif disk.by_kernel:
+        raise exception.VolumeExtendFailed(
+            volume_id=volume,
+            reason="it is a file, and dom0's kernel serves it, which does not "
+                   'see that it grows; allowed: while the instance is off')
     else:
         _resize_in_qemu(guest, disk, volume, size)
     faultpoints.reached('extend volume: disk extended')
+
+
+def refuse_to_swap(connection_info: Mapping[str, Any]) -> None:
+    """Refuse to replace a volume while an instance has it.
+
+    :param connection_info: what Cinder says of its connection.
+    :raises nova.exception.InvalidVolume: always; the message names it.
+    """
+    why = (', as dom0\'s kernel serves it, which cannot copy it'
+           if transports.of(connection_info).block else '')
+    raise exception.InvalidVolume(
+        reason=f'volume {volumes.id_of(connection_info)} cannot be replaced '
+               f'while an instance has it{why}; allowed: to detach it, and to '
+               'attach the other one')
 
 
 def _check_name(
@@ -266,9 +301,9 @@ def _recorded(
 
 def _spec(
     node: compute_node.Node, instance: objects.Instance,
-    record: kinds.DiskRecord,
+    machine: machine_lib.Machine, record: kinds.DiskRecord,
 ) -> domain.Disk:
-    return kinds.load(record, node.files(instance).directory).spec()
+    return machine.device(record, node.files(instance).directory)
 
 
 def _listed(
@@ -315,6 +350,20 @@ def _attach_live(
             + ((seen and seen.error) or 'Xen has no backend for it'))
 
 
+def _limit(
+    guest: xen_guest.Guest, disk: domain.Disk, machine: machine_lib.Machine,
+) -> None:
+    """Set the limits of a disk that was attached to a running guest."""
+    domid = guest.id
+    try:
+        disklimits.apply(guest.uuid, [disk], disklimits.NONE,
+                         machine.volume_limits, domid=domid)
+    except xen_errors.XenError:
+        # If it has rebooted meanwhile, they are set again.
+        if guest.id == domid and not guest.state().is_off:
+            raise
+
+
 def _detach(
     instance: objects.Instance, guest: xen_guest.Guest, volume: str,
     recorded: domain.Disk | None,
@@ -333,6 +382,12 @@ def _detach(
         LOG.info('The instance does not have volume %s', volume,
                  instance=instance)
         return
+    if not off and disk.bus != 'xen':
+        # As after a rebuild with an image of another guest type.
+        raise exception.DeviceDetachFailed(
+            device=disk.target,
+            reason='it is an emulated disk, which Xen does not detach from a '
+                   'guest that runs; allowed: to stop the instance first')
     with undo_lib.Undo(instance) as undo:
         # First the definition: a guest that reboots meanwhile comes back
         # without the disk.
@@ -406,7 +461,7 @@ def _seen(
     domid = guest.id
     if domid is None:
         return None
-    kind = (xenstore.BackendKind.VBD if disk.type == 'block'
+    kind = (xenstore.BackendKind.VBD if disk.by_kernel
             else xenstore.BackendKind.QDISK)
     number = xenstore.disk_number(disk.target)
     for found in xenstore.backends(privsep.read_backends(domid, kind)):

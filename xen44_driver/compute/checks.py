@@ -24,12 +24,14 @@ from oslo_log import log as logging
 from oslo_utils import units
 
 from xen44_driver.compute import dom0
+from xen44_driver.compute import lvmfilter
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
 from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
 from xen44_driver.xen import grub
+from xen44_driver.xen.diskclass import DiskClass
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -220,7 +222,7 @@ class HostChecks:
             Check('uefi', 'UEFI firmware of HVM guests', Level.WARN,
                   self._uefi, needs_host=True),
             Check('device-model', 'QEMU for Xen', Level.WARN,
-                  dom0.device_model),
+                  self._device_model, needs_host=True),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
                   self._dom0_memory, needs_host=True),
             Check('console-logs', 'logs of the guests\' consoles',
@@ -239,6 +241,8 @@ class HostChecks:
                   dom0.integration_bridge),
             Check('bridge-filters', 'iptables on bridges', Level.WARN,
                   dom0.bridge_filters),
+            Check('lvm-filter', 'LVM and guests\' volumes', Level.WARN,
+                  lvmfilter.problems),
         )
 
     @property
@@ -319,6 +323,12 @@ class HostChecks:
                    f'[xen44_{self.node.arch.name}] uefi_firmware is '
                    f'{firmware.path}, and there is no such file (Debian: '
                    'package ovmf)')
+
+    def _device_model(self) -> Iterator[str]:
+        profiles = self.node.arch.profiles.values()
+        if any(DiskClass.QEMU in profile.disk_classes
+               for profile in profiles):
+            yield from dom0.device_model()
 
     def _dom0_memory(self) -> Iterator[str]:
         if self.node.host.memory().dom0_is_unbounded:

@@ -11,7 +11,9 @@ does so: this host, or the target, may have been rebooted.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from collections.abc import Mapping
+import os
 from typing import Any
 
 from castellan import key_manager
@@ -20,6 +22,7 @@ from nova import context as nova_context
 from nova import exception
 from nova import objects
 from nova import utils as nova_utils
+from nova.virt import block_device as virt_block_device
 from nova.volume import cinder
 from os_brick import encryptors
 from os_brick import exception as brick_exception
@@ -32,9 +35,11 @@ from xen44_driver import privsep
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import sharing
 from xen44_driver.compute import transports
+from xen44_driver.compute import volumefiles
 from xen44_driver.compute import volumes
 from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
+from xen44_driver.xen.diskclass import DiskClass
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -89,6 +94,14 @@ def connect(
             device = sharing.make(instance.uuid, volume, device)
             faultpoints.reached('volume: shared')
         privsep.link_volume(instance.uuid, volume, device)
+        if transports.file_format(
+                connection_info, DiskClass.QEMU) == 'qcow2':
+            volumefiles.check(instance.uuid, volume, os.path.basename(device))
+    if transport.block and (specs := transports.qos_specs(connection_info)):
+        LOG.warning('Volume %(volume)s is not limited, as its type asks '
+                    '(%(specs)s): dom0\'s kernel serves it, and has no limits',
+                    {'volume': volume, 'specs': ', '.join(specs)},
+                    instance=instance)
     LOG.info('Connected volume %(volume)s by %(protocol)s: %(device)s',
              {'volume': volume, 'protocol': transport.protocol,
               'device': device}, instance=instance)
@@ -182,13 +195,19 @@ def connect_all(
     """
     wanted = {disk.volume_id for disk in machine.disks
               if disk.kind == 'volume'}
-    if not wanted:
+    linked = privsep.linked_volumes(instance.uuid)
+    if not (wanted or linked):
         return
     # The guest's last QEMU may still have them open.
     monitor.wait_until_closed(instance.uuid)
     if block_device_info is None:
         block_device_info = volumes.known(context, instance)
-    for mapping in volumes.mappings(block_device_info):
+    mappings = volumes.mappings(block_device_info)
+    # A rescued guest does not have all that are the instance's.
+    undo_lib.attempt(instance, _unlink, instance, {*linked}.difference(
+        wanted, (volumes.id_of(mapping['connection_info'])
+                 for mapping in mappings)))
+    for mapping in mappings:
         connection_info = mapping['connection_info']
         volume = volumes.id_of(connection_info)
         if volume not in wanted:
@@ -202,6 +221,35 @@ def connect_all(
     if wanted:
         raise exception.DiskNotFound(
             location=f'volume {", ".join(map(str, wanted))}')
+
+
+def renewed(
+    context: nova_context.RequestContext, instance: objects.Instance,
+) -> dict[str, Any]:
+    """Return the block device info of an instance that Nova was resizing.
+
+    Nova has Cinder give up the connections to its volumes, and make them anew
+    at the end. Those that were not made when Nova was interrupted are made
+    here.
+
+    :raises nova.exception.NovaException: Cinder refuses, or does not answer.
+    """
+    found = volumes.known(context, instance)
+    api = cinder.API()
+    lost = [mapping for mapping in volumes.mappings(found)
+            if (attachment := mapping['attachment_id']) and not
+            api.attachment_get(context, attachment)['connection_info']]
+    connector = properties() if lost else {}
+    for mapping in lost:
+        attachment = mapping['attachment_id']
+        api.attachment_update(
+            context, attachment, connector, mapping['mount_device'])
+        api.attachment_complete(context, attachment)
+        LOG.warning('Its connection to volume %s was lost; Cinder has made '
+                    'it anew', volumes.id_of(mapping['connection_info']),
+                    instance=instance)
+    virt_block_device.refresh_conn_infos(lost, context, instance, api, None)
+    return found
 
 
 def disconnect_all(
@@ -219,6 +267,26 @@ def disconnect_all(
     for mapping in mappings:
         undo_lib.attempt(
             instance, _give_up, instance, mapping['connection_info'])
+    undo_lib.attempt(instance, _unlink_all, instance)
+
+
+def _unlink_all(instance: objects.Instance) -> None:
+    _unlink(instance, privsep.linked_volumes(instance.uuid))
+
+
+def _unlink(instance: objects.Instance, strangers: Collection[str]) -> None:
+    """Remove links to volumes of which Nova tells nothing any more.
+
+    As after an attachment that failed and could not be undone. Otherwise this
+    host would stay connected to the volume when others detach it.
+    """
+    for volume in strangers:
+        with lockutils.lock(_lock(volume)):
+            device = privsep.unlink_volume(instance.uuid, volume)
+            sharing.remove(instance.uuid, volume)
+        LOG.warning('It does not have volume %(volume)s any more, and this '
+                    'host may still be connected to it: %(device)s',
+                    {'volume': volume, 'device': device}, instance=instance)
 
 
 def _give_up(
@@ -276,6 +344,11 @@ def _encryption(
         raise exception.InvalidVolume(
             reason=f'volume {volume} is encrypted, and it is a file; allowed: '
                    'encrypted volumes that are block devices')
+    if connection_info.get('multiattach'):
+        # The second instance would close what the first one has open.
+        raise exception.InvalidVolume(
+            reason=f'volume {volume} is encrypted, and several instances may '
+                   'have it (multiattach); allowed: one of both')
     return encryption
 
 

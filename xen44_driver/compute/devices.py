@@ -11,13 +11,16 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from collections.abc import Iterable
+from collections.abc import Mapping
 import itertools
 import string
+from typing import Any
 
 from nova import block_device
 from nova import conf
 from nova import exception
 from nova import objects
+from nova.virt import driver
 
 from xen44_driver.xen import arch as arch_lib
 
@@ -77,6 +80,23 @@ def assign(
             mapping.device_name = name
             mapping.save()
     instance.root_device_name = ROOT
+
+
+def check_kinds(block_device_info: Mapping[str, Any] | None) -> None:
+    """Refuse block devices that are to be something else than disks.
+
+    :param block_device_info: the disks besides the root disk, and volumes.
+    :raises nova.exception.InvalidInput: one is; the message names its
+        ``device_type`` and what is allowed.
+    """
+    for mapping in (
+            *driver.block_device_info_get_ephemerals(block_device_info),
+            *driver.block_device_info_get_mapping(block_device_info)):
+        kind = mapping.get('device_type') or 'disk'
+        if kind != 'disk':
+            raise exception.InvalidInput(
+                reason=f'a block device of the instance has device_type '
+                       f'{kind!r}; allowed: disk')
 
 
 def target(name: str, profile: arch_lib.Profile, bus: str | None) -> str:

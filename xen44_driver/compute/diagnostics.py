@@ -32,7 +32,7 @@ def instance_diagnostics(
     """Return what a running instance has used, as Nova's object."""
     guest = node.host.guest(instance.uuid)
     found = guest.statistics()
-    machine = _booted(instance)
+    machine = booted(instance)
     made = diagnostics.Diagnostics(
         state=power_state.STATE_MAP[power.STATES[guest.state()]],
         driver=fields.HypervisorDriver.LIBVIRT,
@@ -55,7 +55,7 @@ def instance_diagnostics(
     return made
 
 
-def _booted(instance: objects.Instance) -> machine_lib.Machine | None:
+def booted(instance: objects.Instance) -> machine_lib.Machine | None:
     """Return the record of what an instance runs as."""
     rescue = (machine_lib.recall(instance, machine_lib.RESCUE)
               if instance.vm_state == vm_states.RESCUED else None)
@@ -74,11 +74,14 @@ def disks(
     :param found: what libvirt knows of it.
     """
     numbers: dict[str, blocks.Statistics] = {}
-    if machine := _booted(instance):
-        devices = machine.devices(node.files(instance).directory)
+    if machine := booted(instance):
+        devices = [
+            disk for disk in machine.devices(node.files(instance).directory)
+            if not disk.by_kernel]
         try:
-            numbers = monitor.block_statistics(
-                instance.uuid, devices, domid=guest.id)
+            if devices:
+                numbers = monitor.block_statistics(
+                    instance.uuid, devices, domid=guest.id)
         except errors.XenError as error:
             LOG.info('The disks have no statistics: %s', error,
                      instance=instance)

@@ -77,7 +77,8 @@ def device_model() -> Iterator[str]:
     if not any(os.access(path, os.X_OK) for pattern in DEVICE_MODELS
                for path in glob.glob(pattern)):
         yield (f'There is no QEMU for Xen (no {", no ".join(DEVICE_MODELS)}): '
-               'HVM guests and guests with disks in files will not start. '
+               'HVM guests, and others unless their flavor has '
+               'xen44:disk_class=kernel, will not start. '
                'Debian: package qemu-system-xen')
 
 

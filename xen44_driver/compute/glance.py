@@ -118,7 +118,7 @@ class ImageCache(imagecache.ImageCacheManager):
             instances=lambda: CONF.instances_path,
             lock_path=lambda: os.path.join(CONF.instances_path, 'locks'),
             convert=convert_to_raw,
-            force_raw=lambda: CONF.force_raw_images,
+            force_raw=lambda _: CONF.force_raw_images,
             deep_inspection=lambda: not (
                 CONF.workarounds.disable_deep_image_inspection))
 

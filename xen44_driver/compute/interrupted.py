@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import sys
-import time
 
 from nova import conf
 from nova import context as nova_context
@@ -86,11 +85,6 @@ _MENDERS: dict[str, _Mender] = {
     task_states.UNRESCUING: rescue.mend,
     task_states.UPDATING_PASSWORD: _by_state,
 }
-
-#: Seconds that libvirt has to be back: dom0 may be starting all of it.
-LIBVIRT_TIMEOUT = 600
-# Seconds between two looks.
-_PAUSE = 1.0
 
 
 def is_mended(instance: objects.Instance) -> bool:
@@ -186,7 +180,7 @@ def mend(
     :param instance: its task is the operation, unless something else has
         ended that since it was loaded.
     """
-    _wait_for_libvirt(node, instance.uuid)
+    node.wait_for_libvirt(instance.uuid)
 
     # Nova's lock: the user may delete the instance, or reboot it hard.
     @nova_utils.synchronized(instance.uuid)
@@ -223,22 +217,6 @@ def _mend(
     LOG.warning('Its %(task)s was interrupted; it is %(state)s now',
                 {'task': task, 'state': instance.vm_state},
                 instance=instance)
-
-
-def _wait_for_libvirt(node: compute_node.Node, uuid: str) -> None:
-    """Wait until libvirt answers; it may start beside nova-compute."""
-    end = time.monotonic() + LIBVIRT_TIMEOUT
-    while True:
-        try:
-            node.host.guest(uuid).state()
-            return
-        except xen_errors.DomainNotFound:
-            return
-        except xen_errors.ConnectionFailed as error:
-            if time.monotonic() >= end:
-                return
-            LOG.debug('Waiting for libvirt: %s', error)
-        time.sleep(_PAUSE)
 
 
 def _power_state(

@@ -9,8 +9,12 @@ handled here. A guest may also have rebooted while nova-compute was away.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterable
 import threading
 
+from nova import context as nova_context
+from nova import exception
+from nova import objects
 from oslo_log import log as logging
 
 from xen44_driver.compute import cpulimits
@@ -18,6 +22,7 @@ from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.core import backends
+from xen44_driver.xen import domain
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import threads
 
@@ -81,24 +86,36 @@ def restore(node: compute_node.Node, uuid: str) -> bool:
     """
     try:
         guest = node.host.guest(uuid)
-        found = guest.metadata()
+        found, disks = guest.definition()
         if found is None or found.machine is None:
             return True
         machine = machine_lib.Machine.from_json(found.machine)
         cpulimits.apply(guest, machine.cpu_limits)
-        if machine.disk_limits != disklimits.NONE:
-            # It has no limits of volumes, and they may be others by now.
-            devices = [
-                disk for disk
-                in machine.devices(node.files_of(uuid).directory)
-                if disk.serial is None]
-            backends.wait_until_open(node.host, guest, devices)
-            disklimits.apply(uuid, devices, machine.disk_limits)
+        volumes = _of_volumes(uuid, disks)
+        if machine.disk_limits != disklimits.NONE or volumes:
+            # Not those that dom0's kernel serves.
+            files = [disk for disk in disks if disk.type == 'file']
+            backends.wait_until_open(node.host, guest, files)
+            disklimits.apply(uuid, files, machine.disk_limits, volumes)
     except xen_errors.DomainNotFound:
         return True
-    except (machine_lib.MachineUnreadable, xen_errors.XenError,
-            OSError) as error:
+    except (exception.NovaException, xen_errors.XenError, OSError) as error:
         LOG.warning('The limits of domain %(uuid)s, which has started, are '
                     'not set: %(error)s', {'uuid': uuid, 'error': error})
         return False
     return True
+
+
+def _of_volumes(
+    uuid: str, disks: Iterable[domain.Disk],
+) -> dict[str, disklimits.Limits]:
+    """Return the limits on a guest's volumes, by Cinder's ids.
+
+    Its domain does not know those that were attached since it was started.
+    """
+    if not any(disk.serial and disk.type == 'file' for disk in disks):
+        return {}
+    machine = machine_lib.recall(objects.Instance.get_by_uuid(
+        nova_context.get_admin_context(), uuid,
+        expected_attrs=['system_metadata']))
+    return machine.volume_limits if machine else {}

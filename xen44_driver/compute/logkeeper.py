@@ -3,15 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 import threading
 
 from nova import conf
 from oslo_log import log as logging
 
-from xen44_driver import logfile
-from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
+from xen44_driver.core import consolelog
 from xen44_driver.storage import layout
 from xen44_driver.xen import threads
 
@@ -49,7 +47,11 @@ class LogKeeper:
     def look(self) -> None:
         """Shorten the logs that are too long; never raises."""
         try:
-            problems = frozenset(self._trim())
+            problems = frozenset(consolelog.trim(
+                {record.name: layout.InstanceFiles(
+                    CONF.instances_path, uuid).serial_log
+                 for uuid, record in self._node.host.records().items()},
+                CONF.xen44.console_log_max_bytes))
         except Exception as error:
             # Such as a privsep daemon that does not start: the next check may
             # succeed.
@@ -59,18 +61,3 @@ class LogKeeper:
         for problem in sorted(problems - self._told):
             LOG.warning('A guest may fill this host\'s disk: %s', problem)
         self._told = problems
-
-    def _trim(self) -> Iterator[str]:
-        """Shorten logs; yield a sentence for each failure."""
-        max_bytes = CONF.xen44.console_log_max_bytes
-        records = self._node.host.records()
-        for uuid in records:
-            path = layout.InstanceFiles(
-                CONF.instances_path, uuid).serial_log
-            try:
-                logfile.trim(path, max_bytes)
-            except OSError as error:
-                yield f'{path} cannot be shortened: {error}'
-        if records:
-            yield from privsep.trim_guest_logs(
-                [record.name for record in records.values()], max_bytes)

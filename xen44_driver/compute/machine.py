@@ -35,6 +35,7 @@ from oslo_utils import units
 
 from xen44_driver.compute import cpulimits
 from xen44_driver.compute import devices
+from xen44_driver.compute import disk_class as disk_class_lib
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import properties
@@ -45,6 +46,7 @@ from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import bootfile
 from xen44_driver.xen import domain
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +85,10 @@ class Options:
     :ivar loaders: the loader that boots a guest's own disk, by guest type;
         only for types without firmware.
     :ivar uefi: the UEFI firmware of guests that have firmware, or None.
-    :ivar disk_format: format of root disks, ``qcow2`` or ``raw``.
+    :ivar disk_class: what serves the disks if the flavor does not ask; None
+        for the guest type's default.
+    :ivar disk_format: format of root disks that QEMU serves, ``qcow2`` or
+        ``raw``.
     :ivar image_kernels: whether images may have their own kernel.
     :ivar screen: whether guests that can have a screen get one, shown by VNC.
     :ivar spice: the same, shown by SPICE.
@@ -105,6 +110,7 @@ class Options:
     loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
     uefi: bootfile.BootFile | None = None
+    disk_class: DiskClass | None = None
     disk_format: str = 'qcow2'
     image_kernels: bool = False
     screen: bool = True
@@ -129,6 +135,7 @@ class Machine:
         disk; None if SeaBIOS does.
     :ivar loader_sha256: that file's checksum when the record was made.
     :ivar disks: the disks, in the guest's order; the first is the root disk.
+    :ivar disk_class: what serves them.
     :ivar vif_model: ``netfront``, an emulated model, or None for libxl's
         default.
     :ivar screen: whether it has a screen, shown by VNC.
@@ -141,7 +148,7 @@ class Machine:
     :ivar max_grant_frames: None for the hypervisor's default.
     :ivar cpu_weight: see :class:`cpulimits.Limits`.
     :ivar cpu_cap: see :class:`cpulimits.Limits`.
-    :ivar disk_limits: the limits on its disks.
+    :ivar disk_limits: the limits on each of its disks but volumes.
     :ivar rescue: whether it is the machine of a rescue. It boots the CD-ROM
         if it has one, and its kernel has a file of its own.
     """
@@ -153,6 +160,7 @@ class Machine:
     loader: str | None = None
     loader_sha256: str | None = None
     disks: tuple[kinds.DiskRecord, ...]
+    disk_class: DiskClass = DiskClass.QEMU
     vif_model: str | None = None
     screen: bool = False
     spice: bool = False
@@ -172,13 +180,28 @@ class Machine:
         """Return the limits on its CPUs."""
         return cpulimits.Limits(weight=self.cpu_weight, cap=self.cpu_cap)
 
+    @property
+    def volume_limits(self) -> dict[str, disklimits.Limits]:
+        """Return the limits on volumes that QEMU serves, by their ids."""
+        return {disk.volume_id: disklimits.Limits(**disk.limits)
+                for disk in self.disks if disk.volume_id and disk.limits}
+
     def devices(self, directory: str) -> tuple[domain.Disk, ...]:
         """Return the disks as devices of the guest's domain.
 
         :param directory: the instance's directory.
         """
-        return tuple(kinds.load(record, directory).spec()
-                     for record in self.disks)
+        return tuple(self.device(record, directory) for record in self.disks)
+
+    def device(
+        self, record: kinds.DiskRecord, directory: str,
+    ) -> domain.Disk:
+        """Return a disk as a device of the guest's domain.
+
+        :param record: the disk.
+        :param directory: the instance's directory.
+        """
+        return kinds.load(record, directory).spec(self.disk_class)
 
     @property
     def root(self) -> kinds.DiskRecord:
@@ -213,6 +236,9 @@ class Machine:
                     reason=f'its version is {version}; this version of the '
                            f'driver reads {VERSION}')
             values['guest_type'] = GuestType(values['guest_type'])
+            # Records from before there were classes have none.
+            values['disk_class'] = DiskClass(
+                values.get('disk_class', DiskClass.QEMU))
             values['disks'] = tuple(
                 kinds.DiskRecord(**{
                     **disk,
@@ -249,7 +275,8 @@ def with_volumes(
     """
     found = volumes_lib.with_volumes(machine.disks, volumes_lib.records(
         instance, block_device_info, arch.profile(machine.guest_type),
-        instance.image_meta.properties.get('hw_disk_bus')))
+        instance.image_meta.properties.get('hw_disk_bus'),
+        machine.disk_class))
     if not found or found[0].name != devices.ROOT:
         raise exception.DiskNotFound(
             location=f'volume {machine.root.volume_id}')
@@ -328,10 +355,12 @@ def recall(instance: objects.Instance, key: str = KEY) -> Machine | None:
 def disk_names(instance: objects.Instance) -> list[str]:
     """Return Nova's names of an instance's disks, if it has a record.
 
-    Disks that a resize added have no block device mapping with a name.
+    Disks that a resize added have no block device mapping with a name. As long
+    as a resize can be reverted, the disks from before it keep their names.
     """
-    machine = recall(instance)
-    return [disk.name for disk in machine.disks] if machine else []
+    return [disk.name for machine in (
+        recall(instance), recall(instance, BEFORE_RESIZE)) if machine
+        for disk in machine.disks]
 
 
 def forget(instance: objects.Instance, key: str) -> bool:
@@ -370,7 +399,12 @@ def decide(
     chosen = choose(
         image, flavor, options, kernel_id=instance.kernel_id or None,
         ramdisk_id=instance.ramdisk_id or None)
-    return _make(instance, image, block_device_info, chosen, options, flavor)
+    devices.check_kinds(block_device_info)
+    disk_class = disk_class_lib.choose(
+        flavor, offered=options.arch.profile(chosen).disk_classes,
+        default=options.disk_class)
+    return _make(instance, image, block_device_info, chosen, options, flavor,
+                 disk_class)
 
 
 def choose(
@@ -397,7 +431,7 @@ def choose(
         flavor, chosen, profile=options.arch.profile(chosen),
         vif_model=image.properties.get('hw_vif_model'))
     _check_kernel(kernel_id, ramdisk_id, options)
-    _check_firmware(image, options.arch.profile(chosen), kernel_id)
+    _check_firmware(image, kernel_id)
     return chosen
 
 
@@ -412,21 +446,22 @@ def _guest_type(
 def _make(
     instance: objects.Instance, image: objects.ImageMeta,
     block_device_info: Mapping[str, Any] | None, chosen: GuestType,
-    options: Options, flavor: objects.Flavor,
+    options: Options, flavor: objects.Flavor, disk_class: DiskClass,
 ) -> Machine:
     """Make the record of an instance; do not check if its image is allowed."""
     return make(
         image, flavor, chosen, options, kernel_id=instance.kernel_id or None,
-        ramdisk_id=instance.ramdisk_id or None,
+        ramdisk_id=instance.ramdisk_id or None, disk_class=disk_class,
         disks=_disks(instance, image, block_device_info,
-                     options.arch.profile(chosen), options, flavor))
+                     options.arch.profile(chosen), options, flavor,
+                     disk_class))
 
 
 def make(
     image: objects.ImageMeta, flavor: objects.Flavor, chosen: GuestType,
     options: Options, *,
     kernel_id: str | None, ramdisk_id: str | None,
-    disks: Iterable[kinds.DiskRecord],
+    disks: Iterable[kinds.DiskRecord], disk_class: DiskClass,
 ) -> Machine:
     """Make a record for an image; do not check if the image is allowed.
 
@@ -437,11 +472,18 @@ def make(
     :param kernel_id: image with the kernel to boot; None to boot from disk.
     :param ramdisk_id: image with that kernel's initial ramdisk.
     :param disks: records of the disks, in the guest's order.
-    :raises nova.exception.InvalidInput: the host has no loader for it.
+    :param disk_class: what serves the disks.
+    :raises nova.exception.InvalidInput: the host has no loader for it, or its
+        disks have no QEMU, which it needs.
     """
     profile = options.arch.profile(chosen)
     asked = image.properties.get
     limits = cpulimits.of_flavor(flavor)
+    disk_limits = disklimits.of_flavor(flavor)
+    agent = bool(asked('hw_qemu_guest_agent'))
+    disk_class_lib.check(
+        disk_class, limits=disk_limits != disklimits.NONE, agent=agent,
+        offered=profile.disk_classes)
     disks = tuple(disks)
     loader = None
     if not kernel_id:
@@ -459,6 +501,7 @@ def make(
         loader=loader.path if loader else None,
         loader_sha256=loader.sha256 if loader else None,
         disks=disks,
+        disk_class=disk_class,
         vif_model=asked('hw_vif_model'),
         screen=options.screen and profile.screen,
         spice=options.spice and profile.screen,
@@ -467,7 +510,7 @@ def make(
         tablet=((options.screen or options.spice) and profile.screen
                 and (asked('hw_pointer_model') or options.pointer_model)
                 in profile.pointer_models),
-        agent=bool(asked('hw_qemu_guest_agent')),
+        agent=agent,
         # Windows would also profit from Hyper-V's enlightenments
         # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
         clock='localtime' if asked('os_type') == 'windows' else 'utc',
@@ -475,7 +518,7 @@ def make(
         max_grant_frames=tables.max_grant_frames,
         cpu_weight=limits.weight,
         cpu_cap=limits.cap,
-        disk_limits=disklimits.of_flavor(flavor))
+        disk_limits=disk_limits)
 
 
 def _check_vcpus(
@@ -504,12 +547,11 @@ def _check_kernel(
 
 
 def _check_firmware(
-    image: objects.ImageMeta, profile: arch_lib.Profile,
-    kernel_id: str | None,
+    image: objects.ImageMeta, kernel_id: str | None,
 ) -> None:
     asked = image.properties.get
     uefi = asked('hw_firmware_type') == fields.FirmwareType.UEFI
-    if uefi and kernel_id and profile.firmware:
+    if uefi and kernel_id:
         raise exception.InvalidInput(
             reason='the image asks for hw_firmware_type uefi, and has a '
                    f'kernel_id ({kernel_id}), which it boots without that; '
@@ -586,14 +628,18 @@ def _disks(
     instance: objects.Instance, image: objects.ImageMeta,
     block_device_info: Mapping[str, Any] | None,
     profile: arch_lib.Profile, options: Options, flavor: objects.Flavor,
+    disk_class: DiskClass,
 ) -> list[kinds.DiskRecord]:
     """Return the records of all disks, the root disk first."""
     bus = image.properties.get('hw_disk_bus')
-    volumes = volumes_lib.records(instance, block_device_info, profile, bus)
+    volumes = volumes_lib.records(
+        instance, block_device_info, profile, bus, disk_class)
     roots = [volume for volume in volumes if volume.name == devices.ROOT]
     # A volume that was made of an ISO image boots as a disk.
     iso = is_iso(image) and not roots
-    disks = roots or [_root(flavor, profile, options, bus, iso=iso)]
+    disks = roots or [_root(
+        flavor, profile, disk_class.root_format(options.disk_format), bus,
+        iso=iso)]
     ephemerals = driver.block_device_info_get_ephemerals(block_device_info)
     for index, disk in enumerate(ephemerals):
         disks.append(_ephemeral(index, disk, profile, bus))
@@ -630,25 +676,10 @@ def is_iso(image: objects.ImageMeta) -> bool:
             and image.disk_format == 'iso')
 
 
-def check_format(format: str, profile: arch_lib.Profile) -> None:
-    """Refuse a format of root disks that a guest type cannot have.
-
-    :param format: ``qcow2`` or ``raw``.
-    :param profile: the profile of the guest's type.
-    :raises nova.exception.InvalidInput: it cannot; the message names both.
-    """
-    if format not in profile.disk_formats:
-        raise exception.InvalidInput(
-            reason=f'[xen44] disk_format is {format}; guests of this host '
-                   f'can have {", ".join(profile.disk_formats)}')
-
-
 def _root(
-    flavor: objects.Flavor, profile: arch_lib.Profile, options: Options,
+    flavor: objects.Flavor, profile: arch_lib.Profile, format: str,
     bus: str | None, *, iso: bool,
 ) -> kinds.DiskRecord:
-    format = options.disk_format
-    check_format(format, profile)
     kind = kinds.IMAGE_KINDS[format].name
     if iso:
         if not profile.cdrom:
@@ -726,15 +757,17 @@ def adopt(
         # Older versions of the driver used an ISO image as the root disk.
         image.disk_format = format
     # Without decide(): its checks are for new instances only.
+    chosen = _guest_type(image, instance.flavor, options)
     machine = _make(
-        instance, image, block_device_info,
-        _guest_type(image, instance.flavor, options),
+        instance, image, block_device_info, chosen,
         # A tablet is not put into a guest that has done without it, nor is
         # SPICE, with the device of its agent.
         dataclasses.replace(options, disk_format=format, pointer_model=None,
                             spice=False,
                             config_drive=CONFIG_DRIVE_FILE in present),
-        instance.flavor)
+        instance.flavor,
+        # Those versions knew no classes.
+        options.arch.profile(chosen).disk_classes[0])
     if machine.cmdline == '':
         # An empty one was none then.
         machine = dataclasses.replace(

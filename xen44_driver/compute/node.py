@@ -6,12 +6,14 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
+import time
 
 from nova import conf
 from nova import objects
 from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
+from oslo_log import log as logging
 
 from xen44_driver import relay
 from xen44_driver.compute import glance
@@ -23,14 +25,21 @@ from xen44_driver.storage import layout
 from xen44_driver.xen import arch
 from xen44_driver.xen import bootfile
 from xen44_driver.xen import capabilities
+from xen44_driver.xen import errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
+LOG = logging.getLogger(__name__)
 
 #: Seconds that a start waits for other guests to have started.
 START_TURN_TIMEOUT = 600
+
+#: Seconds that libvirt has to be back: dom0 may be starting all of it.
+LIBVIRT_TIMEOUT = 600
+# Seconds between two looks.
+_PAUSE = 1.0
 
 
 class Node:
@@ -138,6 +147,26 @@ class Node:
             config_drive_format=CONF.config_drive_format,
             max_event_channels=CONF.xen44.max_event_channels,
             max_grant_frames=CONF.xen44.max_grant_frames)
+
+    def wait_for_libvirt(self, uuid: str) -> None:
+        """Wait until libvirt answers; it may be starting.
+
+        After :data:`LIBVIRT_TIMEOUT` it is not waited for any longer.
+
+        :param uuid: the UUID of a domain, which may not exist.
+        """
+        end = time.monotonic() + LIBVIRT_TIMEOUT
+        while True:
+            try:
+                self.host.guest(uuid).state()
+                return
+            except errors.DomainNotFound:
+                return
+            except errors.ConnectionFailed as error:
+                if time.monotonic() >= end:
+                    return
+                LOG.debug('Waiting for libvirt: %s', error)
+            time.sleep(_PAUSE)
 
     def spec_options(self) -> spec.Options:
         """Return the host's options that apply to a domain at each start."""

@@ -17,6 +17,7 @@ from nova.virt import hardware
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
+from xen44_driver import privsep
 from xen44_driver.compute import before_resize
 from xen44_driver.compute import connections
 from xen44_driver.compute import destroy
@@ -28,6 +29,7 @@ from xen44_driver.compute import start
 from xen44_driver.core import consolelog
 from xen44_driver.core import stopping
 from xen44_driver.xen import errors as xen_errors
+from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen.events import DomainState
 
 CONF = conf.CONF
@@ -301,11 +303,29 @@ def _soft_reboot(
         return False
     faultpoints.reached('soft reboot: guest shut down')
     machine = _booted(node, context, instance, block_device_info)
+    if _has_other_volumes(guest, machine):
+        LOG.info('Its domain is not defined with its volumes: rebooting it '
+                 'hard', instance=instance)
+        return False
     disks.ensure_bases(node, context, machine)
     connections.connect_all(context, instance, machine, block_device_info)
     start.boot(node, guest,
                   machine.devices(node.files(instance).directory), machine)
     return True
+
+
+def _has_other_volumes(
+    guest: xen_guest.Guest, machine: machine_lib.Machine,
+) -> bool:
+    """Return whether a domain's definition has other volumes than a record.
+
+    As after an attachment or a detachment that was interrupted.
+    """
+    wanted = {disk.volume_id for disk in machine.disks} - {None}
+    if not (wanted or privsep.linked_volumes(guest.uuid)):
+        return False
+    return ({disk.serial for disk in guest.disks(live=False)} - {None}
+            != wanted)
 
 
 def pause(node: compute_node.Node, instance: objects.Instance) -> None:

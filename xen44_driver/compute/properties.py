@@ -444,8 +444,6 @@ _REALTIME = 'it means nothing without realtime, which is refused'
 _XENAPI = 'only the former XenAPI driver read it'
 _VMWARE = "only VMware's driver reads it"
 _LIMIT = 'limits and shares are not enforced yet'
-#: Where dom0's kernel serves disks, nothing limits them.
-_DISK_LIMITS = ByArch({'x86_64': _ANYTHING, 'aarch64': Values(('0',))})
 _AVERAGE = 'Xen limits only the average of what a guest sends'
 _SCHEDULER = "Nova's scheduler"
 _NOVA = 'Nova itself'
@@ -635,6 +633,8 @@ _IMAGES_AND_FLAVORS = (
 
 _FLAVORS = (
     _honoured(None, 'xen44:guest_type', 'the choice of the guest type'),
+    _honoured(None, 'xen44:disk_class', "what serves the guest's disks",
+              ByProfile('disk_classes')),
     _honoured(None, 'xen44:max_event_channels',
               'libxl, when the guest starts'),
     _honoured(None, 'xen44:max_grant_frames',
@@ -648,7 +648,7 @@ _FLAVORS = (
     _honoured(None, 'quota:cpu_shares', "Xen's scheduler, as a weight"),
     _honoured(None, 'quota:disk_*_sec',
               "the guest's QEMU, for each disk. A total excludes limits for "
-              'reads and writes', _DISK_LIMITS),
+              'reads and writes. Refused with xen44:disk_class=kernel'),
     _honoured(None, 'resources*:*', _SCHEDULER),
     _honoured(None, 'trait*:*', _SCHEDULER),
     _honoured(None, OUTBOUND_LIMIT,

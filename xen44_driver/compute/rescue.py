@@ -224,7 +224,8 @@ def decide(
                    _beside(own.disks)))
     made = machine_lib.make(
         image, flavor, chosen, options, kernel_id=kernel_id,
-        ramdisk_id=ramdisk_id, disks=_instead(own, image, profile, options))
+        ramdisk_id=ramdisk_id, disk_class=own.disk_class,
+        disks=_instead(own, image, profile, options))
     return dataclasses.replace(made, rescue=True)
 
 
@@ -243,11 +244,11 @@ def _instead(
             kind='cdrom', name=devices.ROOT, file=ISO_FILE,
             target=devices.cdrom_target(devices.ROOT), device='cdrom')
     else:
-        machine_lib.check_format(options.disk_format, profile)
+        format = own.disk_class.root_format(options.disk_format)
         first = kinds.DiskRecord(
-            kind=kinds.IMAGE_KINDS[options.disk_format].name,
-            name=devices.ROOT, format=options.disk_format,
-            file=DISK_FILE.format(format=options.disk_format),
+            kind=kinds.IMAGE_KINDS[format].name,
+            name=devices.ROOT, format=format,
+            file=DISK_FILE.format(format=format),
             target=devices.target(devices.ROOT, profile, bus))
     records = [first, dataclasses.replace(
         own.root, name=OLD_ROOT,

@@ -24,6 +24,7 @@ from typing import Any
 from nova import context as nova_context
 from nova import exception
 from nova import objects
+from nova.compute import task_states
 from nova.compute import vm_states
 from nova.network import model
 from nova.scheduler.client import report
@@ -35,6 +36,7 @@ from xen44_driver import faultpoints
 from xen44_driver.compute import before_resize
 from xen44_driver.compute import connections
 from xen44_driver.compute import devices
+from xen44_driver.compute import disk_class
 from xen44_driver.compute import disks
 from xen44_driver.compute import faults
 from xen44_driver.compute import guest_type
@@ -43,7 +45,7 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
 from xen44_driver.compute import start
-from xen44_driver.compute import volumes
+from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
 from xen44_driver.storage import usage
@@ -83,6 +85,8 @@ def begin(
     power.power_off(node, instance, timeout=timeout,
                     retry_interval=retry_interval)
     faultpoints.reached('resize: domain stopped')
+    # They are renamed and read next.
+    monitor.wait_until_closed(instance.uuid)
     # What interrupted operations left.
     power.end_rescue(node, instance)
     before_resize.forget(node, instance)
@@ -124,8 +128,9 @@ def plan(
 ) -> machine_lib.Machine:
     """Decide what an instance becomes with another flavor.
 
-    The disks keep their formats and their images, and a guest type that
-    nobody asked for stays, whatever the options of the host are now.
+    The disks keep their formats and their images. A guest type or a class of
+    disks that nobody asked for stays, whatever the options of the host are
+    now.
 
     :param old: what it was.
     :param old_flavor: its flavor then.
@@ -139,6 +144,8 @@ def plan(
     if guest_type.EXTRA_SPEC not in old_flavor.extra_specs:
         options = dataclasses.replace(
             options, default_guest_type=old.guest_type)
+    if disk_class.EXTRA_SPEC not in old_flavor.extra_specs:
+        options = dataclasses.replace(options, disk_class=old.disk_class)
     options = dataclasses.replace(
         options, disk_format=old.root.format,
         config_drive=machine_lib.CONFIG_DRIVE_FILE in files,
@@ -152,6 +159,12 @@ def plan(
          'block_device_mapping': driver.block_device_info_get_mapping(
              block_device_info)},
         options, flavor=flavor)
+    if new.root.format != old.root.format:
+        raise exception.InvalidInput(
+            reason=f'the root disk is {old.root.format}, and the new flavor '
+                   f'asks for {disk_class.EXTRA_SPEC} {new.disk_class}, which '
+                   f'needs {new.root.format}; allowed: {old.disk_class}, or a '
+                   'new instance of a snapshot')
     return dataclasses.replace(new, disks=tuple(
         dataclasses.replace(disk, base=files[disk.file].base)
         if disk.file in files else disk for disk in new.disks))
@@ -349,6 +362,8 @@ def revert(
     """
     before_resize.restore(node, instance)
     faultpoints.reached('revert: disks restored')
+    if instance.task_state == task_states.RESIZE_MIGRATING:
+        block_device_info = connections.renewed(context, instance)
     _settle(node, context, instance, network_info=network_info,
             block_device_info=block_device_info, power_on=power_on)
 
@@ -411,7 +426,7 @@ def mend_finish(
         (_settle if complete else finish)(
             node, context, instance,
             network_info=instance.get_network_info(),
-            block_device_info=volumes.known(context, instance),
+            block_device_info=connections.renewed(context, instance),
             power_on=_ran(instance))
     except Exception:
         give_up(context, instance)
@@ -436,7 +451,7 @@ def mend_revert(
         # it again, or confirm.
         _settle(node, context, instance,
                 network_info=instance.get_network_info(),
-                block_device_info=volumes.known(context, instance),
+                block_device_info=connections.renewed(context, instance),
                 power_on=_ran(instance))
         migration.status = 'finished'
         migration.save()
@@ -455,7 +470,8 @@ def _as_before(
     """
     ran = _ran(instance)
     revert(node, context, instance, network_info=instance.get_network_info(),
-           block_device_info=volumes.known(context, instance), power_on=ran)
+           block_device_info=connections.renewed(context, instance),
+           power_on=ran)
     instance.drop_migration_context()
     instance.old_flavor = instance.new_flavor = None
     instance.system_metadata.pop('old_vm_state', None)

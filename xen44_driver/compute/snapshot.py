@@ -7,8 +7,13 @@ yet, QEMU copies it. The guest's disk gets no overlay, so a reboot or a crash
 in the middle ends the copy and harms nothing else. Of a guest that is off,
 qemu-img copies the disk.
 
-Either way the copy is complete by itself, and compressed while it is written.
-It is sent to Glance and removed.
+Where dom0's kernel serves the disk there is no QEMU. A file system that can
+share blocks makes a clone of the disk's file as of one moment, while the guest
+runs, and qemu-img copies the clone. On other file systems the guest has to be
+off or paused, and qemu-img copies the disk itself.
+
+In each case the copy is complete by itself, and compressed while it is
+written. It is sent to Glance and removed.
 """
 
 from __future__ import annotations
@@ -29,10 +34,12 @@ from nova.compute import utils as compute_utils
 from nova.privsep import qemu
 from oslo_concurrency import processutils
 from oslo_log import log as logging
+from oslo_utils import fileutils
 from oslo_utils import units
 
 from xen44_driver import faultpoints
 from xen44_driver.compute import blockjobs
+from xen44_driver.compute import disk_class
 from xen44_driver.compute import disks
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
@@ -43,11 +50,14 @@ from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import header
 from xen44_driver.storage import kinds
 from xen44_driver.storage import scratch as scratch_lib
+from xen44_driver.storage import usage
 from xen44_driver.xen import blocks
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import qmp
+from xen44_driver.xen.diskclass import DiskClass
+from xen44_driver.xen.events import DomainState
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -55,6 +65,11 @@ LOG = logging.getLogger(__name__)
 #: Names of the job and of its target in QEMU.
 JOB = 'xen44-snapshot'
 TARGET = 'xen44-snapshot-target'
+
+#: Clusters that QEMU copies at the same time, as many as its qcow2 compresses
+#: at the same time (QCOW2_MAX_THREADS, block/qcow2.h). By default it copies
+#: 64, and what the guest writes waits for all of them.
+WORKERS = 4
 
 
 def snapshot(
@@ -101,13 +116,15 @@ def mend(node: compute_node.Node) -> None:
             CONF.instances_path, CONF.host):
         record = node.host.records().get(uuid)
         try:
-            if record is not None and not record.state.is_off:
+            if (record is not None and not record.state.is_off
+                    and _has_qemu(node, uuid)):
                 blockjobs.clear(uuid, JOB, [TARGET], domid=record.id)
         except errors.XenError as error:
             LOG.warning('The QEMU of %(uuid)s may go on with a snapshot that '
                         'was interrupted, until its guest reboots: %(error)s',
                         {'uuid': uuid, 'error': error})
         try:
+            fileutils.delete_if_exists(node.files_of(uuid).clone)
             scratch.remove()
         except OSError as error:
             LOG.warning('An interrupted snapshot left %(path)s: %(error)s',
@@ -115,6 +132,12 @@ def mend(node: compute_node.Node) -> None:
         else:
             LOG.warning('Removed what an interrupted snapshot of %s had '
                         'copied', uuid)
+
+
+def _has_qemu(node: compute_node.Node, uuid: str) -> bool:
+    """Return whether a running guest has a disk that a QEMU serves."""
+    return any(not disk.by_kernel
+               for disk in node.host.guest(uuid).disks(live=True))
 
 
 def _machine(
@@ -155,19 +178,20 @@ def _copy(
     need = _most(node, root)
     try:
         guest = node.host.guest(instance.uuid)
-        off = guest.state().is_off
+        state = guest.state()
     except errors.DomainNotFound:
         # The operator undefined it.
-        off = True
-    if off:
+        state = DomainState.SHUTDOWN
+    if state.is_off:
         disks.ensure_bases(node, context, machine)
         monitor.wait_until_closed(instance.uuid)
         scratch.create(0, need)
-        _convert(root.spec(), scratch.path)
-        faultpoints.reached('snapshot: disk converted')
+        _convert(root.path, root.record.format, scratch)
         LOG.info('Copied the disk of the guest, which is off',
                  instance=instance)
         return _size(root)
+    if machine.disk_class is DiskClass.KERNEL:
+        return _copy_file(node, instance, state, root, scratch, need)
     return _back_up(node, instance, guest, root.spec(), scratch, need)
 
 
@@ -198,12 +222,57 @@ def _allocated(path: str) -> int:
         return 0
 
 
-def _convert(disk: domain.Disk, path: str) -> None:
-    """Copy the disk of a guest that is off."""
+def _convert(
+    source: str, its_format: str, scratch: scratch_lib.Scratch,
+) -> None:
+    """Copy a disk to which nothing is written."""
     format = CONF.xen44.snapshot_image_format
     qemu.unprivileged_convert_image(
-        disk.source, path, disk.format, format, os.path.dirname(path),
+        source, scratch.path, its_format, format, scratch.directory,
         format == 'qcow2')
+    faultpoints.reached('snapshot: disk converted')
+
+
+def _copy_file(
+    node: compute_node.Node, instance: objects.Instance, state: DomainState,
+    root: kinds.Kind, scratch: scratch_lib.Scratch, need: int,
+) -> int:
+    """Copy the disk of a guest that is not off and has no QEMU.
+
+    :param state: the state of the guest.
+    :param need: the most bytes that the copy may take.
+    :returns: bytes of the disk.
+    :raises nova.exception.QemuGuestAgentNotEnabled: the image requires that
+        the guest is frozen (``os_require_quiesce``), which it cannot be.
+    :raises xen44_driver.xen.errors.OperationFailed: the guest runs, and the
+        file system cannot share blocks.
+    """
+    files = node.files(instance)
+    if usage.shares_blocks(files.directory):
+        scratch.create(0, need)
+        try:
+            with _frozen(node, instance):
+                usage.clone(root.path, files.clone)
+            faultpoints.reached('snapshot: file cloned')
+            LOG.info('Cloned the disk, which shares its blocks, while the '
+                     'guest went on', instance=instance)
+            _convert(files.clone, root.record.format, scratch)
+        finally:
+            undo_lib.attempt(
+                instance, fileutils.delete_if_exists, files.clone)
+    elif state is DomainState.PAUSED:
+        scratch.create(0, need)
+        _convert(root.path, root.record.format, scratch)
+        LOG.info('Copied the disk of the guest, which is paused',
+                 instance=instance)
+    else:
+        raise errors.OperationFailed(
+            'snapshot', instance.uuid, None,
+            f"dom0's kernel serves the disk ({disk_class.EXTRA_SPEC} "
+            f'{DiskClass.KERNEL}), and the file system of {files.directory} '
+            'cannot share blocks; allowed: while the instance is stopped or '
+            'paused')
+    return _size(root)
 
 
 def _back_up(
@@ -242,6 +311,7 @@ def _back_up(
                 'type': 'blockdev-backup', 'data': {
                     'job-id': JOB, 'device': source.node, 'target': TARGET,
                     'sync': 'full', 'compress': format == 'qcow2',
+                    'x-perf': {'max-workers': WORKERS},
                     # So that its end can be seen.
                     'auto-dismiss': False,
                 }}]}, domid=domid)

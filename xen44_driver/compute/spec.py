@@ -67,7 +67,7 @@ def build(
             for vif in vifs),
         # Without a disk that QEMU serves or emulates, there may be no QEMU.
         monitor=bool(profile.emulated_disks) or any(
-            disk.type == 'file' for disk in disks),
+            not disk.by_kernel for disk in disks),
         screen=_screen(machine, instance, options),
         serial_log=files.serial_log if profile.serial_port else None,
         serial_socket=(

@@ -58,4 +58,4 @@ def boot(
         start=functools.partial(node.start, guest, saved=saved),
         started=lambda: cpulimits.apply(guest, machine.cpu_limits),
         opened=lambda: disklimits.apply(
-            guest.uuid, disks, machine.disk_limits))
+            guest.uuid, disks, machine.disk_limits, machine.volume_limits))

@@ -57,7 +57,10 @@ def wanted(
     }
     for kind in caps.guest_types:
         traits.add(f'{PREFIX}GUEST_{kind.upper()}')
-        traits |= _device_traits(caps, arch.profile(kind))
+        profile = arch.profile(kind)
+        traits |= _device_traits(caps, profile)
+        traits |= {f'{PREFIX}DISK_CLASS_{one.upper()}'
+                   for one in profile.disk_classes}
     if caps.topology.threads > 1:
         traits.add(os_traits.HW_CPU_HYPERTHREADING)
     traits |= {_cpu_trait(feature) for feature in caps.cpu_features

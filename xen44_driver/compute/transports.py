@@ -2,7 +2,8 @@
 """How volumes come to this host, by what Cinder says of their connection.
 
 os-brick connects them. Here stands what the guest then gets: a block device,
-which dom0's kernel serves (``phy``), or a file, which the guest's QEMU serves.
+which dom0's kernel serves (``phy``), or a file, which the guest's QEMU serves,
+or dom0's kernel for guests that have none.
 Debian's QEMU for Xen has no network protocols of its own, so a volume of Ceph
 is a block device of the kernel (``rbd map``).
 """
@@ -15,6 +16,8 @@ from typing import Any
 
 from nova import exception
 from os_brick import initiator
+
+from xen44_driver.xen.diskclass import DiskClass
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,10 +42,6 @@ TRANSPORTS: Mapping[str, Transport] = {
     'nvmeof': Transport(protocol=initiator.NVMEOF),
     'rbd': Transport(protocol=initiator.RBD),
 }
-
-#: Formats that the file of a volume can have.
-FORMATS = ('raw', 'qcow2')
-
 
 def of(connection_info: Mapping[str, Any]) -> Transport:
     """Return the transport of a volume.
@@ -73,23 +72,35 @@ def check_sharing(connection_info: Mapping[str, Any]) -> None:
                    'file; allowed: volumes that are block devices')
 
 
-def file_format(connection_info: Mapping[str, Any]) -> str:
+def file_format(
+    connection_info: Mapping[str, Any], disk_class: DiskClass,
+) -> str:
     """Return the format of a volume, as Cinder has recorded it.
 
     It is never probed, as a guest can write anything to a raw volume.
 
     :param connection_info: what Cinder says of the connection.
+    :param disk_class: what serves the guest's disks.
     :raises nova.exception.InvalidVolume: it is not supported; the message
         names it and those that are.
     """
     if of(connection_info).block:
         return 'raw'
     format = str(connection_info['data'].get('format', 'raw'))
-    if format not in FORMATS:
+    if format not in disk_class.formats:
         raise exception.InvalidVolume(
-            reason=f'the format of its file is {format!r}; allowed: '
-                   f'{", ".join(FORMATS)}')
+            reason=f'the format of its file is {format!r}; allowed for disks '
+                   f'of class {disk_class}: {", ".join(disk_class.formats)}')
     return format
+
+
+def qos_specs(connection_info: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return what the type of a volume asks of the host that has it.
+
+    :param connection_info: what Cinder says of the connection.
+    """
+    specs = connection_info['data'].get('qos_specs')
+    return specs if isinstance(specs, Mapping) else {}
 
 
 def is_readonly(connection_info: Mapping[str, Any]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from nova import block_device
@@ -15,10 +16,12 @@ from nova.virt import block_device as virt_block_device
 from nova.virt import driver
 
 from xen44_driver.compute import devices
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import transports
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch as arch_lib
 from xen44_driver.xen import volumelinks
+from xen44_driver.xen.diskclass import DiskClass
 
 
 def id_of(connection_info: Mapping[str, Any]) -> str:
@@ -64,6 +67,7 @@ def known(
 def record(
     instance: objects.Instance, connection_info: Mapping[str, Any],
     name: str, profile: arch_lib.Profile, bus: str | None,
+    disk_class: DiskClass,
 ) -> kinds.DiskRecord:
     """Make the record of a volume as a disk of an instance.
 
@@ -71,6 +75,7 @@ def record(
     :param name: Nova's name of the disk, such as ``/dev/xvdb``.
     :param profile: the profile of the guest's type.
     :param bus: the image's ``hw_disk_bus``.
+    :param disk_class: what serves the guest's disks.
     :raises nova.exception.Invalid: this host cannot have such a volume; the
         message says what is allowed.
     """
@@ -85,25 +90,49 @@ def record(
     return kinds.DiskRecord(
         kind='volume', name=name,
         target=devices.target(name, profile, bus),
-        file=link, format=transports.file_format(connection_info),
+        file=link, format=transports.file_format(connection_info, disk_class),
         volume_id=volume, block=transports.of(connection_info).block,
-        readonly=transports.is_readonly(connection_info))
+        readonly=transports.is_readonly(connection_info),
+        limits=_limits(connection_info, disk_class))
+
+
+def _limits(
+    connection_info: Mapping[str, Any], disk_class: DiskClass,
+) -> dict[str, int] | None:
+    """Return the limits on a volume by their names; None without any.
+
+    dom0's kernel, which serves block devices, has none.
+
+    :raises nova.exception.InvalidVolume: it is a file with limits, and the
+        kernel serves that, too.
+    """
+    if transports.of(connection_info).block:
+        return None
+    specs = transports.qos_specs(connection_info)
+    limits = disklimits.of_specs(specs)
+    if disk_class is DiskClass.KERNEL and limits != disklimits.NONE:
+        raise exception.InvalidVolume(
+            reason=f'its type asks for limits ({", ".join(specs)}), and disks '
+                   f'of class {disk_class} have none; allowed: a type without')
+    return {name: value for name, value
+            in dataclasses.asdict(limits).items() if value} or None
 
 
 def records(
     instance: objects.Instance,
     block_device_info: Mapping[str, Any] | None,
-    profile: arch_lib.Profile, bus: str | None,
+    profile: arch_lib.Profile, bus: str | None, disk_class: DiskClass,
 ) -> list[kinds.DiskRecord]:
     """Make the records of all volumes of an instance.
 
     :param block_device_info: the disks besides the root disk, and volumes.
     :param profile: the profile of the guest's type.
     :param bus: the image's ``hw_disk_bus``.
+    :param disk_class: what serves the guest's disks.
     :raises nova.exception.Invalid: see :func:`record`.
     """
     return [record(instance, mapping['connection_info'],
-                   mapping['mount_device'], profile, bus)
+                   mapping['mount_device'], profile, bus, disk_class)
             for mapping in mappings(block_device_info)]
 
 

@@ -49,9 +49,12 @@ def of_all(
     for entry in hosted:
         instance = entry['instance']
         disks = _disks(node, instance)
+        # While it is rescued, other disks may have the names.
+        machine = diagnostics.booted(instance)
+        letters = {disk.volume_id: block_device.get_device_letter(disk.name)
+                   for disk in (machine.disks if machine else ())}
         for mapping in entry['instance_bdms']:
-            disk = disks.get(block_device.get_device_letter(
-                mapping['device_name']))
+            disk = disks.get(letters.get(mapping['volume_id'], ''))
             if disk is not None and disk.read_bytes is not None:
                 usage.append({
                     'volume': mapping['volume_id'], 'instance': instance,

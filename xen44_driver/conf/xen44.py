@@ -27,7 +27,9 @@ consoles."""),
                     'if the file system supports it: faster to use'),
         ],
         help="""
-Format of the guests' root disks. A change applies to new guests only."""),
+Format of the root disks that a QEMU serves. A change applies to new guests
+only. Disks that dom0's kernel serves (extra spec ``xen44:disk_class=kernel``,
+and all on ARM) are always raw."""),
     cfg.StrOpt(
         'snapshot_image_format',
         default='qcow2',

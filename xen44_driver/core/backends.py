@@ -133,7 +133,7 @@ def wait_until_open(
     :raises OSError: xenstore cannot be read.
     """
     expected = {xenstore.disk_number(disk.target): disk for disk in disks
-                if disk.type == 'file' and disk.device == 'disk'}
+                if not disk.by_kernel and disk.device == 'disk'}
     domid = _domid(host, guest)
     if not expected or domid is None:
         return

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from collections.abc import Mapping
 import contextlib
 import os
 
@@ -39,6 +41,25 @@ def read(name: str, serial_log: str, max_bytes: int) -> bytes:
     room = max(max_bytes // 2, max_bytes - len(serial))
     xen = xen[-room:]
     return serial[max(0, len(serial) + len(xen) - max_bytes):] + xen
+
+
+def trim(serial_logs: Mapping[str, str], max_bytes: int) -> Iterator[str]:
+    """Shorten the logs of guests that are too long.
+
+    They are the consoles' logs and those of the guests' QEMUs.
+
+    :param serial_logs: paths of the logs of the guests' serial ports, by the
+        names of their domains.
+    :param max_bytes: a longer log is cut to its last ``max_bytes // 2`` bytes.
+    :returns: a sentence for each log that could not be shortened.
+    """
+    for path in serial_logs.values():
+        try:
+            logfile.trim(path, max_bytes)
+        except OSError as error:
+            yield f'{path} cannot be shortened: {error}'
+    if serial_logs:
+        yield from privsep.trim_guest_logs([*serial_logs], max_bytes)
 
 
 def _without_nul(log: bytes | None) -> bytes:

@@ -14,6 +14,7 @@ import time
 from typing import Any
 
 from xen44_driver import privsep
+from xen44_driver.core import loopdevices
 from xen44_driver.xen import blocks
 from xen44_driver.xen import domain
 from xen44_driver.xen import qmp
@@ -22,8 +23,8 @@ from xen44_driver.xen import qmp
 #: dom0 is very busy.
 TIMEOUT = 30.0
 
-#: Seconds that the QEMU of a domain that is off has to end. It may have a lot
-#: to write.
+#: Seconds that the QEMU of a domain that is off has to end, or its loop
+#: devices to go. There may be a lot to write.
 CLOSE_TIMEOUT = 300.0
 
 # Seconds between two looks whether a QEMU has ended.
@@ -93,22 +94,23 @@ def make_ready(uuid: str) -> None:
     one's monitor.
 
     :param uuid: the domain's UUID.
-    :raises TimeoutError: its last QEMU has not ended.
+    :raises TimeoutError: see :func:`wait_until_closed`.
     """
     privsep.make_socket_dir()
     wait_until_closed(uuid)
 
 
 def wait_until_closed(uuid: str, timeout: float = CLOSE_TIMEOUT) -> None:
-    """Wait until the QEMU of a domain that is off has ended.
+    """Wait until nothing has the disks of a domain that is off open.
 
     Xen destroys a domain without waiting for its QEMU, which may still have
-    to write what it has of the disks. Call this before such a disk's file is
-    read.
+    to write what it has of the disks. libvirt calls a domain off that has
+    shut down by itself while libxl still removes its loop devices. Call this
+    before such a disk's file is read or renamed.
 
     :param uuid: the domain's UUID.
     :param timeout: seconds to wait.
-    :raises TimeoutError: it has not ended.
+    :raises TimeoutError: its QEMU has not ended, or a loop device is left.
     """
     end = time.monotonic() + timeout
     while privsep.monitor_is_there(uuid):
@@ -117,3 +119,4 @@ def wait_until_closed(uuid: str, timeout: float = CLOSE_TIMEOUT) -> None:
                 f'the QEMU of domain {uuid}, which is off, has not ended '
                 f'within {timeout:g} s')
         time.sleep(_LOOK_INTERVAL)
+    loopdevices.wait_until_removed(uuid, timeout)

@@ -26,11 +26,17 @@ HEAD = 64 * 1024
 # docs/interop/qcow2.rst).
 _QCOW2 = struct.Struct('>4sIQIIQI')
 _QCOW2_MAGIC = b'QFI\xfb'
+_QCOW2_SNAPSHOTS = struct.Struct('>I')
+_QCOW2_SNAPSHOTS_OFFSET = 60
 _QCOW2_V2_LENGTH = 72
 _QCOW2_V3_LENGTH = struct.Struct('>I')
 _QCOW2_V3_LENGTH_OFFSET = 100
 _QCOW2_EXTENSION = struct.Struct('>II')
 _QCOW2_BACKING_FORMAT = 0xE2792ACA
+# The incompatible features, and that of content in another file.
+_QCOW2_FEATURES = struct.Struct('>Q')
+_QCOW2_FEATURES_OFFSET = 72
+_QCOW2_DATA_FILE = 1 << 2
 # QEMU's own limit.
 _QCOW2_BACKING_NAME_MAX = 1023
 
@@ -82,12 +88,16 @@ class Qcow2:
     :ivar backing_file: path of the file that it is an overlay on, or None.
     :ivar backing_format: that file's format, as written in the header.
     :ivar encrypted: whether its content is encrypted.
+    :ivar snapshots: number of the snapshots in it.
+    :ivar data_file: whether its content is in another file.
     """
 
     virtual_size: int
     backing_file: str | None
     backing_format: str | None
     encrypted: bool
+    snapshots: int = 0
+    data_file: bool = False
 
 
 def examine(path: str) -> Content:
@@ -128,7 +138,7 @@ def examine(path: str) -> Content:
     else:
         virtual_size = int(found.virtual_size)
     if name == 'qcow2' and unsafe is None:
-        header = _read_qcow2(head)
+        header = parse_qcow2(head)
         if header is not None and header.encrypted:
             unsafe = 'its content is encrypted'
     return Content(name=name, virtual_size=virtual_size, unsafe=unsafe)
@@ -179,11 +189,16 @@ def read_qcow2(path: str) -> Qcow2 | None:
     :raises OSError: the file cannot be read.
     """
     with open(path, 'rb') as file:
-        return _read_qcow2(file.read(HEAD))
+        return parse_qcow2(file.read(HEAD))
 
 
-def _read_qcow2(head: bytes) -> Qcow2 | None:
-    if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2.size:
+def parse_qcow2(head: bytes) -> Qcow2 | None:
+    """Parse the header of a qcow2 file.
+
+    :param head: the first :data:`HEAD` bytes of it.
+    :returns: the header, or None if it is not qcow2.
+    """
+    if not head.startswith(_QCOW2_MAGIC) or len(head) < _QCOW2_V2_LENGTH:
         return None
     (_magic, version, offset, length, _cluster_bits, size,
      encryption) = _QCOW2.unpack_from(head)
@@ -191,10 +206,20 @@ def _read_qcow2(head: bytes) -> Qcow2 | None:
     if offset:
         name = head[offset:offset + min(length, _QCOW2_BACKING_NAME_MAX)]
         backing_file = os.fsdecode(name)
+    (snapshots,) = _QCOW2_SNAPSHOTS.unpack_from(head, _QCOW2_SNAPSHOTS_OFFSET)
     return Qcow2(
         virtual_size=int(size), backing_file=backing_file,
         backing_format=_backing_format(head, version),
-        encrypted=encryption != 0)
+        encrypted=encryption != 0, snapshots=int(snapshots),
+        data_file=bool(_features(head, version) & _QCOW2_DATA_FILE))
+
+
+def _features(head: bytes, version: int) -> int:
+    """Return the incompatible features, which version 2 does not have."""
+    if version < 3 or len(head) < _QCOW2_FEATURES_OFFSET + 8:
+        return 0
+    (found,) = _QCOW2_FEATURES.unpack_from(head, _QCOW2_FEATURES_OFFSET)
+    return int(found)
 
 
 def _backing_format(head: bytes, version: int) -> str | None:

@@ -270,7 +270,8 @@ class ImageStore:
         directories are overlays on images.
     :param lock_path: directory of the locks between processes.
     :param convert: converts an image to raw.
-    :param force_raw: whether images are converted to raw when they are stored.
+    :param force_raw: takes the format of an image, of :data:`CONVERTIBLE`, and
+        returns whether it is converted to raw when it is stored.
     :param deep_inspection: whether to enforce the safety checks of oslo.utils
         and the format in the image service. A qcow2 image that names other
         files is always refused.
@@ -278,7 +279,7 @@ class ImageStore:
 
     def __init__(
         self, directory: Text, *, instances: Text, lock_path: Text,
-        convert: Convert, force_raw: Callable[[], bool],
+        convert: Convert, force_raw: Callable[[str], bool],
         deep_inspection: Callable[[], bool] = lambda: True,
     ) -> None:
         self._directory = directory
@@ -519,8 +520,6 @@ class ImageStore:
         """
         disk_format = source.disk_format
         _check_kind(source.id, disk_format)
-        raw = (expected.format == 'raw' if expected is not None
-               else self._raw_wanted(slot))
         with self._arrival(slot, source):
             source.fetch(slot.part)
             content = header.examine(slot.part)
@@ -534,6 +533,9 @@ class ImageStore:
             # file system holds.
             _check_limit(image, limit)
             whole = slot.part
+            raw = format in CONVERTIBLE and (
+                expected.format == 'raw' if expected is not None
+                else self._raw_wanted(slot, format))
             if format in CONVERTIBLE and (raw or format != 'qcow2'):
                 if not raw:
                     raise ImageRefused(
@@ -581,7 +583,7 @@ class ImageStore:
             raise ImageRefused(
                 image_id, f'the disk in it ({content.name}) has no size')
 
-    def _raw_wanted(self, slot: _Slot) -> bool:
+    def _raw_wanted(self, slot: _Slot, format: str) -> bool:
         """Return whether to convert an image to raw.
 
         If overlays need the file that is replaced, the format that they expect
@@ -590,7 +592,7 @@ class ImageStore:
         formats = self._lies_on(slot)
         if formats == {'qcow2'}:
             return False
-        return formats == {'raw'} or self._force_raw()
+        return formats == {'raw'} or self._force_raw(format)
 
     def _lies_on(self, slot: _Slot) -> set[str]:
         """Return the formats that overlays on this host expect an image in."""

@@ -44,6 +44,8 @@ class InstanceFiles:
         self.rescue_ramdisk = self.path(f'ramdisk{RESCUE}')
         #: Output of the emulated serial port.
         self.serial_log = self.path('console.log')
+        #: A copy of the root disk that shares its blocks, for a snapshot.
+        self.clone = self.path('clone')
         #: Marks a guest whose file systems may be frozen.
         self.frozen = self.path('frozen')
 

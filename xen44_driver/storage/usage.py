@@ -56,7 +56,7 @@ def _promised(instances: str) -> int:
         try:
             for entry in os.scandir(directory.path):
                 if entry.name.startswith('disk.'):
-                    promised += _growth(entry)
+                    promised += growth(entry.path)
         except OSError as error:
             # It was deleted meanwhile, or belongs to another user.
             LOG.debug('Not counting %(path)s: %(error)s',
@@ -64,13 +64,24 @@ def _promised(instances: str) -> int:
     return promised
 
 
-def _growth(entry: os.DirEntry[str]) -> int:
-    status = entry.stat(follow_symlinks=False)
-    size = status.st_size
+def growth(path: str, *, more_snapshots: int = 0) -> int:
+    """Return how many bytes a disk may still grow.
+
+    A guest can write all of its disk anew after each snapshot inside it.
+
+    :param path: the disk.
+    :param more_snapshots: number of snapshots that are to be made of it.
+    :raises OSError: it cannot be read.
+    """
+    status = os.stat(path, follow_symlinks=False)
+    size, snapshots = status.st_size, more_snapshots
     # The name decides, not the content, which a guest can write.
-    if entry.name.endswith('.qcow2'):
-        size = header.virtual_size(entry.path) or size
-    return max(0, size - status.st_blocks * 512)
+    if path.endswith('.qcow2'):
+        found = header.read_qcow2(path)
+        if found is not None:
+            size = found.virtual_size or size
+            snapshots += found.snapshots
+    return max(0, min(size, (1 + snapshots) * size - status.st_blocks * 512))
 
 
 def require(directory: str, size: int, what: str) -> None:
@@ -88,6 +99,19 @@ def require(directory: str, size: int, what: str) -> None:
                           f'bytes, and {free} are free', directory)
 
 
+def clone(source: str, target: str) -> None:
+    """Copy a file as it is at one moment, without copying its blocks.
+
+    The file may be written to meanwhile: the file system keeps writers out.
+
+    :param source: the file.
+    :param target: path of the copy, on the same file system.
+    :raises oslo_concurrency.processutils.ProcessExecutionError: the file
+        system cannot do it.
+    """
+    processutils.execute('cp', '--reflink=always', '--', source, target)
+
+
 def shares_blocks(directory: str) -> bool:
     """Return whether a file system can copy a file without copying its blocks.
 
@@ -98,8 +122,7 @@ def shares_blocks(directory: str) -> bool:
         with open(original, 'wb') as file:
             file.write(bytes(4096))
         try:
-            processutils.execute('cp', '--reflink=always', '--', original,
-                                 os.path.join(trial, 'copy'))
+            clone(original, os.path.join(trial, 'copy'))
         except processutils.ProcessExecutionError:
             return False
     return True

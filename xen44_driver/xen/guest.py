@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Collection
-from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
 import enum
@@ -255,14 +254,19 @@ class Guest:
             raise errors.DomainNotFound(self.uuid)
         return record.state
 
+    def definition(
+        self,
+    ) -> tuple[metadata.InstanceMetadata | None, tuple[disk_lib.Disk, ...]]:
+        """Return :meth:`metadata` and :meth:`disks`, by one call."""
+        whole = self._whole(live=False)
+        return metadata.from_xml(whole), _disks(whole)
+
     def metadata(self) -> metadata.InstanceMetadata | None:
         """Return what the domain's definition says of its instance.
 
         :returns: None if the domain has no metadata of this driver.
         """
-        return metadata.from_xml(xml.parse(str(self._ask(
-            'domainGetXMLDesc', lambda domain: domain.XMLDesc(
-                libvirt.VIR_DOMAIN_XML_INACTIVE)))))
+        return metadata.from_xml(self._whole(live=False))
 
     def terminal(self) -> Terminal | None:
         """Return which interactive console the domain has.
@@ -315,21 +319,20 @@ class Guest:
             are the same if the domain is off.
         """
         return tuple(filter(None, map(
-            interface_lib.from_xml, self._devices(live, 'interface'))))
+            interface_lib.from_xml,
+            self._whole(live=live).iterfind('devices/interface'))))
 
     def disks(self, *, live: bool) -> tuple[disk_lib.Disk, ...]:
         """Return the disks that libvirt lists for the domain.
 
         :param live: see :meth:`interfaces`.
         """
-        return tuple(filter(None, map(
-            disk_lib.from_xml, self._devices(live, 'disk'))))
+        return _disks(self._whole(live=live))
 
-    def _devices(self, live: bool, tag: str) -> Iterator[etree._Element]:
+    def _whole(self, *, live: bool) -> etree._Element:
         flags = 0 if live else libvirt.VIR_DOMAIN_XML_INACTIVE
-        domain = xml.parse(str(self._ask(
+        return xml.parse(str(self._ask(
             'domainGetXMLDesc', lambda domain: domain.XMLDesc(flags))))
-        return iter(domain.iterfind(f'devices/{tag}'))
 
     def attach_device(self, device: str, *, live: bool) -> None:
         """Attach a device.
@@ -408,6 +411,11 @@ class Guest:
             id_ = None
         self._watch.learn(self.uuid, DomainRecord(
             uuid=self.uuid, name=self.name, state=state, id=id_), ticket)
+
+
+def _disks(whole: etree._Element) -> tuple[disk_lib.Disk, ...]:
+    return tuple(filter(None, map(
+        disk_lib.from_xml, whole.iterfind('devices/disk'))))
 
 
 def _affected(live: bool) -> int:

@@ -23,6 +23,15 @@ def directory() -> str:
     return os.path.join(sockets.DIRECTORY, _NAME)
 
 
+def directory_of(instance: str) -> str:
+    """Return the directory of an instance's links.
+
+    :param instance: the instance's UUID.
+    :raises ValueError: it is not a UUID as Nova writes it.
+    """
+    return os.path.join(directory(), _checked(instance))
+
+
 def path(instance: str, volume: str) -> str:
     """Return the path of a link.
 
@@ -30,7 +39,10 @@ def path(instance: str, volume: str) -> str:
     :param volume: Cinder's id of the volume, a UUID.
     :raises ValueError: one of them is not a UUID as Nova writes it.
     """
-    for value in (instance, volume):
-        if not sockets.UUID.fullmatch(value):
-            raise ValueError(f'not a UUID as Nova writes it: {value!r}')
-    return os.path.join(directory(), instance, volume)
+    return os.path.join(directory_of(instance), _checked(volume))
+
+
+def _checked(value: str) -> str:
+    if not sockets.UUID.fullmatch(value):
+        raise ValueError(f'not a UUID as Nova writes it: {value!r}')
+    return value

@@ -8,46 +8,24 @@ nothing else.
 
 from __future__ import annotations
 
-import os
+import json
 import pathlib
-import re
+import shlex
 import socket
 import subprocess
-import tempfile
 from typing import Any
 from typing import ClassVar
-import uuid
 
 from cryptography.hazmat.decrepit.ciphers import algorithms
 from cryptography.hazmat.primitives.ciphers import Cipher
 from cryptography.hazmat.primitives.ciphers import modes
 
-from labkit import compute
-from labkit import guest as guest_images
+from labkit import cloudstack
 from labkit import util
+from tests.cloudstack import kills
 from tests.cloudstack import provisioner
 from tests.gate import base
 from tests.gate import guest as guest_lib
-
-COMMAND = f'{compute.VENV}/bin/xen44-cloudstack'
-
-#: In dom0: all that the tests make, and what they put in place.
-PLACE = '/var/lib/xen44-gate'
-CONF = '/etc/xen44/xen44.conf'
-KEYS = '/root/.ssh/authorized_keys'
-BRIDGE = 'gate-cs0'
-IMAGE = 'small.qcow2'
-
-OPTIONS = '''[xen44_cloudstack]
-storage_path = {place}/vms
-images_directory = {place}/images
-network_mode = bridge
-vnc_listen = {address}
-stop_timeout = 120
-'''
-
-#: Seconds: under emulation the imports take most of them.
-TIMEOUT = 900
 
 
 class CloudStack(base.GateCase):
@@ -58,135 +36,98 @@ class CloudStack(base.GateCase):
     @classmethod
     def setUpClass(cls) -> None:
         super().setUpClass()
-        ssh = cls.host.ssh
-        cls.addClassCleanup(
-            ssh, f'rm -rf {PLACE} {CONF}; ip link delete {BRIDGE}; '
-                 f'test ! -e {KEYS}.gate || mv {KEYS}.gate {KEYS}',
-            check=False)
-        ssh(f'mkdir -p -m 700 {PLACE}/images /etc/xen44 && '
-            f'ip link add {BRIDGE} type bridge && '
-            f'ip link set {BRIDGE} up && cp -p {KEYS} {KEYS}.gate')
-        ssh(['install', '--mode=600', '/dev/stdin', CONF],
-            input=OPTIONS.format(place=PLACE, address=cls.host.address))
-        cls.host.copy_to(guest_images.small_guest().disk_qcow2,
-                         f'{PLACE}/images/{IMAGE}')
-        steps = ssh([COMMAND, 'bundle', f'{PLACE}/xen44', '--address',
-                     cls.host.address], timeout=TIMEOUT).stdout
-        found = re.search(r'^restrict,command=.*$', steps, re.M)
-        assert found, steps
-        ssh(['tee', '--append', KEYS], input=f'{found[0]}\n')
-        local = pathlib.Path(cls.enterClassContext(
-            tempfile.TemporaryDirectory()))
-        cls.host.copy_from(f'{PLACE}/xen44/', local / 'xen44')
-        payloads = local / 'payloads'
-        payloads.mkdir()
-        cls.server = provisioner.Provisioner(
-            local / 'xen44/xen44.py', payloads,
-            environment={'PATH': os.environ['PATH'], 'TMPDIR': str(local)},
-            details={'extension': {}, 'host': {
-                'dom0': cls.host.address, 'network_bridge': BRIDGE,
-                'console_host': cls.host.address}})
+        cls.server = cls.enterClassContext(
+            cloudstack.management_server(cls.host))
 
-    def setUp(self) -> None:
-        super().setUp()
-        self.uuid = str(uuid.uuid4())
-        self.domain = f'i-9-{uuid.uuid4().int % 10 ** 6}-VM'
-        self.guest_type = 'pv'
-        self.addCleanup(self.act, 'delete')
+    def make_vm(self, guest_type: str, **options: Any) -> cloudstack.Vm:
+        """A VM that is deleted after the test."""
+        vm = cloudstack.Vm(self.server, guest_type, **options)
+        self.addCleanup(vm.act, 'delete')
+        return vm
 
-    def change(self, payload: dict[str, Any]) -> None:
-        """Make a payload one of this test's VM."""
-        if 'virtualmachineid' not in payload:
-            return
-        payload['virtualmachineid'] = self.uuid
-        payload['virtualmachinename'] = self.domain
-        vm = payload['cloudstack.vm.details']
-        vm.update(uuid=self.uuid, name=self.domain, cpus=1,
-                  maxRam=192 * 1024 ** 2, minRam=192 * 1024 ** 2)
-        for nic in vm['nics']:
-            nic['broadcastUri'] = 'vlan://untagged'
-        payload['externaldetails']['virtualmachine'] = {
-            'image': IMAGE, 'guest_type': self.guest_type,
-            'root_disk_gb': '1'}
-
-    def act(self, action: str, **parameters: Any) -> provisioner.Answer:
-        return self.server.act(action, seconds=TIMEOUT, change=self.change,
-                               parameters=parameters)
-
-    def do(self, action: str, **parameters: Any) -> provisioner.Answer:
-        """Run an action that succeeds."""
-        answer = self.act(action, **parameters)
-        self.assertTrue(answer.success, answer)
-        return answer
-
-    def xen_runs(self) -> bool:
+    def xen_runs(self, vm: cloudstack.Vm) -> bool:
         """Whether Xen, not libvirt, has the domain."""
-        return self.domain in self.dom0('xl', 'list')
+        return vm.name in self.dom0('xl', 'list')
 
-    def console(self) -> str:
-        """The end of its console log."""
-        message: str = self.do('ConsoleLog').json['message']
-        return message
-
-    def wait_for_login(self, boots: int) -> None:
+    @staticmethod
+    def wait_for_login(vm: cloudstack.Vm, boots: int) -> None:
         """Wait until it has booted so often."""
         util.wait_for(
-            f'{boots} login prompts of {self.domain}',
-            lambda: len(guest_lib.LOGIN.findall(self.console())) >= boots,
+            f'{boots} login prompts of {vm.name}',
+            lambda: len(guest_lib.LOGIN.findall(vm.console())) >= boots,
             guest_lib.LOGIN_TIMEOUT, interval=5)
+
+    def assert_nothing_left(self, vm: cloudstack.Vm) -> None:
+        self.assertEqual({}, vm.act('statuses').report)
+        self.assertNotIn(vm.name, self.dom0('virsh', 'list', '--all'))
+        self.assertEqual('', self.dom0(
+            'find', cloudstack.VMS, '-name', f'{vm.uuid}*'))
 
     @base.slow
     def test_pv(self) -> None:
         nova = self.make_server(self.addCleanup, flavor=self.make_flavor(
             self.addCleanup, guest_type='pv'))
         nova.wait_for_status('ACTIVE')
+        vm = self.make_vm('pv')
 
-        self.assertEqual('', self.do('prepare').text)
-        self.do('create')
-        self.assertTrue(self.xen_runs())
-        self.assertEqual('on', self.act('status').power_state)
-        report = self.act('statuses').report
-        self.assertEqual('on', (report or {}).get(self.domain))
+        self.assertEqual('', vm.do('prepare').text)
+        vm.do('create')
+        self.assertTrue(self.xen_runs(vm))
+        self.assertEqual('on', vm.act('status').power_state)
+        report = vm.act('statuses').report
+        self.assertEqual('on', (report or {}).get(vm.name))
         # Nova's instance is not CloudStack's.
-        self.assertEqual({self.domain}, {*(report or {})})
-        self.wait_for_login(1)
-        self.assertIn('no screen', self.act('getconsole').error)
+        self.assertEqual({vm.name}, {*(report or {})})
+        self.wait_for_login(vm, 1)
+        self.assertIn('no screen', vm.act('getconsole').error)
 
-        self.do('Suspend')
-        self.assertEqual('on', self.act('status').power_state)
-        self.do('Resume')
+        vm.do('Suspend')
+        self.assertEqual('on', vm.act('status').power_state)
+        vm.do('Resume')
 
-        self.do('stop')
-        self.assertFalse(self.xen_runs())
-        self.assertEqual('off', self.act('status').power_state)
-        self.do('CreateSnapshot', snap_name='first')
-        self.do('start')
-        self.wait_for_login(2)
-        self.assertIn('stop it', self.act(
+        vm.do('stop')
+        self.assertFalse(self.xen_runs(vm))
+        self.assertEqual('off', vm.act('status').power_state)
+        vm.do('CreateSnapshot', snap_name='first')
+        vm.do('start')
+        self.wait_for_login(vm, 2)
+        self.assertIn('stop it', vm.act(
             'RestoreSnapshot', snap_name='first').error)
-        self.do('reboot')
-        self.wait_for_login(3)
-        self.do('stop')
-        self.do('RestoreSnapshot', snap_name='first')
-        [snapshot] = self.do('ListSnapshots').json['message']
+        vm.do('reboot')
+        self.wait_for_login(vm, 3)
+        vm.do('stop')
+        vm.do('RestoreSnapshot', snap_name='first')
+        [snapshot] = vm.do('ListSnapshots').json['message']
         self.assertEqual('first', snapshot['name'])
-        self.do('start')
-        self.wait_for_login(4)
-        self.do('stop')
-        self.do('DeleteSnapshot', snap_name='first')
+        vm.do('start')
+        self.wait_for_login(vm, 4)
+        vm.do('stop')
+        vm.do('DeleteSnapshot', snap_name='first')
 
-        self.do('delete')
-        self.assertEqual({}, self.act('statuses').report)
-        self.assertNotIn(self.domain, self.dom0('virsh', 'list', '--all'))
-        self.assertEqual('', self.dom0(
-            'find', f'{PLACE}/vms', '-name', f'{self.uuid}*'))
+        vm.do('delete')
+        self.assert_nothing_left(vm)
         nova.wait_for_status('ACTIVE')
 
     @base.slow
+    def test_vlan(self) -> None:
+        """Its port in a bridge of Open vSwitch has the tag of its VLAN."""
+        bridge = 'gate-cs1'
+        self.dom0('ovs-vsctl', 'add-br', bridge)
+        self.addCleanup(self.dom0, 'ovs-vsctl', 'del-br', bridge)
+        vm = self.make_vm('pv', vlan=1204, host={
+            'network_mode': 'ovs', 'network_bridge': bridge})
+        vm.do('create')
+        port = f'vif{self.dom0("xl", "domid", vm.name).strip()}.0'
+        self.assertEqual(bridge, self.dom0(
+            'ovs-vsctl', 'port-to-br', port).strip())
+        self.assertEqual('1204', self.dom0(
+            'ovs-vsctl', 'get', 'Port', port, 'tag').strip())
+
+    @base.slow
     def test_screen(self) -> None:
-        self.guest_type = 'hvm'
-        self.do('create')
-        console = self.do('getconsole').console
+        vm = self.make_vm('hvm')
+        vm.do('create')
+        console = vm.do('getconsole').console
         with socket.create_connection(
                 (console['host'], console['port']), 60) as screen:
             self.assertEqual(0, self.authenticate(
@@ -220,6 +161,34 @@ class CloudStack(base.GateCase):
         screen.sendall(cipher.encryptor().update(read(16)))
         return int.from_bytes(read(4), 'big')
 
+    def kill(self, vm: cloudstack.Vm, action: str, point: str) -> None:
+        """Run an action in dom0 that is killed at a point of it."""
+        file = f'{cloudstack.PLACE}/point'
+        self.host.ssh(['tee', file], input=point)
+        command = shlex.join([cloudstack.COMMAND, 'run', action, '-'])
+        done = self.host.ssh(
+            f'XEN44_FAULT_POINT={file} {command}', check=False,
+            input=json.dumps(self.server.payload(action, change=vm.change)),
+            timeout=cloudstack.TIMEOUT)
+        self.assertEqual('', done.stdout, point)
+        # It was reached, and so the file is gone.
+        self.host.ssh(['test', '!', '-e', file])
+
+    @base.slow
+    def test_killed(self) -> None:
+        """Killed at any point, an action is repeated, and makes one VM."""
+        vm = self.make_vm('pvh')
+        for action, point in kills.LIFE:
+            if point is not None:
+                self.kill(vm, action, point)
+                continue
+            vm.do(action)
+            self.assertEqual(action in ('create', 'start'), self.xen_runs(vm))
+            if action == 'start':
+                # Its disk is whole.
+                self.wait_for_login(vm, 1)
+        self.assert_nothing_left(vm)
+
     @base.slow
     def test_key_runs_nothing_else(self) -> None:
         """Whatever is asked for, the key's command is run."""
@@ -231,7 +200,7 @@ class CloudStack(base.GateCase):
              '-o', 'StrictHostKeyChecking=yes',
              f'root@{self.host.address}', 'id'],
             stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            check=False, timeout=TIMEOUT)
+            check=False, timeout=cloudstack.TIMEOUT)
         self.assertNotIn('uid=', done.stdout)
         self.assertIn('not JSON', done.stdout)
         self.assertEqual(1, done.returncode)

@@ -13,9 +13,9 @@ from tests.gate import guest as guest_lib
 #: Seconds to copy the disk and send it; emulation compresses slowly.
 IMAGE_TIMEOUT = 600
 
-#: Seconds that the guest's own writing may pause. On a host of its own it is
-#: a fraction of one; here other guests and dom0 share two emulated CPUs.
-MAX_HOLD = 20.0
+#: Seconds that the guest's own writing may pause. With the host to itself it
+#: is a fraction of one; here other guests share dom0's two emulated CPUs.
+MAX_HOLD = 10.0
 
 #: Writes numbered records, each on the disk before the next, with the time
 #: since boot in seconds.

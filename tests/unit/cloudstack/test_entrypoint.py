@@ -2,13 +2,18 @@
 """The executable on the management servers."""
 
 import ast
+import errno
+import io
 import json
 import os
 import pathlib
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from unittest import mock
 
 import fixtures
 from oslotest import base
@@ -20,7 +25,7 @@ SOURCE = pathlib.Path(entrypoint.__file__)
 
 #: Modules of Python 3.6.
 STANDARD = {'json', 'os', 're', 'stat', 'subprocess', 'sys', 'tempfile',
-            'time', 'typing'}
+            'time', 'typing', 'zlib'}
 
 
 class ShapeTest(base.BaseTestCase):
@@ -87,10 +92,35 @@ class EntryPointTest(base.BaseTestCase):
                  'Host key verification failed'),
                 ('exit 3', 'status 3'),
                 ('head -c 70000 /dev/zero | tr "\\0" x', 'more than 60000'),
+                # Of a start-up file of root's shell; these are three bytes
+                # each if they are printed as they come.
+                ('head -c 50000 /dev/zero | tr "\\0" "\\377"', 'not JSON'),
+                ('echo Welcome; echo \'{"status": "success"}\'', 'not JSON'),
+                ('echo \'["poweron"]\'', 'not JSON'),
                 ('echo \'{"status": "error", "error": "no disk"}\'; exit 1',
                  'no disk')):
             self.ssh(script)
             self.assertIn(words, self.server.act('status').error)
+
+    def test_other_letters(self):
+        """Python 3.6 cannot print all of them, and a pipe is short."""
+        self.ssh('echo \'{"status": "success", "message": "ä"}\'')
+        answer = self.server.act('ConsoleLog')
+        self.assertEqual('ä', answer.json['message'])
+        self.assertTrue(answer.text.isascii())
+        # It grows.
+        self.ssh('printf \'{"message": "\'; '
+                 'printf "\\303\\244%.0s" $(seq 20000); echo \'"}\'')
+        self.assertIn('more than 60000', self.server.act('ConsoleLog').error)
+
+    def test_no_room(self):
+        """What is wrong with the management server is said."""
+        out = io.StringIO()
+        with mock.patch.object(entrypoint, 'act', side_effect=OSError(
+                errno.ENOSPC, 'No space left on device')), \
+                mock.patch('sys.stdout', out), mock.patch('os.umask'):
+            self.assertEqual(1, entrypoint.main([str(self.server.entry)]))
+        self.assertIn('No space left', json.loads(out.getvalue())['error'])
 
     def test_time(self):
         """It ends before CloudStack kills it."""
@@ -130,13 +160,23 @@ class EntryPointTest(base.BaseTestCase):
 
     def test_sharing(self):
         path = self.place / 'shared'
-        self.assertIn(f'ControlPath={path}/%C', entrypoint.sharing(str(path)))
+        self.assertIn(f'ControlPath={path}/%C',
+                      entrypoint.sharing('key', str(path)))
+        # Of each key its own.
+        short = tempfile.mkdtemp(dir='/tmp')
+        self.addCleanup(shutil.rmtree, short)
+        with mock.patch.object(tempfile, 'tempdir', short):
+            self.assertNotEqual(entrypoint.sharing('/a/key')[-1],
+                                entrypoint.sharing('/b/key')[-1])
         self.assertEqual(0o700, stat.S_IMODE(path.stat().st_mode))
         path.chmod(0o755)
-        self.assertEqual([], entrypoint.sharing(str(path)))
+        self.assertEqual([], entrypoint.sharing('key', str(path)))
+        # ssh would refuse a longer name of its socket, and everything with it.
+        self.assertEqual([], entrypoint.sharing(
+            'key', str(self.place / ('x' * 60))))
         os.rmdir(path)
         path.symlink_to(self.place)
-        self.assertEqual([], entrypoint.sharing(str(path)))
+        self.assertEqual([], entrypoint.sharing('key', str(path)))
 
     def test_usage(self):
         done = subprocess.run(

@@ -7,12 +7,15 @@ import pathlib
 import stat
 import subprocess
 import sys
+from unittest import mock
 
 import fixtures
+from oslo_concurrency import processutils
 from oslotest import base
 
 from tests.unit.cloudstack import test_describe
 from xen44_driver.cloudstack import bundle
+from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import entrypoint
 from xen44_driver.cloudstack import program
 from xen44_driver.cloudstack import seed
@@ -132,6 +135,48 @@ class TemplatesTest(PlaceTestCase):
         self.assertIsInstance(
             templates.source_of(directory, found.id), templates.GoneFile)
 
+    def test_changed_meanwhile(self):
+        """What was copied may be a part of it."""
+        for directory in ('images', 'vms'):
+            (self.place / directory).mkdir()
+        image = self.place / 'images/raw'
+        image.write_bytes(bytes(4096))
+        store = templates.store(str(self.place / 'vms'))
+
+        execute = processutils.execute
+
+        def copy_slowly(*argv):
+            execute(*argv)
+            with image.open('ab') as file:
+                file.write(bytes(4096))
+
+        def disk():
+            return store.disk(templates.TemplateFile(
+                str(image.parent), image.name), limit=None)
+
+        with mock.patch.object(
+                templates.processutils, 'execute', copy_slowly):
+            error = self.assertRaises(images.ImageRefused, disk)
+        self.assertIn('changed while', str(error))
+        self.assertEqual([], os.listdir(self.place / 'vms/_base'))
+        self.assertEqual(8192, disk().virtual_size)
+
+    def test_formats(self):
+        """What no guest can use is unpacked; qcow2 stays as it is."""
+        for directory in ('images', 'vms'):
+            (self.place / directory).mkdir()
+        store = templates.store(str(self.place / 'vms'))
+        for program_, name in (('qcow2', 'qcow2'), ('raw', 'raw'),
+                               ('vmdk', 'vmdk'), ('vdi', 'vdi'),
+                               ('vpc', 'vhd'), ('vhdx', 'vhdx')):
+            subprocess.run(
+                ['qemu-img', 'create', '-q', '-f', program_,
+                 self.place / 'images' / name, '8M'], check=True)
+            image = store.disk(templates.TemplateFile(
+                str(self.place / 'images'), name, name), limit=None)
+            self.assertEqual('qcow2' if name == 'qcow2' else 'raw',
+                             image.format, name)
+
     def test_store(self):
         (self.place / 'images').mkdir()
         vms = self.place / 'vms'
@@ -169,12 +214,13 @@ class SeedTest(PlaceTestCase):
         ethernets = json.loads(files['network-config'])['ethernets']
         self.assertEqual({
             'match': {'macaddress': '02:01:00:d9:00:0a'},
+            'set-name': 'eth0',
             'addresses': ['10.20.0.37/24'],
             'nameservers': {'addresses': ['192.0.2.53', '192.0.2.54']},
             'routes': [{'to': '0.0.0.0/0', 'via': '10.20.0.1'}]},
-            ethernets['nic0'])
+            ethernets['eth0'])
         self.assertEqual((True, 1450), (
-            ethernets['nic1']['dhcp4'], ethernets['nic1']['mtu']))
+            ethernets['eth1']['dhcp4'], ethernets['eth1']['mtu']))
         self.assertTrue(files['user-data'].startswith(b'#cloud-config'))
 
     def test_write(self):
@@ -190,6 +236,24 @@ class SeedTest(PlaceTestCase):
                          {*os.listdir(self.place)})
 
 
+class Dom0HostTest(PlaceTestCase):
+
+    def test_storage_path(self):
+        """Only the directory itself is private."""
+        dom0 = dom0host.Dom0Host(mock.Mock(), 60)
+        path = self.place / 'lib/xen44/cloudstack'
+        dom0host.CONF.set_override(
+            'storage_path', f'{path}/', 'xen44_cloudstack')
+        self.addCleanup(dom0host.CONF.clear_override, 'storage_path',
+                        'xen44_cloudstack')
+        self.addCleanup(os.umask, os.umask(0o077))
+        self.assertEqual(f'{path}/', dom0.storage_path)
+        self.assertEqual([0o700, 0o755, 0o755], [
+            stat.S_IMODE(one.stat().st_mode)
+            for one in (path, path.parent, path.parent.parent)])
+        self.assertEqual(0o077, os.umask(0o077))
+
+
 class BundleTest(PlaceTestCase):
 
     def setUp(self):
@@ -199,8 +263,8 @@ class BundleTest(PlaceTestCase):
             str(self.place / 'ssh_host_*_key.pub')))
         self.folder = self.place / 'xen44'
 
-    def make(self, *addresses, port=22):
-        return bundle.make(str(self.folder), addresses, port)
+    def make(self, *addresses, port=22, **options):
+        return bundle.make(str(self.folder), addresses, port, **options)
 
     def test_folder(self):
         self.assertRaises(OSError, self.make, '192.0.2.1')
@@ -230,6 +294,16 @@ class BundleTest(PlaceTestCase):
             (self.folder / 'known_hosts').read_text())
         self.assertEqual(
             public, (self.folder / 'id_ed25519.pub').read_text().strip())
+
+    def test_other_configuration(self):
+        """The key's command reads the files that this one was given."""
+        (self.place / 'ssh_host_ed25519_key.pub').write_text('ssh-rsa AAAA')
+        self.assertIn(' --config-file=/etc/a.conf --config-file=/etc/b.conf '
+                      'serve" ssh-ed25519 ', self.make(
+                          'xen-a', config_files=['/etc/a.conf',
+                                                 '/etc/b.conf']))
+        self.assertRaises(ValueError, self.make, 'xen-a',
+                          config_files=['/etc/"a".conf'])
 
     def test_refused(self):
         for address in ('', '-x', 'a b', 'a,b', 'a\n'):

@@ -53,7 +53,7 @@ class HostCheckTestCase(base.CommandTestCase):
         self.said = dict(SAID)
         self.patch(hostcheck.processutils, 'execute', self._execute)
         self.programs = {'qemu-img', 'mkisofs'}
-        self.patch(shutil, 'which', lambda name: (
+        self.patch(shutil, 'which', lambda name, path=None: (
             f'/usr/bin/{name}' if name in self.programs else None))
         self.patch(usage, 'measure', return_value=usage.Usage(
             total=100 << 30, used=1 << 30, free=99 << 30, promised=1 << 30))

@@ -122,6 +122,7 @@ class Case:
 _PV = {'hw_vm_mode': 'xen'}
 _PVH = {'xen44:guest_type': 'pvh'}
 _HVM = {'hw_vm_mode': 'hvm'}
+_BY_KERNEL = {'xen44:disk_class': 'kernel'}
 _KERNEL = {'kernel_id': 'a-kernel', 'ramdisk_id': 'a-ramdisk'}
 _UNIKERNEL = {'kernel_id': 'a-kernel'}
 _AGENT = {'hw_qemu_guest_agent': True}
@@ -146,11 +147,18 @@ CASES = {
         options={**_ALLOWED, 'config_drive': False}),
 
     'pv_x86_64_grub_agent': Case(properties={**_PV, **_AGENT}),
+    'pv_x86_64_grub_by_kernel': Case(
+        properties=_PV, extra_specs=_BY_KERNEL),
 
     'pvh_x86_64_grub': Case(extra_specs=_PVH),
     'pvh_x86_64_grub_agent': Case(extra_specs=_PVH, properties=_AGENT),
     'pvh_x86_64_grub_raw': Case(
         extra_specs=_PVH, disk_format='raw', options={'disk_format': 'raw'}),
+    'pvh_x86_64_grub_by_kernel': Case(
+        extra_specs={**_PVH, **_BY_KERNEL}, block_devices={
+            **_BLANK_DISKS, 'block_device_mapping': [{
+                'mount_device': '/dev/xvdf',
+                'connection_info': base.connection_info(kind='nfs')}]}),
     'pvh_x86_64_grub_limits': Case(
         extra_specs=_PVH, flavor={'vcpus': 3}, cpus=frozenset({2, 3, 7}),
         options={'max_event_channels': 4096, 'max_grant_frames': 256}),

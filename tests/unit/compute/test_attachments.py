@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Volumes are attached, detached and extended, whatever goes wrong."""
 
+import dataclasses
 import os
 from unittest import mock
 
@@ -13,7 +14,9 @@ from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import attachments
 from xen44_driver.compute import connections
+from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine
+from xen44_driver.compute import node as node_lib
 from xen44_driver.compute import tags
 from xen44_driver.core import backends
 from xen44_driver.core import monitor
@@ -21,6 +24,7 @@ from xen44_driver.storage import kinds
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import xenstore
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.events import DomainState
@@ -108,6 +112,8 @@ class AttachmentsCase(base.TestCase):
                 (privsep, 'read_backends', self.read),
                 (privsep, 'detach_disk', mock.Mock(side_effect=self.xl)),
                 (privsep, 'read_log_end', mock.Mock(return_value=b'')),
+                (privsep, 'volume_is_linked', mock.Mock(return_value=True)),
+                (node_lib, '_PAUSE', 0),
                 (connections, 'connect', mock.Mock()),
                 (connections, 'disconnect', mock.Mock()),
                 (backends, 'wait_until_open', mock.Mock()),
@@ -197,6 +203,37 @@ class AttachTest(AttachmentsCase):
         self.assertEqual([], self.volumes())
         connections.disconnect.assert_called_once()
 
+    def test_limits(self):
+        self.info = base.connection_info(
+            kind='nfs', qos_specs={'total_iops_sec': '7'})
+        limits = {base.VOLUME: disklimits.Limits(total_iops_sec=7)}
+        failed = errors.OperationFailed('block', base.UUID, None, 'x')
+        with mock.patch.object(privsep, 'read_backends', return_value=(
+                f'/local/domain/0/backend/qdisk/7/'
+                f'{xenstore.disk_number("xvdb")}/dev = "xvdb"')), \
+                mock.patch.object(disklimits, 'apply') as apply:
+            self.attach()
+            apply.assert_called_once_with(
+                base.UUID, [dataclasses.replace(
+                    MINE, type='file', by_kernel=False)],
+                disklimits.NONE, limits, domid=7)
+            self.detach_quietly()
+
+            def reboot(*_args, **_options):
+                self.guest.id = 8
+                raise failed
+
+            apply.side_effect = reboot
+            self.attach()
+        with mock.patch.object(disklimits, 'apply', side_effect=failed):
+            self.detach_quietly()
+            self.assertRaises(errors.OperationFailed, self.attach)
+        self.assertEqual([], self.guest.live)
+
+    def detach_quietly(self):
+        with mock.patch.object(privsep, 'read_backends', return_value=''):
+            self.detach()
+
     def test_backend_reports_an_error(self):
         attach = self.guest.attach_device
 
@@ -224,6 +261,22 @@ class AttachTest(AttachmentsCase):
         self.attach()
         self.assert_there()
 
+    def test_libvirtd_restarts_meanwhile(self):
+        """It is waited for; then what was made is unmade."""
+        away = errors.ConnectionFailed('xen:///', 'end of file')
+        answers = iter([self.guest.power, away, away])
+        self.guest.fail['attach', True] = away
+
+        def state():
+            answer = next(answers, DomainState.RUNNING)
+            if isinstance(answer, Exception):
+                raise answer
+            return answer
+
+        self.guest.state = state
+        self.assertRaises(errors.ConnectionFailed, self.attach)
+        self.assert_nothing_left()
+
     def test_what_cannot_be_taken_away_stays_connected(self):
         self.guest.fail['attach', True] = errors.OperationFailed(
             'attach', base.UUID, 1, 'libxenlight failed')
@@ -250,6 +303,22 @@ class DetachTest(AttachmentsCase):
         self.guest.holds = 1
         self.detach()
         self.assertEqual(2, self.guest.calls.count(('detach', True)))
+        self.assert_nothing_left()
+
+    def test_never_connected(self):
+        """Nova was interrupted before it told this host of the volume."""
+        attachments.detach(self.node, self.instance, {})
+        self.assert_there()
+
+    def test_emulated(self):
+        self.guest.live = self.guest.defined = [
+            dataclasses.replace(MINE, target='hdb')]
+        raised = self.assertRaises(exception.DeviceDetachFailed, self.detach)
+        self.assertIn('stop the instance', str(raised))
+        self.assertEqual([], self.guest.calls)
+        connections.disconnect.assert_not_called()
+        self.guest.off()
+        self.detach()
         self.assert_nothing_left()
 
     def test_off(self):
@@ -326,6 +395,13 @@ class ExtendTest(AttachmentsCase):
         self.guest.off()
         self.extend()
 
+    def test_not_connected(self):
+        """The host was rebooted; the next start sees the size."""
+        privsep.volume_is_linked.return_value = False
+        self.guest.off()
+        self.extend()
+        self.calls.assert_not_called()
+
     def test_not_attached(self):
         self.detach()
         self.assertRaises(exception.VolumeExtendFailed, self.extend)
@@ -347,6 +423,19 @@ class ExtendTest(AttachmentsCase):
         self.extend()
         self.assertEqual(4096 * 512, os.path.getsize(path))
 
+    def test_file_by_kernel(self):
+        self.with_file()
+        machine.keep(self.instance, dataclasses.replace(
+            machine.recall(self.instance), disk_class=DiskClass.KERNEL))
+        # It is where block devices are.
+        self.attach()
+        self.assertTrue(self.guest.defined[0].by_kernel)
+        raised = self.assertRaises(
+            exception.VolumeExtendFailed, self.extend)
+        self.assertIn('while the instance is off', str(raised))
+        self.guest.off()
+        self.extend()
+
     def test_file(self):
         self.with_file()
         with mock.patch.object(privsep, 'read_backends', return_value=(
@@ -366,6 +455,17 @@ class ExtendTest(AttachmentsCase):
             self.assertRaises(exception.VolumeExtendFailed, self.extend)
 
 
+class SwapTest(base.TestCase):
+
+    def test_refused(self):
+        for kind, says in (('iscsi', "dom0's kernel"), ('nfs', base.VOLUME)):
+            raised = self.assertRaises(
+                exception.InvalidVolume, attachments.refuse_to_swap,
+                base.connection_info(kind=kind))
+            self.assertIn(says, str(raised))
+            self.assertIn('allowed: to detach it', str(raised))
+
+
 class NameTest(AttachmentsCase):
 
     def test_next_name(self):
@@ -375,3 +475,12 @@ class NameTest(AttachmentsCase):
             guest_type=GuestType.HVM, disks=(ROOT,)))
         self.assertEqual('/dev/xvdf', attachments.next_name(
             self.node, self.instance, [mock.Mock(device_name='/dev/xvde')]))
+
+    def test_resize_that_can_be_reverted(self):
+        """The disks that come back keep their names."""
+        machine.keep(self.instance, machine.Machine(
+            guest_type=GuestType.PVH, disks=(ROOT, dataclasses.replace(
+                ROOT, name='/dev/xvdb', file='disk.swap'))),
+            machine.BEFORE_RESIZE)
+        self.assertEqual('/dev/xvdc', attachments.next_name(
+            self.node, self.instance, []))

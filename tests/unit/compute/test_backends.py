@@ -27,6 +27,7 @@ ROOT = domain.Disk(target='xvda', source='/instances/disk.qcow2',
                  format='qcow2')
 CDROM = domain.Disk(target='hdd', source='/iso', device='cdrom')
 VOLUME = domain.Disk(target='xvdb', source='/dev/sdx', type='block')
+LOOP = domain.Disk(target='xvdd', source='/raw', by_kernel=True)
 
 
 class StartedTestCase(base.TestCase):
@@ -87,12 +88,12 @@ class WaitTest(StartedTestCase):
 
     def test_which_disks(self):
         self.look.return_value = True
-        self.wait(CDROM, VOLUME, ROOT,
+        self.wait(CDROM, VOLUME, LOOP, ROOT,
                   domain.Disk(target='xvdc', source='/swap'))
         self.look.assert_called_once_with(7, [51712, 51744])
 
     def test_nothing_to_look_at(self):
-        self.wait(CDROM, VOLUME)
+        self.wait(CDROM, VOLUME, LOOP)
         self.record(None)
         self.wait(ROOT)
         self.node.host.record.side_effect = errors.DomainNotFound(base.UUID)
@@ -186,7 +187,8 @@ class BootTest(StartedTestCase):
         self.limit_cpus.assert_called_once_with(
             self.guest, cpulimits.Limits(cap=50))
         self.limit_disks.assert_called_once_with(
-            self.guest.uuid, (ROOT,), disklimits.Limits(total_iops_sec=9))
+            self.guest.uuid, (ROOT,), disklimits.Limits(total_iops_sec=9),
+            {})
 
     def test_limits_not_set(self):
         self.look.return_value = True

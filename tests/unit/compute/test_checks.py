@@ -8,8 +8,10 @@ from oslo_utils import units
 
 from tests.unit import base
 from xen44_driver.compute import checks
+from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
 from xen44_driver.storage import usage
+from xen44_driver.xen import arch
 
 
 def check(look, level=checks.Level.WARN):
@@ -57,6 +59,18 @@ class HostChecksTest(base.TestCase):
     def test_keys(self):
         self.assertEqual(len(self.checks),
                          len(checks.HostChecks(self.node).all))
+
+    def test_device_model(self):
+        look = self.useFixture(fixtures.MockPatchObject(
+            dom0, 'device_model', return_value=['no QEMU'])).mock
+        self.assertEqual(['no QEMU'],
+                         self.checks['device-model'].problems())
+        look.reset_mock()
+        # Where none can be, none is missed.
+        self.useFixture(fixtures.MockPatchObject(
+            type(self.node), 'arch', arch.load('aarch64')))
+        self.assertEqual([], self.checks['device-model'].problems())
+        look.assert_not_called()
 
     def test_space(self):
         measure = self.useFixture(fixtures.MockPatchObject(

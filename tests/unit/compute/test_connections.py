@@ -18,9 +18,12 @@ from xen44_driver.compute import volumes
 from xen44_driver.storage import kinds
 from xen44_driver.xen import arch
 from xen44_driver.xen import sockets
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 OTHER = 'e1d2c3b4-a596-4877-8695-a4b3c2d1e0f9'
+# The real one.
+LINKED = privsep.linked_volumes
 LUKS = {'provider': 'luks', 'control_location': 'front-end',
         'encryption_key_id': 'key', 'cipher': 'aes', 'key_size': 256}
 
@@ -31,6 +34,8 @@ class ConnectionsCase(base.TestCase):
         super().setUp()
         self.useFixture(fixtures.MockPatchObject(
             privsep.sys_admin_pctxt, 'client_mode', False))
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'linked_volumes', LINKED))
         self.run = self.useFixture(fixtures.TempDir()).path
         self.useFixture(fixtures.MockPatchObject(
             sockets, 'DIRECTORY', self.run))
@@ -71,6 +76,7 @@ class ConnectTest(ConnectionsCase):
                 (base.connection_info(kind='vmdk'), None),
                 (base.connection_info(), {**LUKS, 'provider': 'other'}),
                 (base.connection_info(kind='nfs'), LUKS),
+                ({**base.connection_info(), 'multiattach': True}, LUKS),
                 (base.connection_info(), {
                     **LUKS, 'control_location': 'back-end'})):
             self.assertRaises(
@@ -206,7 +212,8 @@ class AllTest(ConnectionsCase):
                              file='disk.qcow2'),
             *volumes.records(
                 self.instance, {'block_device_mapping': [self.mapping]},
-                arch.load('x86_64').profile(GuestType.PVH), None)))
+                arch.load('x86_64').profile(GuestType.PVH), None,
+                DiskClass.QEMU)))
 
     def connect_all(self, *mappings):
         connections.connect_all(
@@ -230,6 +237,66 @@ class AllTest(ConnectionsCase):
         connections.disconnect_all(self.instance, {
             'block_device_mapping': [self.mapping, Mapping(OTHER)]})
         self.assertEqual(2, self.calls.disconnect_volume.call_count)
+
+    def test_what_nova_does_not_know_of(self):
+        """Such as of an attachment that could not be undone."""
+        sharing = self.useFixture(fixtures.MockPatchObject(
+            connections, 'sharing')).mock
+        for remove in (
+                lambda: self.connect_all(self.mapping),
+                lambda: connections.connect_all(
+                    'context', self.instance, machine.Machine(
+                        guest_type=GuestType.PVH,
+                        disks=self.machine.disks[:1]), {}),
+                lambda: connections.disconnect_all(self.instance, None)):
+            self.connect(base.connection_info(OTHER))
+            remove()
+            sharing.remove.assert_any_call(base.UUID, OTHER)
+            sharing.remove.reset_mock()
+            self.assertFalse(privsep.volume_is_linked(OTHER))
+
+    def test_volumes_of_a_rescued_guest(self):
+        """It does not have them, and the instance does."""
+        self.connect(base.connection_info(OTHER))
+        self.connect_all(Mapping(OTHER), self.mapping)
+        self.assertTrue(privsep.volume_is_linked(OTHER))
+
+
+class RenewedTest(base.TestCase):
+    """Connections that Cinder gave up for a resize."""
+
+    def setUp(self):
+        super().setUp()
+        self.cinder = self.useFixture(fixtures.MockPatchObject(
+            connections.cinder, 'API')).mock.return_value
+        self.refresh = self.useFixture(fixtures.MockPatchObject(
+            connections.virt_block_device, 'refresh_conn_infos')).mock
+        self.useFixture(fixtures.MockPatchObject(
+            connections, 'properties', return_value={'host': 'xen1'}))
+        self.mapping = Mapping()
+        self.mapping['attachment_id'] = 'attachment'
+        self.found = {'block_device_mapping': [self.mapping]}
+        self.useFixture(fixtures.MockPatchObject(
+            volumes, 'known', return_value=self.found))
+
+    def renewed(self):
+        self.assertIs(self.found, connections.renewed(
+            'context', base.instance()))
+        return self.refresh.call_args.args[0]
+
+    def test_lost(self):
+        self.cinder.attachment_get.return_value = {'connection_info': {}}
+        self.assertEqual([self.mapping], self.renewed())
+        self.cinder.attachment_update.assert_called_once_with(
+            'context', 'attachment', {'host': 'xen1'}, '/dev/xvdb')
+        self.cinder.attachment_complete.assert_called_once_with(
+            'context', 'attachment')
+
+    def test_not_lost(self):
+        self.cinder.attachment_get.return_value = {
+            'connection_info': base.connection_info()}
+        self.assertEqual([], self.renewed())
+        self.cinder.attachment_update.assert_not_called()
 
 
 class ConnectorTest(base.TestCase):

@@ -73,6 +73,20 @@ class NamesTest(base.TestCase):
             ['/dev/xvda'], avoid='abcd'))
 
 
+class KindsTest(base.TestCase):
+
+    def test_only_disks(self):
+        devices.check_kinds(None)
+        for kind in (None, 'disk'):
+            devices.check_kinds({'block_device_mapping': [
+                {'device_type': kind}], 'ephemerals': [{}]})
+        for name in ('block_device_mapping', 'ephemerals'):
+            raised = self.assertRaises(
+                exception.InvalidInput, devices.check_kinds,
+                {name: [{'device_type': 'cdrom'}]})
+            self.assertIn("'cdrom'; allowed: disk", str(raised))
+
+
 class TargetsTest(base.TestCase):
 
     def target(self, name, kind, bus=None):

@@ -58,6 +58,37 @@ class FlavorTest(base.TestCase):
                 self.assertIn(f'quota:disk_{part}_{unit}_sec', str(raised))
 
 
+class SpecsTest(base.TestCase):
+    """What Cinder's QoS specs ask for."""
+
+    def test_limits(self):
+        limits = disklimits.of_specs({
+            'read_bytes_sec': '1024', 'read_bytes_sec_max': 2048,
+            'write_iops_sec': '7', 'size_iops_sec': '4096',
+            # An array's own.
+            'minIOPS': '100'})
+        self.assertEqual({
+            **THROTTLE, 'bps_rd_max': 2048, 'iops_size': 4096},
+            limits.throttle())
+        self.assertEqual(disklimits.NONE, disklimits.of_specs({'x': 'y'}))
+
+    def test_refused(self):
+        for specs, says in (
+                ({'total_iops_sec': 'many'}, "total_iops_sec 'many'"),
+                ({'total_iops_sec': '1', 'read_iops_sec': '1'},
+                 'read_iops_sec; allowed: a total'),
+                ({'read_iops_sec_max': '5'}, 'with read_iops_sec'),
+                ({'read_iops_sec': '6', 'read_iops_sec_max': '5'},
+                 'read_iops_sec_max 5')):
+            raised = self.assertRaises(
+                exception.InvalidInput, disklimits.of_specs, specs)
+            self.assertIn(says, str(raised))
+
+    def test_flavors_have_no_bursts(self):
+        self.assertEqual(disklimits.NONE, disklimits.of_flavor(base.instance(
+            extra_specs={'quota:disk_read_iops_sec_max': '5'}).flavor))
+
+
 class QemuTestCase(base.TestCase):
     """A QEMU with an emulated disk, the PV disk beside it, and a CD-ROM.
 
@@ -99,8 +130,8 @@ class QemuTestCase(base.TestCase):
 
 class ApplyTest(QemuTestCase):
 
-    def apply(self, limits=LIMITS):
-        disklimits.apply(base.UUID, DISKS, limits)
+    def apply(self, limits=LIMITS, volumes=None):
+        disklimits.apply(base.UUID, DISKS, limits, volumes or {})
 
     def test_both_devices_of_a_disk(self):
         self.apply()
@@ -110,6 +141,22 @@ class ApplyTest(QemuTestCase):
     def test_none(self):
         self.devices.clear()
         self.apply(disklimits.NONE)
+
+    def test_volume(self):
+        """It has its own, not the flavor's."""
+        volume = domain.Disk(target='xvde', source='/volume',
+                             serial=base.VOLUME)
+        self.devices['volume'] = {}, 'xvde-raw', '/volume'
+        disklimits.apply(
+            base.UUID, (*DISKS, volume), LIMITS,
+            {base.VOLUME: disklimits.Limits(total_iops_sec=9,
+                                            total_iops_sec_max=12)})
+        self.assertEqual(THROTTLE, self.throttles()['pv'])
+        self.assertEqual(
+            {**dict.fromkeys(THROTTLE, 0), 'iops': 9, 'iops_max': 12},
+            self.throttles()['volume'])
+        disklimits.apply(base.UUID, [volume], LIMITS, {})
+        self.assertEqual(9, self.throttles()['volume']['iops'])
 
     def test_emulated_disk_is_unplugged_meanwhile(self):
         self.unplug = lambda: self.devices.pop('ide')

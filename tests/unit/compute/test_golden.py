@@ -155,21 +155,25 @@ class EveryCombinationTest(base.TestCase):
 
     def test_disks_and_boots(self):
         for ((name, kind, profile), kernel, cmdline, bus, image, disk,
-             drive) in itertools.product(
+             drive, disk_class) in itertools.product(
                 self.guests(), (None, 'a-kernel'),
                 (None, '', 'quiet', 'two\nlines'), (None, 'scsi'),
-                ('qcow2', 'iso'), ('qcow2', 'raw', 'vhd'),
-                ('iso9660', 'vfat')):
+                ('qcow2', 'iso'), ('qcow2', 'raw'),
+                ('iso9660', 'vfat'), (None, 'qemu', 'kernel')):
             asked = {'os_command_line': cmdline, 'hw_disk_bus': bus}
             refused = [] if profile is None else [text for text, true in (
                 ('hw_disk_bus', bus not in (None, *profile.disk_buses)),
-                ('disk_format is', disk not in profile.disk_formats),
+                ('xen44:disk_class', disk_class not in (
+                    None, *profile.disk_classes)),
                 ('ISO', image == 'iso' and not profile.cdrom),
                 ('boot.cmdline', kernel and '\n' in (cmdline or '')),
             ) if true]
             root = self.built_or_refused(
                 golden.Case(
-                    arch=name, extra_specs={'xen44:guest_type': kind},
+                    arch=name, extra_specs={
+                        'xen44:guest_type': kind,
+                        **({'xen44:disk_class': disk_class} if disk_class
+                           else {})},
                     disk_format=image, instance={'kernel_id': kernel},
                     properties={key: value for key, value in asked.items()
                                 if value is not None},
@@ -179,8 +183,13 @@ class EveryCombinationTest(base.TestCase):
                     options={'image_kernels': True, 'disk_format': disk,
                              'config_drive_format': drive}),
                 profile, *refused, kernel=kernel, image=image, disk=disk,
-                drive=drive, **asked)
+                drive=drive, disk_class=disk_class, **asked)
             if root is not None:
+                by_kernel = (disk_class or profile.disk_classes[0]) == 'kernel'
+                self.assertEqual(
+                    {'phy' if by_kernel else 'qemu'},
+                    {driver.get('name') for driver
+                     in root.iterfind('devices/disk/driver')})
                 self.assertEqual(
                     4 if image == 'iso' else 3,
                     len(root.findall('devices/disk')))

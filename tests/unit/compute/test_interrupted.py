@@ -197,7 +197,7 @@ class MendTest(base.TestCase):
         refused = errors.ConnectionFailed('xen:///', 'refused')
         self.guest.state.side_effect = [
             refused, refused, *[DomainState.RUNNING] * 3]
-        with mock.patch.object(interrupted.time, 'sleep') as sleep:
+        with mock.patch('time.sleep') as sleep:
             self.assertEqual((vm_states.ACTIVE, power_state.RUNNING),
                              self.mend(task_states.SHELVING, 'active'))
         self.assertEqual(2, sleep.call_count)

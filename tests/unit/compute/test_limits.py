@@ -5,6 +5,8 @@ import threading
 from unittest import mock
 
 import fixtures
+from nova import exception
+from nova import objects
 
 from tests.unit import base
 from tests.unit.compute import test_disklimits
@@ -12,6 +14,7 @@ from xen44_driver.compute import limits
 from xen44_driver.compute import machine
 from xen44_driver.core import backends
 from xen44_driver.storage import kinds
+from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen.domain import metadata
 
@@ -72,8 +75,8 @@ class CpuTest(base.TestCase):
 
     def restart(self, **asked):
         record = machine.Machine(guest_type='pv', disks=(DISK,), **asked)
-        self.guest.metadata.return_value = metadata.InstanceMetadata(
-            name='x', flavor='x', machine=record.to_json())
+        self.guest.definition.return_value = metadata.InstanceMetadata(
+            name='x', flavor='x', machine=record.to_json()), ()
         return limits.restore(self.node, base.UUID)
 
     def test_set_again(self):
@@ -83,7 +86,7 @@ class CpuTest(base.TestCase):
     def test_no_limits(self):
         self.restart()
         for found in (None, metadata.InstanceMetadata(name='x', flavor='x')):
-            self.guest.metadata.return_value = found
+            self.guest.definition.return_value = found, ()
             limits.restore(self.node, base.UUID)
         self.guest.limit_cpus.assert_not_called()
 
@@ -105,23 +108,49 @@ class DiskTest(test_disklimits.QemuTestCase):
     def setUp(self):
         super().setUp()
         self.node = base.node()
-        guest = self.node.host.guest.return_value
-        record = machine.Machine(
+        self.guest = self.node.host.guest.return_value
+        self.record = machine.Machine(
             guest_type='hvm', disk_limits=test_disklimits.LIMITS,
-            disks=(kinds.DiskRecord(
-                kind='overlay', name='/dev/xvda', target='hda',
-                format='qcow2', file='disk.qcow2'),))
-        guest.metadata.return_value = metadata.InstanceMetadata(
-            name='x', flavor='x', machine=record.to_json())
+            disks=(DISK,))
+        self.define(*test_disklimits.DISKS)
         self.wait = self.useFixture(fixtures.MockPatchObject(
             backends, 'wait_until_open')).mock
 
+    def define(self, *disks):
+        self.guest.definition.return_value = metadata.InstanceMetadata(
+            name='x', flavor='x', machine=self.record.to_json()), disks
+
     def test_set_again(self):
+        block = domain.Disk(target='xvdf', source='/dev/sdb', type='block',
+                            serial=base.VOLUME)
+        self.define(*test_disklimits.DISKS, block)
         self.assertTrue(limits.restore(self.node, base.UUID))
         self.assertEqual(test_disklimits.THROTTLE, self.throttles()['pv'])
-        (disk,) = self.wait.call_args.args[2]
-        self.assertEqual(
-            f'{self.instances}/{base.UUID}/disk.qcow2', disk.source)
+        self.assertEqual([*test_disklimits.DISKS],
+                         self.wait.call_args.args[2])
+
+    def test_volume_that_was_attached_since(self):
+        """The record in the domain is of its last start."""
+        self.record = machine.Machine(guest_type='hvm', disks=(DISK,))
+        volume = domain.Disk(target='xvde', source='/volume',
+                             serial=base.VOLUME)
+        self.devices['volume'] = {}, 'xvde-raw', '/volume'
+        self.define(*test_disklimits.DISKS, volume)
+        instance = base.instance()
+        machine.keep(instance, machine.Machine(
+            guest_type='hvm', disks=(DISK, kinds.DiskRecord(
+                kind='volume', name='/dev/xvde', target='xvde',
+                file='/volume', volume_id=base.VOLUME,
+                limits={'write_iops_sec': 5}))))
+        with mock.patch.object(objects.Instance, 'get_by_uuid',
+                               return_value=instance):
+            self.assertTrue(limits.restore(self.node, base.UUID))
+        self.assertEqual(5, self.throttles()['volume']['iops_wr'])
+        self.assertEqual({}, self.throttles()['pv'])
+        with mock.patch.object(
+                objects.Instance, 'get_by_uuid',
+                side_effect=exception.InstanceNotFound(instance_id='x')):
+            self.assertFalse(limits.restore(self.node, base.UUID))
 
     def test_it_fails(self):
         self.wait.side_effect = PermissionError('xenstore')

@@ -268,10 +268,6 @@ class DecideTest(MachineCase):
         self.refuse('/dev/xvdc', 'ISO', kind='hvm', disk_format='iso',
                     disks={'swap': SWAP})
 
-    def test_disk_format_the_guest_cannot_have(self):
-        self.refuse('disk_format is vhd', 'qcow2, raw',
-                    options={'disk_format': 'vhd'})
-
     def test_windows(self):
         made = self.decide(properties={'os_type': 'windows'})
         self.assertEqual('localtime', made.clock)

@@ -9,6 +9,7 @@ from nova.compute import power_state
 from nova.compute import vm_states
 
 from tests.unit import base
+from xen44_driver import privsep
 from xen44_driver.compute import faults
 from xen44_driver.compute import machine
 from xen44_driver.compute import ports
@@ -32,6 +33,7 @@ class PowerTest(base.TestCase):
         self.instance = base.instance()
         self.guest = self.node.host.guest.return_value
         self.guest.state.return_value = DomainState.RUNNING
+        self.guest.disks.return_value = ()
 
     def power_off(self, timeout=60, retry_interval=10):
         power.power_off(self.node, self.instance, timeout=timeout,
@@ -96,6 +98,15 @@ class PowerTest(base.TestCase):
         self.assertIs(self.guest, guest)
         self.assertEqual('xvda', disk.target)
         self.guest.destroy.assert_not_called()
+
+    def test_soft_reboot_with_other_volumes(self):
+        """An attachment was interrupted before the domain had the volume."""
+        self.guest.wait_for.return_value = True
+        self.guest.disks.return_value = (
+            mock.Mock(serial=None), mock.Mock(serial=base.VOLUME))
+        privsep.linked_volumes.return_value = [base.VOLUME]
+        self.assertTrue(self.reboot(soft=True))
+        self.boot.assert_not_called()
 
     def test_soft_reboot_becomes_hard(self):
         self.flags(soft_reboot_timeout=1, group='xen44')

@@ -65,8 +65,7 @@ class DecideTest(base.TestCase):
         return str(raised)
 
     def test_grub(self):
-        for name in ('pv_x86_64_grub_disks', 'pvh_x86_64_grub',
-                     'pvh_aarch64_loader'):
+        for name in ('pv_x86_64_grub_disks', 'pvh_x86_64_grub'):
             self.assertEqual(
                 [('overlay', 'xvda', 'disk.rescue.qcow2', 'disk'),
                  ('overlay', 'xvdb', 'disk.qcow2', 'disk'),
@@ -102,8 +101,22 @@ class DecideTest(base.TestCase):
         disks = self.decide('pvh_x86_64_grub_raw')
         self.assertEqual(['disk.rescue.qcow2', 'disk.raw'],
                          [disk[2] for disk in disks[:2]])
-        self.refuse('vhd', name='pvh_x86_64_grub',
-                    options={'disk_format': 'vhd'})
+
+    def test_class_of_disks(self):
+        """That of the instance, for every disk."""
+        for name in ('pv_x86_64_grub_by_kernel', 'pvh_aarch64_loader'):
+            self.assertEqual(
+                [('clone', 'xvda', 'disk.rescue.raw', 'disk'),
+                 ('clone', 'xvdb', 'disk.raw', 'disk'),
+                 ('config', 'xvdd', 'disk.rescue.config', 'disk')],
+                self.decide(name))
+            self.assertTrue(all(disk.by_kernel for disk in self.made.disks))
+            self.assertFalse(self.made.monitor)
+        self.refuse("xen44:disk_class 'kernel'", 'hvm guest: qemu',
+                    name='pv_x86_64_grub_by_kernel',
+                    properties={'hw_vm_mode': 'hvm'})
+        self.refuse('hw_qemu_guest_agent', name='pv_x86_64_grub_by_kernel',
+                    properties={'hw_qemu_guest_agent': True})
 
     def test_guest_types(self):
         self.decide('hvm_x86_64_firmware', properties={'hw_vm_mode': 'xen'})

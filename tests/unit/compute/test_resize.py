@@ -95,6 +95,27 @@ class PlanTest(ResizeCase):
         new = self.plan(old=flavor(extra_specs={'xen44:guest_type': 'pvh'}))
         self.assertEqual('hvm', new.guest_type)
 
+    def test_class_of_disks(self):
+        """It stays if nobody asks; a qcow2 disk cannot go to the kernel."""
+        pvh = {'xen44:guest_type': 'pvh'}
+        kernel = {**pvh, 'xen44:disk_class': 'kernel'}
+        raised = self.assertRaises(
+            exception.InvalidInput, self.plan, extra_specs=kernel)
+        for text in ('qcow2', 'disk_class kernel', 'allowed: qemu'):
+            self.assertIn(text, str(raised))
+        raw = dataclasses.replace(
+            ROOT, kind='clone', file='disk.raw', format='raw')
+        self.own = dataclasses.replace(self.own, disks=(raw,))
+        new = self.plan(extra_specs=kernel)
+        self.assertEqual(
+            ('kernel', 'disk.raw', BASE),
+            (new.disk_class, new.root.file, new.root.base))
+        self.own = new
+        self.assertEqual('kernel', self.plan(extra_specs=pvh).disk_class)
+        # It was asked for, and is no longer.
+        new = self.plan(old=flavor(extra_specs=kernel), extra_specs=pvh)
+        self.assertEqual(('qemu', 'raw'), (new.disk_class, new.root.format))
+
     def test_guest_type_against_the_image(self):
         self.assertRaises(
             exception.InvalidInput, self.plan, image={'hw_vm_mode': 'hvm'},

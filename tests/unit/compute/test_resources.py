@@ -267,6 +267,16 @@ class TraitsTest(base.TestCase):
         self.assertNotIn('COMPUTE_STORAGE_BUS_IDE', had)
         self.assertNotIn('COMPUTE_NET_VIF_MODEL_E1000', had)
 
+    def test_classes_of_disks(self):
+        def classes(*kinds):
+            return {name for name in self.wanted(*kinds)
+                    if name.startswith('CUSTOM_XEN44_DISK_CLASS_')}
+
+        qemu = 'CUSTOM_XEN44_DISK_CLASS_QEMU'
+        self.assertEqual({qemu}, classes(HVM))
+        self.assertEqual({qemu, 'CUSTOM_XEN44_DISK_CLASS_KERNEL'},
+                         classes(PVH, HVM))
+
     def test_devices_of_driver_and_libvirt(self):
         had = self.wanted(
             disk_buses=('xen', 'ide', 'sata'), video_models=('vga', 'qxl'),

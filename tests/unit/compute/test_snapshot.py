@@ -16,6 +16,7 @@ from xen44_driver.compute import blockjobs
 from xen44_driver.compute import snapshot
 from xen44_driver.storage import kinds
 from xen44_driver.storage import scratch
+from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import qmp
 from xen44_driver.xen.events import DomainRecord
@@ -34,6 +35,8 @@ class MendTest(base.TestCase):
         self.scratch.create(0, 0)
         self.clear = self.useFixture(fixtures.MockPatchObject(
             blockjobs, 'clear')).mock
+        self.node.host.guest.return_value.disks.return_value = (
+            domain.Disk(target='xvda', source='/qcow2', format='qcow2'),)
 
     def mend(self, state=DomainState.RUNNING):
         self.node.host.records.return_value = {} if state is None else {
@@ -46,6 +49,16 @@ class MendTest(base.TestCase):
         self.mend()
         self.clear.assert_called_once_with(
             base.UUID, snapshot.JOB, [snapshot.TARGET], domid=7)
+
+    def test_no_qemu(self):
+        self.node.host.guest.return_value.disks.return_value = (
+            domain.Disk(target='xvda', source='/raw', by_kernel=True),)
+        files = self.node.files_of(base.UUID)
+        files.create()
+        with open(files.clone, 'w'):
+            self.mend()
+        self.clear.assert_not_called()
+        self.assertEqual([], files.names())
 
     def test_off_or_gone(self):
         for state in (DomainState.SHUTDOWN, None):

@@ -14,6 +14,8 @@ from xen44_driver.compute import novaversion
 from xen44_driver.compute import ports
 from xen44_driver.compute import spawn
 from xen44_driver.compute import start
+from xen44_driver.core import loopdevices
+from xen44_driver.core import monitor
 from xen44_driver.core import undo
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.storage import layout
@@ -256,6 +258,18 @@ class CleanupTest(base.TestCase):
         self.remove_console_log.assert_called_once_with('instance-1')
         self.remove_sockets.assert_called_once_with(base.UUID)
         self.assertIs(True, self.instance.cleaned)
+
+    def test_loop_devices_go_before_the_files(self):
+        order = []
+        with mock.patch.object(
+                loopdevices, 'wait_until_removed',
+                side_effect=lambda *args: order.append(args)), \
+                mock.patch.object(
+                    layout.InstanceFiles, 'delete',
+                    side_effect=lambda: order.append('files')):
+            self.cleanup()
+        self.assertEqual(
+            [(base.UUID, monitor.CLOSE_TIMEOUT), 'files'], order)
 
     def test_nothing_is_there(self):
         self.node.host.guest.side_effect = xen_errors.DomainNotFound(

@@ -11,10 +11,13 @@ from tests.unit import base
 from xen44_driver import faultpoints
 from xen44_driver.compute import checks
 from xen44_driver.compute import dom0
+from xen44_driver.compute import lvmfilter
 from xen44_driver.compute import privileges
 from xen44_driver.compute import quiesce
 from xen44_driver.compute import startup
+from xen44_driver.core import loopdevices
 from xen44_driver.xen import errors
+from xen44_driver.xen import events
 from xen44_driver.xen import host as xen_host
 
 
@@ -40,6 +43,8 @@ class StartTest(base.TestCase):
                      'integration_bridge', 'bridge_filters'):
             self.useFixture(fixtures.MockPatchObject(
                 dom0, name, return_value=[]))
+        self.useFixture(fixtures.MockPatchObject(
+            lvmfilter, 'problems', return_value=[]))
 
     def test_privsep_starts_beside_the_rest(self):
         startup.start(self.node)
@@ -47,6 +52,17 @@ class StartTest(base.TestCase):
         self.assertEqual(
             ['start', 'start', 'warn_if_refused', 'connect', 'result'],
             names[:5])
+
+    def test_loop_devices_of_guests_that_are_off(self):
+        self.node.host.records.return_value = {
+            uuid: events.DomainRecord(uuid=uuid, name='x', state=state)
+            for uuid, state in (
+                (base.UUID, events.DomainState.PAUSED),
+                (base.IMAGE, events.DomainState.SHUTDOWN))}
+        with mock.patch.object(
+                loopdevices, 'remove_leftovers') as remove:
+            startup.start(self.node)
+        remove.assert_called_once_with(self.instances, {base.UUID})
 
     def test_warnings_do_not_stop_it(self):
         dom0.switch.return_value = ['100% wrong']

@@ -70,6 +70,16 @@ class TierTest(base.TestCase):
 class NeedsTest(base.TestCase):
     """What only some tests need is made and installed only for them."""
 
+    def test_order(self):
+        """What may end the lab comes last."""
+        needed = self.needed('tests.gate.test_uefi.Uefi.test_x',
+                             'tests.gate.test_volumes.PV.test_x',
+                             'tests.gate.alone.test_spice.X.test_x',
+                             'tests.gate.test_guests.PV.test_x')
+        next(needed)
+        self.assertEqual(['guests', 'alone', 'volumes', 'tempest', 'uefi'],
+                         self.parts)
+
     def needed(self, *names):
         needed = []
         self.patch(gate, '_names', lambda cloud, pattern: list(names))
@@ -82,7 +92,9 @@ class NeedsTest(base.TestCase):
         self.patch(volumes, 'stop',
                    lambda host: needed.append(f'{host.name} is stopped'))
         for full in (False, True):
-            list(gate.run_gate(mock.Mock(venv='/venv'), full=full))
+            self.parts = list(gate.run_gate(
+                mock.Mock(venv='/venv'), full=full,
+                tempest=lambda: 'tempest'))
             yield list(needed)
             needed.clear()
 

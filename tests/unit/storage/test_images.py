@@ -98,7 +98,7 @@ class ImagesCase(base.BaseTestCase):
         self.store = images.ImageStore(
             self.directory, instances=self.instances,
             lock_path=lambda: os.path.join(self.instances, 'locks'),
-            convert=self.convert, force_raw=lambda: self.force_raw,
+            convert=self.convert, force_raw=lambda _: self.force_raw,
             deep_inspection=lambda: self.deep)
         self.path = os.path.join(
             self.directory, stem(IMAGE))

@@ -476,6 +476,25 @@ class ConfigDriveTest(KindCase):
 
 class UsageTest(StorageCase):
 
+    def test_snapshots(self):
+        """After each, a guest can write all of its disk anew."""
+        directory = os.path.join(self.instances, 'uuid')
+        os.mkdir(directory)
+        full = os.path.join(directory, 'full')
+        with open(full, 'wb') as file:
+            file.write(os.urandom(8 * MIB))
+        path = os.path.join(directory, 'disk.qcow2')
+        processutils.execute('qemu-img', 'convert', '-f', 'raw', '-O',
+                             'qcow2', full, path)
+        processutils.execute('qemu-img', 'resize', '-q', path, '12M')
+        # As far as it is not allocated yet.
+        self.assertLessEqual(usage.growth(path), 4 * MIB)
+        self.assertEqual(12 * MIB, usage.growth(path, more_snapshots=1))
+        processutils.execute('qemu-img', 'snapshot', '-c', 'one', path)
+        self.assertEqual(1, header.read_qcow2(path).snapshots)
+        self.assertEqual(12 * MIB, usage.growth(path))
+        self.assertEqual(12 * MIB, usage.measure(self.instances).promised)
+
     def test_promised(self):
         self.assertEqual(0, usage.measure(self.instances).promised)
         files = layout.InstanceFiles(self.instances, base.UUID)

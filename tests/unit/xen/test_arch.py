@@ -18,11 +18,17 @@ class ArchTest(base.BaseTestCase):
         self.assertEqual(('hvm', 'xenfv', 'x86_64'), x86.os_type(HVM))
         self.assertEqual([HVM], list(filter(x86.screen, x86.guest_types)))
         self.assertIn('root=/dev/xvda1', x86.default_cmdline('/dev/xvda1'))
+        self.assertEqual(
+            {PV: ('qemu', 'kernel'), PVH: ('qemu', 'kernel'),
+             HVM: ('qemu',)},
+            {kind: x86.profile(kind).disk_classes
+             for kind in x86.guest_types})
 
     def test_aarch64(self):
         arm = arch.load('aarch64')
         self.assertEqual((PVH,), arm.guest_types)
         self.assertFalse(arm.screen(PVH))
+        self.assertEqual(('kernel',), arm.profile(PVH).disk_classes)
         error = self.assertRaises(errors.SpecError, arm.os_type, HVM)
         self.assertEqual(('hvm', 'pvh'), (error.value, error.allowed))
 

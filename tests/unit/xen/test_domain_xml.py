@@ -57,11 +57,14 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
     letters = 'abcdefghijk' if prefix == 'xvd' else 'abcd'
     disks = [domain.Disk(
         target=f'{prefix}{letter}', source=draw(_path),
-        type=(kind := draw(st.sampled_from(['file', 'block']))),
-        format='raw' if kind == 'block' else draw(
+        type=draw(st.sampled_from(['file', 'block'])) if by_kernel
+        else 'file',
+        by_kernel=by_kernel,
+        format='raw' if by_kernel else draw(
             st.sampled_from(['raw', 'qcow2'])),
         readonly=draw(st.booleans()) if not hvm else letter > 'd')
-        for letter in draw(st.sets(st.sampled_from(letters), max_size=4))]
+        for letter in draw(st.sets(st.sampled_from(letters), max_size=4))
+        for by_kernel in [draw(st.booleans())]]
     spice = draw(st.none() | st.builds(
         domain.Spice, socket=_path, agent=st.booleans(),
         options=st.lists(st.sampled_from(
@@ -347,6 +350,16 @@ class ToXmlTest(base.BaseTestCase):
         text = domain.to_xml(spec, X86_64())
         self.assertEqual(record,
                          domain.from_xml(text, X86_64()).metadata.machine)
+
+    def test_a_file_on_a_loop_device(self):
+        spec = dataclasses.replace(specs.PV, disks=(domain.Disk(
+            target='xvda', source='/srv/disk.raw', by_kernel=True),))
+        disk = etree.fromstring(
+            domain.to_xml(spec, X86_64())).find('devices/disk')
+        self.assertEqual('file', disk.get('type'))
+        self.assertEqual({'name': 'phy', 'type': 'raw'},
+                         dict(disk.find('driver').attrib))
+        self.assertEqual('/srv/disk.raw', disk.find('source').get('file'))
 
     def test_a_block_device(self):
         # Without a driver libvirt would serve it through a loop device.

@@ -103,6 +103,18 @@ class BuildTest(GrubCase):
         with open(built.path, errors='replace') as file:
             self.assertIn('grub/x86_64-xen/blscfg.mod', file.read())
 
+    def test_without_old_file_systems(self):
+        """A version of grub that dropped one still makes loaders."""
+        self.write(self.module('moddep.lst'), ''.join(
+            f'{name}:\n' for name in (*grub._BUILT_IN, 'relocator', 'f2fs'))
+            + 'linux: relocator\n')
+        self.write(self.module('f2fs.mod'), 'f2fs')
+        built, = self.build()
+        with open(built.path, errors='replace') as file:
+            modules = file.read().splitlines()[-1].split()
+        self.assertIn('f2fs', modules)
+        self.assertNotIn('reiserfs', modules)
+
     def test_failures(self):
         """What was built before stays."""
         built = self.build()

@@ -63,6 +63,7 @@ class SpecTest(base.BaseTestCase):
         self.refused('disk.source', DISK, source='relative')
         self.refused('disk.format', DISK, format='vmdk')
         self.refused('disk.format', DISK, type='block')
+        self.refused('disk.format', DISK, by_kernel=True)
         self.refused('disk.type', DISK, type='volume')
         self.refused('disk.device', DISK, device='floppy')
         self.assertTrue(dataclasses.replace(DISK, device='cdrom').readonly)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 import dataclasses
 import os
@@ -15,6 +16,7 @@ from oslo_utils import fileutils
 
 from xen44_driver.storage import layout
 from xen44_driver.xen import domain
+from xen44_driver.xen.diskclass import DiskClass
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class DiskRecord:
     :ivar block: whether a volume is a block device, which dom0's kernel
         serves.
     :ivar readonly: whether the guest may only read a volume.
+    :ivar limits: limits on a volume that QEMU serves, by their names.
     """
 
     kind: str
@@ -69,6 +72,7 @@ class DiskRecord:
     volume_id: str | None = None
     block: bool = False
     readonly: bool = False
+    limits: Mapping[str, int] | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,11 +184,15 @@ class Kind(abc.ABC):
     def _allocated(self) -> int:
         return os.stat(self.path).st_blocks * 512
 
-    def spec(self) -> domain.Disk:
-        """Return the disk as a device of the guest's domain."""
+    def spec(self, disk_class: DiskClass = DiskClass.QEMU) -> domain.Disk:
+        """Return the disk as a device of the guest's domain.
+
+        :param disk_class: what serves the guest's disks.
+        """
         return domain.Disk(
             target=self.record.target, source=self.path,
-            format=self.record.format, device=self.record.device)
+            format=self.record.format, device=self.record.device,
+            by_kernel=disk_class is DiskClass.KERNEL)
 
     def remove(self) -> None:
         """Remove the disk; safe to repeat."""

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from xen44_driver.storage.kinds import kind
 from xen44_driver.xen import domain
+from xen44_driver.xen.diskclass import DiskClass
 
 
 class Volume(kind.Kind):
@@ -23,12 +24,13 @@ class Volume(kind.Kind):
     def prepare(self, tools: kind.Tools) -> None:
         """See :meth:`Kind.prepare`. The content is not touched."""
 
-    def spec(self) -> domain.Disk:
+    def spec(self, disk_class: DiskClass = DiskClass.QEMU) -> domain.Disk:
         """See :meth:`Kind.spec`."""
         record = self.record
         return domain.Disk(
             target=record.target, source=self.path, format=record.format,
             type='block' if record.block else 'file',
+            by_kernel=disk_class is DiskClass.KERNEL,
             readonly=record.readonly, serial=record.volume_id)
 
     def remove(self) -> None:

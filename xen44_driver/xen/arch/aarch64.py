@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from xen44_driver.xen.arch import base
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 
@@ -23,6 +24,8 @@ class Aarch64(base.Architecture):
             # libvirt's schema (11.3) does not allow arch='aarch64' for Xen
             # guests.
             os_type=base.OsType('linux', 'xenpv', None),
+            # Debian has no QEMU for Xen on ARM.
+            disk_classes=(DiskClass.KERNEL,),
             # libxl has no code for it on ARM
             # (LIBXL_HAVE_NO_SUSPEND_RESUME).
             saves_memory=False),

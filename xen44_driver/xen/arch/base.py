@@ -10,6 +10,7 @@ from typing import ClassVar
 from typing import NamedTuple
 
 from xen44_driver.xen import errors
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 
@@ -40,7 +41,8 @@ class Profile:
         loader on the host does, such as grub.
     :ivar grub: grub's name of the platform of the build that is that loader;
         None if grub has none.
-    :ivar disk_formats: formats of disk files that the disk backend can serve.
+    :ivar disk_classes: what can serve the disks; the first one does if the
+        flavor does not ask.
     :ivar disk_buses: allowed values of ``hw_disk_bus``.
     :ivar scsi_models: allowed values of ``hw_scsi_model``.
     :ivar emulated_disks: letters of the disks that the guest also gets as
@@ -62,7 +64,7 @@ class Profile:
     os_type: OsType
     firmware: bool = False
     grub: str | None = None
-    disk_formats: tuple[str, ...] = ('qcow2', 'raw')
+    disk_classes: tuple[DiskClass, ...] = (DiskClass.QEMU, DiskClass.KERNEL)
     disk_buses: tuple[str, ...] = ('xen',)
     scsi_models: tuple[str, ...] = ()
     emulated_disks: str = ''

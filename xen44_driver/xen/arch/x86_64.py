@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from xen44_driver.xen.arch import base
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.guesttype import GuestType
 
 
@@ -30,6 +31,8 @@ class X86_64(base.Architecture):
         GuestType.HVM: base.Profile(
             os_type=base.OsType('hvm', 'xenfv', 'x86_64'),
             firmware=True,
+            # It has a QEMU in any case.
+            disk_classes=(DiskClass.QEMU,),
             disk_buses=('xen', 'ide', 'scsi'),
             # The adapter that libxl uses is an LSI 53C895A.
             scsi_models=('lsilogic',),

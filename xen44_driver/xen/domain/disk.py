@@ -14,6 +14,9 @@ from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
 
+#: The attribute of libvirt's ``<source>`` that is the path, by type of disk.
+_SOURCES = {'file': 'file', 'block': 'dev'}
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
@@ -29,8 +32,9 @@ class Disk:
     :ivar target: the guest's name of it, such as ``xvda``, ``hda`` or ``sda``.
     :ivar source: path of the file or of the block device.
     :ivar format: ``raw`` or ``qcow2``; a block device is always raw.
-    :ivar type: ``file``, served by a QEMU in dom0, or ``block``, served by
-        dom0's kernel (``phy``).
+    :ivar type: ``file`` or ``block``.
+    :ivar by_kernel: whether dom0's kernel serves it (``phy``), a file on a
+        loop device, or else the guest's QEMU. It serves every block device.
     :ivar readonly: whether the guest must not write; always true for CD-ROMs.
     :ivar device: ``disk`` or ``cdrom``.
     :ivar serial: Cinder's id of a volume. The guest does not see it: Xen's PV
@@ -41,6 +45,7 @@ class Disk:
     source: str
     format: str = 'raw'
     type: str = 'file'
+    by_kernel: bool = False
     readonly: bool = False
     device: str = 'disk'
     serial: str | None = None
@@ -55,9 +60,11 @@ class Disk:
         check.one_of('disk.device', self.device, ('disk', 'cdrom'))
         if self.serial is not None:
             check.line('disk.serial', self.serial)
-        if self.type == 'block' and self.format != 'raw':
+        if self.type == 'block':
+            object.__setattr__(self, 'by_kernel', True)
+        if self.by_kernel and self.format != 'raw':
             raise errors.SpecError('disk.format', self.format,
-                                   'raw, for a block device')
+                                   "raw, for dom0's kernel")
         if self.device == 'cdrom':
             object.__setattr__(self, 'readonly', True)
 
@@ -104,16 +111,12 @@ def check_guest_type(disks: Iterable[Disk], guest_type: GuestType) -> None:
 def to_xml(devices: etree._Element, disk: Disk) -> None:
     """Write one disk.
 
-    The driver is always named. Without it, libvirt would serve a file through
-    a loop device, which cannot read qcow2.
+    The driver is always named. Without it, libxl would choose.
     """
     element = xml.add(devices, 'disk', type=disk.type, device=disk.device)
-    if disk.type == 'file':
-        xml.add(element, 'driver', name='qemu', type=disk.format)
-        xml.add(element, 'source', file=disk.source)
-    else:
-        xml.add(element, 'driver', name='phy', type='raw')
-        xml.add(element, 'source', dev=disk.source)
+    xml.add(element, 'driver', name='phy' if disk.by_kernel else 'qemu',
+            type=disk.format)
+    xml.add(element, 'source', **{_SOURCES[disk.type]: disk.source})
     xml.add(element, 'target', dev=disk.target, bus=disk.bus)
     if disk.readonly:
         xml.add(element, 'readonly')
@@ -134,7 +137,7 @@ def from_xml(element: etree._Element) -> Disk | None:
     :returns: None for an empty drive, and for types that are never written.
     """
     type_ = element.get('type', 'file')
-    source = {'file': 'file', 'block': 'dev'}.get(type_)
+    source = _SOURCES.get(type_)
     path = source and xml.get(element, 'source', source)
     if not path:
         return None
@@ -142,6 +145,7 @@ def from_xml(element: etree._Element) -> Disk | None:
                 source=path,
                 format=xml.get(element, 'driver', 'type') or 'raw',
                 type=type_,
+                by_kernel=xml.get(element, 'driver', 'name') == 'phy',
                 readonly=element.find('readonly') is not None,
                 device=element.get('device', 'disk'),
                 serial=xml.text(element, 'serial'))

@@ -53,12 +53,14 @@ _BUILT_IN = (
     'halt', 'reboot', 'gettext', 'terminal', 'all_video', 'cpuid',
     'search', 'search_fs_file', 'search_fs_uuid', 'search_label',
     'part_gpt', 'part_msdos',
-    'ext2', 'xfs', 'btrfs', 'fat', 'f2fs', 'jfs', 'reiserfs', 'squash4',
+    'ext2', 'xfs', 'btrfs', 'fat',
     'iso9660',
     'diskfilter', 'lvm', 'mdraid09', 'mdraid1x', 'raid5rec', 'raid6rec',
     'gzio', 'xzio', 'lzopio', 'zstd', 'crypto', 'gcry_sha256', 'gcry_sha512',
     'password', 'password_pbkdf2',
 )
+# Further ones that grub may drop, as Linux has dropped ReiserFS.
+_IF_THERE = ('f2fs', 'jfs', 'reiserfs', 'squash4')
 # Modules that the configuration loads; it tells why it does so late.
 _LATE = ('linux',)
 # Those that not every version of grub has.
@@ -197,10 +199,13 @@ def _modules(platform: str) -> _Modules:
                 left += needs[name]
         return frozenset(found)
 
-    optional = [name for name in _OPTIONAL if name in needs]
+    def there(names: Iterable[str]) -> list[str]:
+        return [name for name in names if name in needs]
+
+    optional = there(_OPTIONAL)
     late = with_needs([*_LATE, *optional])
     # What the late ones need is built in, unless it needs them.
-    built_in = with_needs([*_BUILT_IN, *(
+    built_in = with_needs([*_BUILT_IN, *there(_IF_THERE), *(
         name for name in late if not with_needs([name]) & {*_LATE})])
     return _Modules(built_in=built_in, late=late - built_in)
 

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""``lab/demo --cloudstack``."""
+
+import contextlib
+import types
+
+from labkit import cli
+from labkit import cloudstack
+from labkit import demo
+from labkit import util
+from tests.cloudstack import provisioner
+from tests.unit.labkit import base
+
+
+class CloudStackTest(base.TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.done = []
+        self.left = ''
+        self.patch(util, 'need_root', lambda: None)
+        self.patch(demo, '_xenlab', self.done.append)
+        self.patch(demo.guest, 'small_guest', lambda: None)
+        self.patch(demo.rest, 'lab_namespace', contextlib.nullcontext)
+        self.patch(demo, 'hosts', lambda: [types.SimpleNamespace(
+            name='xen1', ssh=self.ssh)])
+
+        @contextlib.contextmanager
+        def management_server(host):
+            self.done.append('set up')
+            yield types.SimpleNamespace(act=self.act)
+            self.done.append('put back')
+
+        self.patch(cloudstack, 'management_server', management_server)
+        self.failing = None
+
+    def ssh(self, argv, check=True):
+        return types.SimpleNamespace(
+            stdout=self.left if isinstance(argv, str) else '')
+
+    def act(self, action, *, change, **_):
+        made = provisioner.payload(action)
+        change(made)
+        self.done.append(action)
+        if action == self.failing:
+            return provisioner.Answer(False, 'Exit code: 1, Output: broken')
+        return provisioner.Answer(
+            True, '{"status": "success", "message": "xen login:"}')
+
+    def test_order(self):
+        self.output()
+        self.assertEqual(0, cli.main(['demo', '--cloudstack']))
+        self.assertEqual(
+            ['up', 'set up', 'prepare', 'create', 'status', 'statuses',
+             'ConsoleLog', 'ConsoleLog', 'stop', 'delete', 'statuses',
+             # Once more, as after a failure.
+             'delete', 'put back', 'down'], self.done)
+
+    def test_failures(self):
+        """What was made is removed all the same."""
+        self.output()
+        self.failing = 'create'
+        self.assertEqual(1, cli.main(['demo', '--cloudstack']))
+        self.assertEqual(['create', 'delete'], self.done[3:5])
+        self.failing, self.left = None, 'i-9-1-VM\n'
+        self.assertEqual(1, cli.main(['demo', '--cloudstack']))
+
+    def test_nothing_to_keep(self):
+        self.patch(demo.util, 'say', lambda *_: None)
+        self.assertRaises(SystemExit, cli.main,
+                          ['demo', '--cloudstack', '--keep'])
