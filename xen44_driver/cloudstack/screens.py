@@ -163,16 +163,14 @@ def _path(uuid: str) -> str:
 def _find(uuid: str) -> Screen | None:
     """Return what the relay of a VM listens on, or None if there is none."""
     path = _path(uuid)
-    with contextlib.suppress(FileNotFoundError):
+    with contextlib.suppress(
+            FileNotFoundError, processutils.ProcessExecutionError):
         # Somebody will need it soon.
         os.utime(path)
+        # Else the file is of a relay that was killed, or has just started.
+        processutils.execute('systemctl', 'is-active', '--quiet', _unit(uuid))
         with open(path, encoding='utf-8') as file:
-            screen = Screen(**json.load(file))
-        # The file may be that of a relay that was killed.
-        with contextlib.suppress(processutils.ProcessExecutionError):
-            processutils.execute(
-                'systemctl', 'is-active', '--quiet', _unit(uuid))
-            return screen
+            return Screen(**json.load(file))
     return None
 
 

@@ -262,9 +262,11 @@ class RelayServiceTest(ScreenTestCase):
 
     def test_killed(self):
         """The file of a relay that was killed is not believed."""
-        self.path.write_text(json.dumps({'port': 1, 'password': 'x'}))
-        self.assertNotEqual('x', screens.offer(UUID).password)
-        self.assertEqual(1, self.starts())
+        for text in ('', json.dumps({'port': 1, 'password': 'x'})):
+            self.path.write_text(text)
+            self.assertNotEqual('x', screens.offer(UUID).password)
+            self.end_all()
+        self.assertEqual(2, self.starts())
 
     def test_idle(self):
         """It ends ten minutes after the last use, or the last question."""
