@@ -32,8 +32,10 @@ def _parsers(name: str, parser: argparse.ArgumentParser,
     yield name, parser
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
-            for below, its in action.choices.items():
-                yield from _parsers(f'{name}-{below}', its)
+            # Those without help are not for people.
+            for below in action._choices_actions:
+                its = action.choices[below.dest]
+                yield from _parsers(f'{name}-{below.dest}', its)
 
 
 if __name__ == '__main__':

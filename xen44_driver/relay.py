@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Relay consoles of guests to Nova's console proxies.
+"""Relay consoles of guests to console proxies.
 
-A relay listens for TCP connections. A client has to name a secret path
-(``CONNECT PATH HTTP/1.1``) before it is connected to the guest. Nova's proxies
-do so if the driver gives them the path ("internal access path"); nobody else
-knows it.
+A relay listens for TCP connections. A client has to know a secret before it is
+connected to the guest, by default a path that it has to name (``CONNECT PATH
+HTTP/1.1``). Nova's proxies do so if the driver gives them the path ("internal
+access path"); nobody else knows it.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import selectors
 import socket
 import threading
 import time
+from typing import Protocol
 
 from oslo_log import log as logging
 
@@ -43,9 +44,7 @@ MAX_TO_DEVICE = 64 * 1024
 
 _CHUNK = 64 * 1024
 _GREETING_END = b'\r\n\r\n'
-_WELCOME = b'HTTP/1.1 200 OK\r\n\r\n'
 _FORBIDDEN = b'HTTP/1.1 403 Forbidden\r\n\r\n'
-_UNAVAILABLE = b'HTTP/1.1 503 Service Unavailable\r\n\r\n'
 _TAKEN_OVER = b'\r\n[another session has taken this console over]\r\n'
 
 
@@ -74,10 +73,67 @@ def listen(host: str, ports: range) -> socket.socket:
                      f'{ports.stop - 1} is free')
 
 
-class _Link:
-    """A client, and its device once it has named the path."""
+class Refused(Exception):
+    """A client is not let in; the message says why.
 
-    def __init__(self, client: socket.socket) -> None:
+    :param words: what the client is told.
+    """
+
+    def __init__(self, message: str, words: bytes = b'') -> None:
+        super().__init__(message)
+        self.words = words
+
+
+class Greeting(Protocol):
+    """Decides which clients of a relay are let in.
+
+    :ivar welcome: what a client is told that is let in.
+    :ivar unavailable: what it is told instead if the guest is not there.
+    :ivar full: what one is told at once if there are too many.
+    """
+
+    welcome: bytes
+    unavailable: bytes
+    full: bytes
+
+    def meet(self, received: bytearray) -> Iterator[bytes]:
+        """Talk with a client; the end means that it is let in.
+
+        :param received: what it has sent. What is understood is removed.
+        :returns: what it is told, step by step; nothing to wait until it has
+            sent more.
+        :raises Refused: it is not let in.
+        """
+
+
+class _PathGreeting:
+    """Lets clients in that name a path.
+
+    :param path: the path.
+    """
+
+    welcome = b'HTTP/1.1 200 OK\r\n\r\n'
+    unavailable = full = b'HTTP/1.1 503 Service Unavailable\r\n\r\n'
+
+    def __init__(self, path: str) -> None:
+        self._wanted = f'CONNECT {path} HTTP/1.1'.encode()
+
+    def meet(self, received: bytearray) -> Iterator[bytes]:
+        """See :class:`Greeting`."""
+        while (end := received.find(_GREETING_END)) < 0:
+            if len(received) > MAX_GREETING:
+                raise Refused('it says too much')
+            yield b''
+        greeting = bytes(received[:end])
+        del received[:end + len(_GREETING_END)]
+        if not hmac.compare_digest(greeting.split(b'\r\n')[0], self._wanted):
+            raise Refused('it does not know the path', _FORBIDDEN)
+
+
+class _Link:
+    """A client, and its device once it is let in."""
+
+    def __init__(self, client: socket.socket, greeting: Greeting) -> None:
         self.client = client
         self.device: int | None = None
         self.welcome = False
@@ -85,6 +141,7 @@ class _Link:
         self.reopen_at = 0.0
         self.to_client = bytearray()
         self.to_device = bytearray()
+        self.talk = greeting.meet(self.to_device)
 
     def drop_device(self) -> None:
         """Close the device; what was not written to it is lost."""
@@ -111,15 +168,17 @@ class Relay:
         output, as a guest must never wait for it. Otherwise each client has a
         device of its own, such as a connection to a VNC server, and is
         disconnected when this ends.
+    :param greeting: decides who is let in; None for those who name the path.
     :ivar port: the port on which it listens.
     :ivar path: the secret path.
     """
 
     def __init__(self, listener: socket.socket,
                  open_device: Callable[[], int | None], *,
-                 lasting: bool) -> None:
+                 lasting: bool, greeting: Greeting | None = None) -> None:
         self.port: int = listener.getsockname()[1]
         self.path = f'/{secrets.token_urlsafe(32)}'
+        self._greeting = greeting or _PathGreeting(self.path)
         self._listener = listener
         self._open_device = open_device
         self._lasting = lasting
@@ -135,6 +194,11 @@ class Relay:
     def alive(self) -> bool:
         """Whether it listens."""
         return not self._closing and self._thread.is_alive()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether a client has been let in and is there."""
+        return any(link.welcome for link in list(self._links))
 
     def close(self) -> None:
         """Disconnect the clients and release the port."""
@@ -233,13 +297,16 @@ class Relay:
             return
         client.setblocking(False)
         if len(self._links) >= MAX_CLIENTS:
-            self._say(client, _UNAVAILABLE)
+            self._say(client, self._greeting.full)
             client.close()
             return
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # A proxy that vanished is noticed.
         client.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        self._links.append(_Link(client))
+        link = _Link(client, self._greeting)
+        self._links.append(link)
+        # It may be for us to speak first.
+        self._greet(link)
 
     def _move(self, link: _Link, descriptor: int, events: int) -> None:
         """Move bytes from or to one end of a link."""
@@ -291,18 +358,16 @@ class Relay:
             del link.to_client[:os.write(client, link.to_client)]
 
     def _greet(self, link: _Link) -> None:
-        """Let a client in, if it has named the path."""
-        greeting, end, rest = link.to_device.partition(_GREETING_END)
-        if not end:
-            if len(greeting) > MAX_GREETING:
-                self._end(link)
-            return
-        if not hmac.compare_digest(
-                bytes(greeting.split(b'\r\n')[0]),
-                f'CONNECT {self.path} HTTP/1.1'.encode()):
-            LOG.warning('A client of the relay on port %s does not know its '
-                        'path', self.port)
-            self._end(link, _FORBIDDEN)
+        """Go on with the greeting of a client; let it in at the end."""
+        try:
+            for words in link.talk:
+                if not words:
+                    return
+                self._say(link.client, words)
+        except Refused as refused:
+            LOG.warning('A client of the relay on port %(port)s is refused: '
+                        '%(reason)s', {'port': self.port, 'reason': refused})
+            self._end(link, refused.words)
             return
         if self._lasting:
             for other in [other for other in self._links if other.welcome]:
@@ -310,11 +375,10 @@ class Relay:
         else:
             link.device = self._opened()
             if link.device is None:
-                self._end(link, _UNAVAILABLE)
+                self._end(link, self._greeting.unavailable)
                 return
         link.welcome = True
-        self._say(link.client, _WELCOME)
-        link.to_device = rest
+        self._say(link.client, self._greeting.welcome)
 
     def _end(self, link: _Link, message: bytes = b'') -> None:
         """Disconnect a client.

@@ -6,6 +6,8 @@ For each client it runs ``xen44-cloudstack serve`` in a process of its own,
 with the client's input, outputs and environment, and ends it with its exit
 status; so its imports are made once. The domains of the double of libvirt are
 in a file in DIRECTORY from one run to the next, as libvirtd would have them.
+
+With more arguments, it runs the program once with these.
 """
 
 import contextlib
@@ -139,4 +141,6 @@ def attend(place, client):
 
 
 if __name__ == '__main__':
+    if len(sys.argv) > 2:
+        sys.exit(run(pathlib.Path(sys.argv[1]), *sys.argv[2:]))
     serve(pathlib.Path(sys.argv[1]))

@@ -11,6 +11,7 @@ import json
 import os
 import pathlib
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from testtools import testcase
 
 from tests.cloudstack import kills
 from tests.cloudstack import provisioner
+from tests.cloudstack import rfb
 from tests.functional import base as functional
 from xen44_driver.cloudstack import entrypoint
 
@@ -51,6 +53,49 @@ with socket.socket(socket.AF_UNIX) as client:
     sys.exit(int(client.recv(9) or 255))
 '''
 
+#: systemd-run, which starts the program on the doubles, and systemctl.
+SYSTEMD = '''#!{python} -IS
+import os, pathlib, signal, socket, subprocess, sys, time
+run = pathlib.Path('{place}/run')
+
+def alive(pid):
+    try:
+        return bool(pathlib.Path(f'/proc/{{pid}}/cmdline').read_bytes())
+    except OSError:
+        return False
+
+if sys.argv[0].endswith('systemctl'):
+    pid = run / f'{{sys.argv[-1]}}.pid'
+    if not pid.exists() or not alive(number := int(pid.read_text())):
+        sys.exit(5 if sys.argv[1] == 'stop' else 3)
+    if sys.argv[1] == 'stop':
+        os.kill(number, signal.SIGTERM)
+        while alive(number):
+            time.sleep(0.02)
+    sys.exit()
+[unit] = [word[7:] for word in sys.argv if word.startswith('--unit=')]
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+    notified.bind(f'{{run}}/{{unit}}.notify')
+    service = subprocess.Popen(
+        ['{python}', '-W', 'ignore', '{root}/tests/functional/'
+         'cloudstack_dom0.py', '{place}',
+         *sys.argv[sys.argv.index('--') + 2:]],
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, start_new_session=True, cwd='/',
+        env={{'PATH': os.defpath, 'PYTHONPATH': '{root}',
+             'NOTIFY_SOCKET': f'{{run}}/{{unit}}.notify'}})
+    (run / f'{{unit}}.pid').write_text(str(service.pid))
+    notified.settimeout(0.1)
+    while service.poll() is None:
+        try:
+            notified.recv(9)
+            break
+        except TimeoutError:
+            pass
+    (run / f'{{unit}}.notify').unlink()
+sys.exit(service.poll() or 0)
+'''
+
 CONF = '''[DEFAULT]
 use_syslog = false
 log_file = {place}/log
@@ -63,7 +108,8 @@ loader_directory = {place}
 [xen44_cloudstack]
 storage_path = {place}/vms
 images_directory = {place}/images
-vnc_listen = 192.0.2.21
+vnc_listen = 127.0.0.1
+vnc_port_range = 21000:30000
 lock_timeout = 2
 stop_timeout = 1
 mkisofs_cmd = {place}/mkisofs
@@ -107,9 +153,18 @@ class Dom0Fixture(fixtures.Fixture):
         while not (self.place / 'dom0').exists():
             assert dom0.poll() is None
             time.sleep(0.05)
+        self.addCleanup(self._end_services)
+        for name in ('systemd-run', 'systemctl'):
+            self.script(f'bin/{name}', SYSTEMD.format(
+                python=sys.executable, root=ROOT, place=self.place))
         self.script(
             'mkisofs', '#!/bin/sh\nfor tree; do :; done\n'
             'cat "$tree"/* > "$3"\n')
+
+    def _end_services(self):
+        for path in (self.place / 'run').glob('*.pid'):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(path.read_text()), signal.SIGKILL)
 
     @staticmethod
     def _script(path):
@@ -266,13 +321,12 @@ class LifecycleTest(CloudStackTestCase):
         """Passwords are in no log, no error and no command line."""
         self.do('create', change=detail('guest_type', 'hvm'))
         self.refused('create', change=detail('image', '../x'))
-        self.do('getconsole')
-        for name in ('log', 'ssh.log'):
+        secret = self.do('getconsole').console['password']
+        for name in ('log', 'ssh.log', 'libvirt.json', f'vms/{UUID}/vm.json'):
             text = (self.dom0.place / name).read_text()
-            self.assertNotIn('Qm3rT8xL', text)
-        # libvirt needs it, and nobody else.
-        self.assertNotIn('Qm3rT8xL', (
-            self.dom0.place / 'vms' / UUID / 'vm.json').read_text())
+            # CloudStack's own is for nobody.
+            for password in (secret, 'Qm3rT8xL'):
+                self.assertNotIn(password, text)
 
     @functional.slow
     def test_long_logs(self):
@@ -293,16 +347,43 @@ class LifecycleTest(CloudStackTestCase):
         self.refused('getconsole', 'off')
         self.do('create', change=detail('guest_type', 'hvm'))
         console = self.do('getconsole').console
-        self.assertEqual(
-            ('192.0.2.21', 'Qm3rT8xL', 'vnc'),
-            tuple(console[key] for key in ('host', 'password', 'protocol')))
+        self.assertEqual(('192.0.2.21', 'vnc'), tuple(
+            console[key] for key in ('host', 'protocol')))
         domain, _ = self.dom0.domains()[NAME]
-        self.assertEqual(
-            ('192.0.2.21', 'Qm3rT8xL'), tuple(
-                domain.find('devices/graphics').get(key)
-                for key in ('listen', 'passwd')))
+        self.assertEqual(('127.0.0.1', None), tuple(
+            domain.find('devices/graphics').get(key)
+            for key in ('listen', 'passwd')))
+        # It has no QEMU yet.
+        self.assertIn('is off', self.look(console)[1])
+        qemu = rfb.Qemu(5900 + self.dom0.state['domains'][0]['id'])
+        self.addCleanup(qemu.close)
+        screen, error = self.look(console)
+        self.assertIsNone(error)
+        screen.sendall(b'hello')
+        self.assertEqual(b'hello', rfb.read(screen, 5))
+        self.assertEqual('Wrong password', self.look(
+            {**console, 'password': 'Qm3rT8xL'})[1])
+        # Whoever asks again disturbs nobody.
+        self.assertEqual(console, self.do('getconsole').console)
+        screen.sendall(b'hello')
+        self.assertEqual(b'hello', rfb.read(screen, 5))
+        self.do('stop')
+        self.assertEqual(b'', screen.recv(1))
+        self.assertRaises(ConnectionRefusedError, self.look, console)
+        self.do('start')
+        again = self.do('getconsole').console
+        self.assertNotEqual(console['password'], again['password'])
+        # A PVH guest now; all of the other is gone.
         self.do('create')
+        self.assertRaises(ConnectionRefusedError, self.look, again)
         self.refused('getconsole', 'no screen')
+
+    def look(self, console):
+        """Connect as a console proxy does; returns also why not."""
+        screen = socket.create_connection(
+            ('127.0.0.1', console['port']), 60)
+        self.addCleanup(screen.close)
+        return screen, rfb.authenticate(screen, console['password'])
 
     @functional.slow
     def test_names(self):

@@ -13,8 +13,10 @@ from oslo_log import log as logging
 from xen44_driver.cloudstack import customactions
 from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import payload as payload_lib
+from xen44_driver.cloudstack import screens
 from xen44_driver.cloudstack import vms
 from xen44_driver.core import consolelog
+from xen44_driver.core import undo
 from xen44_driver.xen import events
 from xen44_driver.xen.events import DomainState
 
@@ -66,6 +68,7 @@ def stop(dom0: dom0host.Dom0Host, payload: payload_lib.Payload) -> Answer:
             vms.remove(dom0, vm)
         else:
             vms.stop(dom0, vm)
+            undo.attempt(vm, screens.end, vm.uuid)
     return _done('Instance stopped')
 
 
@@ -134,7 +137,7 @@ def getconsole(
     dom0: dom0host.Dom0Host, payload: payload_lib.Payload,
 ) -> Answer:
     """Tell where a VM's screen is, and its password."""
-    vm, password = payload.vm(), payload.hardware().vnc_password
+    vm = payload.vm()
     host = (payload.host.text(
         'console_host', r'[A-Za-z0-9][A-Za-z0-9.:-]{0,254}',
         'an address or a host name') or CONF.xen44_cloudstack.console_host)
@@ -142,16 +145,17 @@ def getconsole(
         raise vms.Refused(
             'neither the detail console_host of the host nor '
             '[xen44_cloudstack] console_host is set')
-    guest = vms.guest_of(dom0, vm)
-    if guest is None or guest.state().is_off:
-        raise vms.Refused('the VM is off')
-    address = guest.vnc_address()
-    if address is None or password is None:
-        raise vms.Refused(
-            'the VM has no screen: see the action ConsoleLog for its text '
-            'console')
+    with dom0.locked(vm):
+        guest = vms.guest_of(dom0, vm)
+        if guest is None or guest.state().is_off:
+            raise vms.Refused('the VM is off')
+        if guest.vnc_address() is None:
+            raise vms.Refused(
+                'the VM has no screen: see the action ConsoleLog for its text '
+                'console')
+        screen = screens.offer(vm.uuid)
     return {**_done('Console retrieved'), 'console': {
-        'host': host, 'port': address[1], 'password': password,
+        'host': host, 'port': screen.port, 'password': screen.password,
         'passwordonetimeuseonly': False, 'protocol': 'vnc'}}
 
 

@@ -67,10 +67,7 @@ def make(
             raise ValueError(f'{address!r} is not an address or a name')
     if not 0 < port < 65536:
         raise ValueError(f'{port} is not a port; allowed: 1 to 65535')
-    command = shlex.join([
-        os.path.abspath(sys.argv[0]), *(
-            f'--config-file={os.path.abspath(path)}'
-            for path in config_files), 'serve'])
+    command = shlex.join(own_command(config_files, 'serve'))
     if re.search(r'["\\\n]', command):
         raise ValueError(f'{command!r} cannot be in a file of keys')
     known = list(_known(addresses, port))
@@ -91,6 +88,17 @@ def make(
     return _STEPS.format(
         directory=directory, name=name, line=line, address=addresses[0],
         port='' if port == 22 else f' and ssh_port={port}')
+
+
+def own_command(config_files: Sequence[str], *arguments: str) -> list[str]:
+    """Return a command line of this program.
+
+    :param config_files: its configuration files, if not its default.
+    :param arguments: what follows.
+    """
+    return [os.path.abspath(sys.argv[0]),
+            *(f'--config-file={os.path.abspath(path)}'
+              for path in config_files), *arguments]
 
 
 def _known(addresses: Sequence[str], port: int) -> list[str]:

@@ -48,7 +48,6 @@ class HostOptions:
     :ivar config_drive: whether a VM gets a config drive if no detail says.
     :ivar network_mode: ``ovs`` or ``bridge``.
     :ivar network_bridge: the bridge if the host's details name none.
-    :ivar vnc_listen: address that VNC servers listen on.
     """
 
     arch: arch_lib.Architecture
@@ -60,7 +59,6 @@ class HostOptions:
     config_drive: bool
     network_mode: str
     network_bridge: str | None
-    vnc_listen: str
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,11 +186,10 @@ def build(
         interfaces=tuple(
             _interface(nic, record, host, options) for nic in hardware.nics),
         monitor=record.disk_class is DiskClass.QEMU,
-        # Without a password anybody could use it.
+        # Others reach it through a relay, which asks for a password.
         screen=domain.Screen(
-            vnc=options.vnc_listen, vnc_password=hardware.vnc_password,
-            tablet='usbtablet' in profile.pointer_models)
-        if profile.screen and hardware.vnc_password else None,
+            vnc='127.0.0.1', tablet='usbtablet' in profile.pointer_models)
+        if profile.screen else None,
         serial_log=files.serial_log if profile.serial_port else None,
         metadata=domain.VmMetadata(name=vm.name))
 

@@ -168,8 +168,7 @@ class Dom0Host:
             disk_format=CONF.xen44.disk_format,
             config_drive=ours.config_drive,
             network_mode=ours.network_mode,
-            network_bridge=ours.network_bridge,
-            vnc_listen=ours.vnc_listen)
+            network_bridge=ours.network_bridge)
 
     def define(self, spec: domain.DomainSpec) -> None:
         """Define a domain in libvirt, replacing an existing definition.

@@ -20,9 +20,6 @@ from oslo_utils import units
 
 from xen44_driver.xen import errors
 
-#: Characters of RFB's longest password; CloudStack's have 22.
-VNC_PASSWORD_LENGTH = 8
-
 _UUID = r'[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}'
 _VLAN = 'vlan://'
 _TRUE = {'true': True, 'false': False}
@@ -80,14 +77,12 @@ class Hardware:
     :ivar memory_mib: memory, in MiB.
     :ivar vcpus: number of vCPUs.
     :ivar nics: its interfaces, in the guest's order.
-    :ivar vnc_password: password of its screen, or None.
     """
 
     arch: str | None
     memory_mib: int
     vcpus: int
     nics: tuple[Nic, ...]
-    vnc_password: str | None = dataclasses.field(default=None, repr=False)
 
 
 class Details:
@@ -206,13 +201,10 @@ class Payload:
         memory = _number(
             f'{where}.maxRam', values.get('maxRam', values.get('minRam')),
             units.Mi, _MOST)
-        password = values.get('vncPassword')
         return Hardware(
             arch=arch, memory_mib=memory // units.Mi,
             vcpus=_number(f'{where}.cpus', values.get('cpus'), 1, 4096),
-            nics=tuple(self._nics(values.get('nics') or [])),
-            vnc_password=password[:VNC_PASSWORD_LENGTH]
-            if isinstance(password, str) and password else None)
+            nics=tuple(self._nics(values.get('nics') or [])))
 
     def root_disk_gb(self) -> int | None:
         """Return the size of the root disk that a user asked for, in GiB."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import contextlib
@@ -31,6 +32,7 @@ from xen44_driver.cloudstack import bundle
 from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import entrypoint
 from xen44_driver.cloudstack import payload as payload_lib
+from xen44_driver.cloudstack import screens
 from xen44_driver.cloudstack import vmlock
 from xen44_driver.cloudstack import vmrecord
 from xen44_driver.cloudstack import vms
@@ -102,6 +104,10 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument('seconds', metavar='SECONDS', type=int, nargs='?',
                      default=1800,
                      help='seconds that it has (default: %(default)s)')
+    # No help: it is for the service that getconsole starts.
+    screen = commands.add_parser('screen')
+    screen.set_defaults(run=_screen)
+    screen.add_argument('uuid')
     make = commands.add_parser(
         'bundle', help='make the folder for the management servers',
         description='Make the folder for the management servers, or add '
@@ -229,15 +235,35 @@ def _act(action: object, payload: object, seconds: object) -> actions.Answer:
     # then, and others can work on the VM. It can be killed at any moment.
     signal.alarm(seconds + GRACE)
     found = payload_lib.parse(payload)
+    with _connected() as host:
+        host.check()
+        LOG.info('Action %s', action.lower())
+        return function(dom0host.Dom0Host(host, seconds), found)
+
+
+@contextlib.contextmanager
+def _connected() -> Iterator[xen_host.Host]:
+    """Connect to this host during a block."""
     host = xen_host.Host(CONF.xen44.connection_uri,
                          owner=domain.Owner.CLOUDSTACK)
     host.connect()
     try:
-        host.check()
-        LOG.info('Action %s', action.lower())
-        return function(dom0host.Dom0Host(host, seconds), found)
+        yield host
     finally:
         host.close()
+
+
+def _screen(arguments: argparse.Namespace) -> int:
+    """Relay a VM's screen, as a service."""
+    os.umask(0o077)
+    _configure(arguments)
+    try:
+        with _connected() as host:
+            screens.serve(host, arguments.uuid)
+    except _EXPECTED as error:
+        _words(error)
+        return 1
+    return 0
 
 
 def _error(words: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from xen44_driver import privsep
 from xen44_driver.cloudstack import describe
 from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import payload as payload_lib
+from xen44_driver.cloudstack import screens
 from xen44_driver.cloudstack import seed
 from xen44_driver.cloudstack import templates
 from xen44_driver.cloudstack import vmrecord
@@ -356,6 +357,7 @@ def remove(dom0: dom0host.Dom0Host, vm: payload_lib.Vm) -> None:
     """
     stopping.remove_domain(dom0.host, vm)
     faultpoints.reached('cloudstack delete: domain removed')
+    undo_lib.attempt(vm, screens.end, vm.uuid)
     privsep.remove_sockets(vm.uuid)
     files = dom0.files(vm.uuid)
     # Without a record it has never been started, and has no log. Another

@@ -5,8 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 import functools
-import os
-import socket
 
 from nova import conf
 from nova import exception
@@ -19,7 +17,7 @@ from xen44_driver import privsep
 from xen44_driver import relay
 from xen44_driver.compute import node as compute_node
 from xen44_driver.core import consolelog
-from xen44_driver.xen import errors as xen_errors
+from xen44_driver.core import vnc as vnc_lib
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import sockets
 
@@ -28,9 +26,6 @@ LOG = logging.getLogger(__name__)
 
 #: Bytes of a console log to return, as many as Nova's libvirt driver returns.
 MAX_BYTES = 100 * 1024
-
-#: Seconds that a QEMU has to accept a connection to its VNC server.
-VNC_TIMEOUT = 5
 
 
 def forget(instance: objects.Instance) -> None:
@@ -102,7 +97,7 @@ def _open_serial(node: compute_node.Node, uuid: str) -> int | None:
 
     :returns: a file descriptor; None if the guest is off.
     """
-    domid = _domid(node, uuid)
+    domid = vnc_lib.domid_of(node.host, uuid)
     if domid is None:
         return None
     match node.host.guest(uuid).terminal():
@@ -145,18 +140,7 @@ def _open_vnc(node: compute_node.Node, uuid: str) -> int | None:
 
     :returns: a file descriptor; None if the guest is off.
     """
-    domid = _domid(node, uuid)
-    if domid is None:
-        return None
-    address = node.host.guest(uuid).vnc_address()
-    if address is None:
-        return None
-    with socket.create_connection(address, VNC_TIMEOUT) as connection:
-        # If the guest has ended in between, the port may be another guest's.
-        if (node.host.guest(uuid).vnc_address() != address
-                or _domid(node, uuid) != domid):
-            return None
-        return os.dup(connection.fileno())
+    return vnc_lib.connect(node.host, uuid)
 
 
 def spice(
@@ -189,7 +173,7 @@ def _open_spice(node: compute_node.Node, uuid: str) -> int | None:
 
     :returns: a file descriptor; None if the guest is off.
     """
-    if _domid(node, uuid) is None:
+    if vnc_lib.domid_of(node.host, uuid) is None:
         return None
     return handover.receive(functools.partial(
         privsep.send_socket, sockets.SocketKind.SPICE, uuid))
@@ -200,14 +184,6 @@ def _check_running(
 ) -> None:
     if node.host.record(instance.uuid).state.is_off:
         raise exception.InstanceNotReady(instance_id=instance.uuid)
-
-
-def _domid(node: compute_node.Node, uuid: str) -> int | None:
-    """Return Xen's number of a guest, or None if it does not run."""
-    try:
-        return node.host.record(uuid).id
-    except xen_errors.DomainNotFound:
-        return None
 
 
 def _relay(

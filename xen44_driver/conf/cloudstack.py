@@ -47,9 +47,19 @@ Bridge of the guests if the host in CloudStack has no detail
         'vnc_listen',
         default='127.0.0.1',
         help="""
-Address of this host on which the VNC servers of the guests' screens listen.
-CloudStack's console proxy has to reach it. The servers ask for a password, but
-do not encrypt, so this should be an address of the management network."""),
+Address of this host on which the guests' screens are for CloudStack's console
+proxy, which has to reach it. They ask for a password, but do not encrypt, so
+this should be an address of the management network. The guests' VNC servers
+themselves listen on ``127.0.0.1``, port 5900 and up."""),
+    cfg.StrOpt(
+        'vnc_port_range',
+        default='6700:6900',
+        regex=r'^\d{1,5}:\d{1,5}$',
+        help="""
+Ports of ``vnc_listen`` for the guests' screens, without the last one. A guest
+takes one when its screen is shown, until nobody has looked at it for ten
+minutes. The default is below that of ``[xen44] vnc_port_range``, which is for
+Nova's instances."""),
     cfg.StrOpt(
         'console_host',
         help="""

@@ -8,22 +8,21 @@ nothing else.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 import json
 import pathlib
 import shlex
 import socket
+import struct
 import subprocess
 from typing import Any
 from typing import ClassVar
-
-from cryptography.hazmat.decrepit.ciphers import algorithms
-from cryptography.hazmat.primitives.ciphers import Cipher
-from cryptography.hazmat.primitives.ciphers import modes
 
 from labkit import cloudstack
 from labkit import util
 from tests.cloudstack import kills
 from tests.cloudstack import provisioner
+from tests.cloudstack import rfb
 from tests.gate import base
 from tests.gate import guest as guest_lib
 
@@ -128,38 +127,40 @@ class CloudStack(base.GateCase):
         vm = self.make_vm('hvm')
         vm.do('create')
         console = vm.do('getconsole').console
-        with socket.create_connection(
-                (console['host'], console['port']), 60) as screen:
-            self.assertEqual(0, self.authenticate(
-                screen, console['password']))
+        self.assertEqual('Wrong password', self.look(
+            {**console, 'password': 'x' * 8})[1])
+        screen, error = self.look(console)
+        self.assertIsNone(error)
+        # ClientInit, ServerInit: this is the guest's QEMU.
+        screen.sendall(b'\1')
+        width, height = struct.unpack('!HH', rfb.read(screen, 4))
+        self.assertGreater(width * height, 0)
+        rfb.read(screen, 16)
+        name = rfb.read(screen, int.from_bytes(rfb.read(screen, 4), 'big'))
+        self.assertIn('QEMU', name.decode())
 
-    @staticmethod
-    def authenticate(screen: socket.socket, password: str) -> int:
-        """Give a VNC server its password (RFC 6143, 7.2.2).
+        self.assertEqual(console, vm.do('getconsole').console)
+        unit = f'xen44-screen-{vm.uuid}.service'
+        self.assertEqual('active', self.dom0(
+            'systemctl', 'is-active', unit).strip())
+        self.assertNotIn(console['password'], self.dom0(
+            'journalctl', '--boot', '--no-pager',
+            '--identifier=xen44-cloudstack'))
+        self.assertIn('127.0.0.1:', self.dom0('virsh', 'vncdisplay', vm.name))
 
-        :returns: 0 if it takes it.
-        """
-        def read(count: int) -> bytes:
-            data = b''
-            while len(data) < count:
-                part = screen.recv(count - len(data))
-                assert part, 'the VNC server has closed the connection'
-                data += part
-            return data
+        vm.do('stop')
+        self.assertRaises(ConnectionRefusedError, self.look, console)
+        self.assertEqual('', self.dom0(
+            'find', '/run/xen44', '-name', f'{vm.uuid}.screen*'))
 
-        read(12)
-        screen.sendall(b'RFB 003.008\n')
-        kinds = read(read(1)[0])
-        # No other than by password.
-        assert kinds == b'\2', kinds
-        screen.sendall(b'\2')
-        # DES, with each byte of the key from its lowest bit on.
-        key = bytes(int(f'{byte:08b}'[::-1], 2)
-                    for byte in password.encode().ljust(8, b'\0'))
-        cipher = Cipher(algorithms.TripleDES(key * 3),
-                        modes.ECB())  # noqa: S305 - that is VNC's
-        screen.sendall(cipher.encryptor().update(read(16)))
-        return int.from_bytes(read(4), 'big')
+    def look(
+        self, console: Mapping[str, Any],
+    ) -> tuple[socket.socket, str | None]:
+        """Connect as the console proxy does; returns also why not."""
+        screen = socket.create_connection(
+            (console['host'], console['port']), 60)
+        self.addCleanup(screen.close)
+        return screen, rfb.authenticate(screen, console['password'])
 
     def kill(self, vm: cloudstack.Vm, action: str, point: str) -> None:
         """Run an action in dom0 that is killed at a point of it."""

@@ -32,7 +32,7 @@ def options(name='x86_64', **values):
             kind: f'/boot/{kind}' for kind in architecture.guest_types
             if not architecture.profile(kind).firmware},
         'disk_format': 'qcow2', 'config_drive': True, 'network_mode': 'ovs',
-        'network_bridge': None, 'vnc_listen': '192.0.2.21', **values})
+        'network_bridge': None, **values})
 
 
 def payload(change=None, **details):
@@ -129,11 +129,6 @@ class RefusedTest(base.BaseTestCase):
             root_disk_gb='')
         self.assertEqual(7 * 1024 ** 3,
                          decide(stored, options()).record.root.size)
-
-    def test_no_screen_without_a_password(self):
-        payload_ = payload(lambda values: values[
-            'cloudstack.vm.details'].pop('vncPassword'), guest_type='hvm')
-        self.assertIsNone(build(payload_, options()).screen)
 
     def test_boot_order(self):
         record = decide(payload(guest_type='hvm'), options()).record

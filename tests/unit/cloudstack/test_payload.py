@@ -42,9 +42,8 @@ class PayloadTest(base.BaseTestCase):
             (vm.uuid, vm.name))
         self.assertEqual('debian-13-pvh.qcow2', vm.details.file('image'))
         self.assertEqual(12, payload.root_disk_gb())
-        self.assertEqual(('x86_64', 2048, 2, 'Qm3rT8xL'), (
-            hardware.arch, hardware.memory_mib, hardware.vcpus,
-            hardware.vnc_password))
+        self.assertEqual(('x86_64', 2048, 2), (
+            hardware.arch, hardware.memory_mib, hardware.vcpus))
         self.assertEqual((payload_lib.Nic(
             mac='02:01:00:d9:00:0a', vlan=1204, default=True, rate_mbps=200,
             addresses=('10.20.0.37/24',), gateways=('10.20.0.1',),
@@ -151,8 +150,8 @@ class PayloadTest(base.BaseTestCase):
         ('externaldetails', 'virtualmachine'), ('virtualmachineid',),
         ('virtualmachinename',), ('cloudstack.vm.details',),
         *(('cloudstack.vm.details', name) for name in (
-            'cpus', 'maxRam', 'arch', 'bootType', 'vncPassword', 'details',
-            'nics', 'vmData')),
+            'cpus', 'maxRam', 'arch', 'bootType', 'details', 'nics',
+            'vmData')),
         ('externaldetails', 'virtualmachine', 'image'),
         ('externaldetails', 'virtualmachine', 'root_disk_gb')]), _JSON)
     def test_any_value_is_read_or_refused(self, path, value):

@@ -90,8 +90,7 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         screen=draw(st.none() | st.builds(
             domain.Screen, vnc=(st.sampled_from(['127.0.0.1', '::1', 'dom0'])
                                 | (st.none() if spice else st.nothing())),
-            vnc_password=st.none(), spice=st.just(spice),
-            tablet=st.booleans()))
+            spice=st.just(spice), tablet=st.booleans()))
         if architecture.screen(guest_type) else None,
         monitor=draw(st.booleans()),
         serial_log=(log := draw(st.none() | _path) if hvm else None),
@@ -334,13 +333,6 @@ class ToXmlTest(base.BaseTestCase):
                     [other is specs.PV.metadata, other is metadata],
                     [metadata_lib.ours(found, owner)
                      for owner in domain.Owner])
-
-    def test_vnc_password(self):
-        spec = dataclasses.replace(specs.HVM, screen=dataclasses.replace(
-            specs.HVM.screen, vnc_password='S3cret_-'))
-        text = domain.to_xml(spec, X86_64())
-        schema.assert_valid(text)
-        self.assertEqual(spec, domain.from_xml(text, X86_64()))
 
     def test_record_read_back_exactly(self):
         record = '{"a": "\\u0000", "b": " <x> & ]]> ",\r\n\t"c": 1}\n'

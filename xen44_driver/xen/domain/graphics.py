@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 import dataclasses
-import re
 
 from lxml import etree
 
@@ -22,15 +21,12 @@ class Screen:
 
     :ivar vnc: address or host name that its VNC server listens on; None for
         no VNC server.
-    :ivar vnc_password: password of that server, at most eight characters
-        (RFB has no more); None for none. libvirt does not tell it.
     :ivar spice: its SPICE server, None for none; HVM only.
     :ivar tablet: emulate a USB tablet, which keeps the guest's pointer at the
         position of the viewer's; HVM only. It costs the host some CPU time.
     """
 
     vnc: str | None = None
-    vnc_password: str | None = dataclasses.field(default=None, repr=False)
     spice: spice_lib.Spice | None = None
     tablet: bool = False
 
@@ -41,13 +37,6 @@ class Screen:
                         'an address or a host name')
         elif self.spice is None:
             raise errors.SpecError('screen', 'not shown', 'vnc or spice')
-        if self.vnc_password is not None and (
-                self.vnc is None or not re.fullmatch(
-                    r'[A-Za-z0-9_-]{1,8}', self.vnc_password)):
-            # Not the value: it is a secret.
-            raise errors.SpecError(
-                'screen.vnc_password', '(hidden)',
-                '1 to 8 letters, digits, _ and -, of a VNC server')
 
 
 def check_guest_type(screen: Screen | None, guest_type: GuestType) -> None:
@@ -78,8 +67,6 @@ def to_xml(devices: etree._Element, screen: Screen | None,
     if screen.vnc is not None:
         graphics = xml.add(devices, 'graphics', type='vnc', port='-1',
                            autoport='yes', listen=screen.vnc)
-        if screen.vnc_password is not None:
-            graphics.set('passwd', screen.vnc_password)
         xml.add(graphics, 'listen', type='address', address=screen.vnc)
     if guest_type is GuestType.HVM:
         video = xml.add(devices, 'video')
@@ -101,6 +88,5 @@ def from_xml(devices: etree._Element, qemu: Sequence[str]) -> Screen | None:
         return None
     return Screen(
         vnc=None if graphics is None else graphics.get('listen', '127.0.0.1'),
-        vnc_password=None if graphics is None else graphics.get('passwd'),
         spice=spice,
         tablet=devices.find("input[@type='tablet'][@bus='usb']") is not None)
