@@ -53,8 +53,9 @@ class DiskNotOpened(errors.XenError):
         self.reason = reason
 
 
-# libxl's words for a QEMU that did not start in time (ERROR_TIMEDOUT, -9).
-_LATE = 'device model did not start: -9'
+# libxl's words for a QEMU that did not start in time (ERROR_TIMEDOUT, -9), and
+# for a script that did not, such as that which makes loop devices.
+_LATE = ('device model did not start: -9', 'because of timeout')
 # Seconds before such a guest is started again, each time: about four minutes
 # in all, with the starts themselves. Whatever keeps dom0 busy, such as other
 # guests that boot, may last for minutes.
@@ -91,10 +92,12 @@ def boot(
             faultpoints.reached('boot: domain started')
             break
         except errors.OperationFailed as error:
-            if _LATE not in error.message or pause is None:
+            if pause is None or not any(
+                    words in error.message for words in _LATE):
                 raise
-            # libxl gives a QEMU ten seconds to answer, which a busy dom0 does
-            # not keep, and leaves nothing behind when it gives up.
+            # libxl gives a QEMU ten seconds to answer, and a script forty,
+            # which a busy dom0 does not keep, and leaves nothing behind when
+            # it gives up.
             LOG.warning('%(name)s is started again in %(pause)g s: %(error)s',
                         {'name': guest.name, 'pause': pause,
                          'error': error.message})

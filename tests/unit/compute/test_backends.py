@@ -207,11 +207,10 @@ class BootTest(StartedTestCase):
             'domainDestroy', base.UUID, 1, 'no')
         self.assertRaises(backends.DiskNotOpened, self.boot)
 
-    def late(self, *, times):
-        """QEMU does not start in time, so often."""
+    def late(self, *, times, words='device model did not start: -9'):
+        """QEMU, or a script, does not start in time, so often."""
         error = errors.OperationFailed(
-            'domainCreate', base.UUID, 1, 'libxenlight failed (device model '
-            'did not start: -9)')
+            'domainCreate', base.UUID, 1, f'libxenlight failed ({words})')
         self.node.start.side_effect = [error] * times + [None]
         self.look.return_value = True
 
@@ -223,6 +222,12 @@ class BootTest(StartedTestCase):
         pauses = [call.args[0] for call in self.sleep.call_args_list]
         self.assertEqual(sorted(pauses), pauses)
         self.assertGreater(sum(pauses), 60)
+
+    def test_again_if_a_script_was_late(self):
+        self.late(times=1, words='killing execution of /etc/xen/scripts/block '
+                  'add because of timeout; unable to add disk devices')
+        self.boot()
+        self.assertEqual(2, self.node.start.call_count)
 
     def test_not_for_ever(self):
         self.late(times=5)
