@@ -134,6 +134,8 @@ class FakeQemuFixture(fixtures.Fixture):
         data = action['data']
         target = qemu.nodes[data['target']]
         assert data['compress'] == (target['driver'] == 'qcow2')
+        # More would queue before what the guest writes.
+        assert data['x-perf']['max-workers'] <= 4
         emulated = data['device'].startswith('#block')
         source, = [disk for number, disk in enumerate(self._disks(domain))
                    if data['device'] == (

@@ -15,12 +15,12 @@ import functools
 import json
 import os
 import secrets
-import socket
 import time
 
 from oslo_concurrency import processutils
 from oslo_config import cfg
 from oslo_log import log as logging
+from oslo_service import systemd
 from oslo_utils import fileutils
 
 from xen44_driver import privsep
@@ -123,7 +123,7 @@ def serve(host: xen_host.Host, uuid: str) -> None:
         with open(path, 'w', encoding='utf-8') as file:
             json.dump(dataclasses.asdict(Screen(
                 port=carrier.port, password=password)), file)
-        _tell_systemd()
+        systemd.notify()
         _wait(path, carrier, greeting)
     finally:
         fileutils.delete_if_exists(path)
@@ -178,14 +178,3 @@ def _stop(uuid: str) -> None:
     processutils.execute('systemctl', 'stop', _unit(uuid),
                          check_exit_code=[0, _NOT_LOADED])
     fileutils.delete_if_exists(_path(uuid))
-
-
-def _tell_systemd() -> None:
-    """Tell systemd that this service is ready (sd_notify)."""
-    address = os.environ.get('NOTIFY_SOCKET')
-    if address:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as client:
-            # An abstract one is written with an @.
-            client.connect(f'\0{address[1:]}' if address[0] == '@'
-                           else address)
-            client.sendall(b'READY=1')
