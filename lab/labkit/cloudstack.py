@@ -23,6 +23,7 @@ from labkit import compute
 from labkit import config
 from labkit import guest
 from labkit import util
+from labkit.cloud import GUEST_KEY
 from labkit.host import XenHost
 
 # The double is the tests', which are no package that is installed.
@@ -51,6 +52,10 @@ stop_timeout = 120
 
 #: Seconds: under emulation the imports take most of them.
 TIMEOUT = 900
+
+#: Of a guest, and of the way out of its network.
+ADDRESS = '10.20.0.37'
+GATEWAY = '10.20.0.1'
 
 #: Bytes of a guest's memory.
 MEMORY = 192 * 1024 ** 2
@@ -126,7 +131,10 @@ class Vm:
         vm.update(uuid=self.uuid, name=self.name, cpus=1,
                   maxRam=MEMORY, minRam=MEMORY)
         for nic in vm['nics']:
-            nic['broadcastUri'] = f'vlan://{self.vlan or "untagged"}'
+            nic.update(broadcastUri=f'vlan://{self.vlan or "untagged"}',
+                       ip=ADDRESS, netmask='255.255.255.0', gateway=GATEWAY)
+        vm['details']['SSH.PublicKey'] = GUEST_KEY.with_suffix(
+            '.pub').read_text()
         payload['externaldetails']['host'].update(self.host)
         payload['externaldetails']['virtualmachine'] = {
             'image': IMAGE, 'guest_type': self.guest_type,

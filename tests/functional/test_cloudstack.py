@@ -468,15 +468,16 @@ class FailureTest(CloudStackTestCase):
         """Killed at any point, it is asked for again, and makes one VM."""
         file = self.dom0.place / 'point'
         killing = self.management(XEN44_FAULT_POINT=str(file))
-        for action, point in kills.LIFE:
+        for action, point, parameters in kills.life(size_gb=13):
             if point is None:
-                self.do(action)
+                self.do(action, parameters=parameters)
                 self.assertEqual(
                     set() if action == 'delete' else {NAME},
                     {*self.dom0.domains()})
                 continue
             file.write_text(point)
-            self.assertFalse(killing.act(action).success, point)
+            self.assertFalse(killing.act(
+                action, parameters=parameters).success, point)
             self.assertFalse(file.exists(), point)
             if action == 'reboot':
                 # Nobody reboots it any more.

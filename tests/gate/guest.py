@@ -23,7 +23,8 @@ LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
 #: A script for a first boot.
 USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
 
-_SSH = ['ssh', '-F', 'none', '-i', str(GUEST_KEY),
+#: Without the user, the host and the command.
+SSH = ['ssh', '-F', 'none', '-i', str(GUEST_KEY),
         '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes',
         '-o', 'ConnectTimeout=20', '-o', 'LogLevel=ERROR',
         # Addresses are used again by other guests.
@@ -128,14 +129,14 @@ class Guest:
 
         :raises util.LabError: no ssh, or the command failed.
         """
-        done = util.run([*_SSH, f'{self.user}@{self.address}', command],
+        done = util.run([*SSH, f'{self.user}@{self.address}', command],
                         check=check, timeout=timeout)
         return done.stdout.strip()
 
     def reachable(self) -> bool:
         """Whether ssh works, found out in at most half a minute."""
         try:
-            return util.run([*_SSH, f'{self.user}@{self.address}', 'true'],
+            return util.run([*SSH, f'{self.user}@{self.address}', 'true'],
                             check=False, timeout=30).returncode == 0
         except util.LabError:
             return False

@@ -13,6 +13,7 @@ from typing import Any
 from oslo_utils import fileutils
 from oslo_utils import units
 
+from xen44_driver import faultpoints
 from xen44_driver.cloudstack import describe
 from xen44_driver.cloudstack import dom0host
 from xen44_driver.cloudstack import payload as payload_lib
@@ -141,6 +142,7 @@ def _create_snapshot(case: _Case) -> Answer:
     # The description first: without a snapshot it does no harm.
     case.save(dataclasses.replace(case.record, snapshots={
         **case.record.snapshots, name: text}))
+    faultpoints.reached('cloudstack snapshot: recorded')
     disksnapshots.create(path, name)
     return _say(f'Snapshot {name} created')
 
@@ -149,6 +151,7 @@ def _restore_snapshot(case: _Case) -> Answer:
     name = case.snapshot(exists=True)
     case.need_off()
     disksnapshots.restore(case.root.path, name)
+    faultpoints.reached('cloudstack snapshot: restored')
     return _say(f'Snapshot {name} restored')
 
 
@@ -156,6 +159,7 @@ def _delete_snapshot(case: _Case) -> Answer:
     name = case.snapshot(exists=True)
     case.need_off()
     disksnapshots.delete(case.root.path, name)
+    faultpoints.reached('cloudstack snapshot: deleted')
     case.save(dataclasses.replace(case.record, snapshots={
         other: text for other, text in case.record.snapshots.items()
         if other != name}))
@@ -244,6 +248,7 @@ def _resize_root_disk(case: _Case) -> Answer:
     case.need_off()
     vms.require_space(case.dom0, case.record.root, size - now)
     case.root.grow(size)
+    faultpoints.reached('cloudstack resize: disk grown')
     case.save(case.record.with_root(dataclasses.replace(
         case.record.root, size=size)))
     return _say(f'The root disk has {asked} GiB')
@@ -264,9 +269,11 @@ def _reinstall(case: _Case) -> Answer:
         case.files.directory)
     with fileutils.remove_path_on_error(new.path):
         new.prepare(vms.tools_of(case.dom0))
+        faultpoints.reached('cloudstack reinstall: disk made')
         # First: the store keeps the image of a disk that exists anyway.
         case.save(dataclasses.replace(
             case.record.with_root(root), snapshots={}))
+        faultpoints.reached('cloudstack reinstall: recorded')
         os.rename(new.path, case.root.path)
     return _say('The root disk was made anew from its image')
 

@@ -26,6 +26,11 @@ from tests.cloudstack import rfb
 from tests.gate import base
 from tests.gate import guest as guest_lib
 
+#: A VLAN in dom0: its tag, a port of it, and the address of that.
+VLAN = 1204
+PORT = 'gate-cs-vlan'
+GATEWAY = f'{cloudstack.GATEWAY}/24'
+
 
 class CloudStack(base.GateCase):
     """The management server is outside, dom0 is the first host's."""
@@ -49,11 +54,15 @@ class CloudStack(base.GateCase):
         return vm.name in self.dom0('xl', 'list')
 
     @staticmethod
-    def wait_for_login(vm: cloudstack.Vm, boots: int) -> None:
+    def prompts(vm: cloudstack.Vm) -> int:
+        """How many login prompts are on its console."""
+        return len(guest_lib.LOGIN.findall(vm.console()))
+
+    def wait_for_login(self, vm: cloudstack.Vm, boots: int) -> None:
         """Wait until it has booted so often."""
         util.wait_for(
             f'{boots} login prompts of {vm.name}',
-            lambda: len(guest_lib.LOGIN.findall(vm.console())) >= boots,
+            lambda: self.prompts(vm) >= boots,
             guest_lib.LOGIN_TIMEOUT, interval=5)
 
     def assert_nothing_left(self, vm: cloudstack.Vm) -> None:
@@ -109,18 +118,51 @@ class CloudStack(base.GateCase):
 
     @base.slow
     def test_vlan(self) -> None:
-        """Its port in a bridge of Open vSwitch has the tag of its VLAN."""
+        """It has its address and its key, on its own VLAN only."""
         bridge = 'gate-cs1'
         self.dom0('ovs-vsctl', 'add-br', bridge)
         self.addCleanup(self.dom0, 'ovs-vsctl', 'del-br', bridge)
-        vm = self.make_vm('pv', vlan=1204, host={
+        vm = self.make_vm('pv', vlan=VLAN, host={
             'network_mode': 'ovs', 'network_bridge': bridge})
         vm.do('create')
         port = f'vif{self.dom0("xl", "domid", vm.name).strip()}.0'
         self.assertEqual(bridge, self.dom0(
             'ovs-vsctl', 'port-to-br', port).strip())
-        self.assertEqual('1204', self.dom0(
+        self.assertEqual(f'{VLAN}', self.dom0(
             'ovs-vsctl', 'get', 'Port', port, 'tag').strip())
+
+        # A port of the VLAN in dom0, which all has to go through.
+        self.dom0('ovs-vsctl', 'add-port', bridge, PORT, f'tag={VLAN}', '--',
+                  'set', 'Interface', PORT, 'type=internal')
+        self.dom0('ip', 'address', 'add', GATEWAY, 'dev', PORT)
+        self.dom0('ip', 'link', 'set', PORT, 'up')
+        util.wait_for(f'ssh into {vm.name}', lambda: self.inside(
+            vm, 'true').returncode == 0, guest_lib.LOGIN_TIMEOUT, interval=5)
+        self.assertEqual(vm.name.lower(), self.inside(
+            vm, 'hostname').stdout.strip())
+        self.dom0('ovs-vsctl', 'set', 'Port', PORT, f'tag={VLAN + 1}')
+        self.dom0('ip', 'neighbour', 'flush', 'dev', PORT)
+        self.assertNotEqual(0, self.inside(vm, 'true').returncode)
+        self.dom0('ovs-vsctl', 'set', 'Port', PORT, f'tag={VLAN}')
+
+        # One that ends by itself is off, and can be started.
+        self.inside(vm, '(sleep 1; poweroff) >/dev/null 2>&1 &')
+        util.wait_for(f'{vm.name} to be off', lambda: (
+            vm.act('status').power_state == 'off'),
+            guest_lib.STOP_TIMEOUT, interval=5)
+        self.assertFalse(self.xen_runs(vm))
+        vm.do('start')
+        util.wait_for(f'ssh into {vm.name}', lambda: self.inside(
+            vm, 'true').returncode == 0, guest_lib.LOGIN_TIMEOUT, interval=5)
+
+    def inside(
+        self, vm: cloudstack.Vm, command: str,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command in a VM, through dom0; it may fail."""
+        proxy = shlex.join([*self.host.ssh_command(), '-W', '%h:%p'])
+        return util.run(
+            [*guest_lib.SSH, '-o', f'ProxyCommand={proxy}',
+             f'root@{cloudstack.ADDRESS}', command], check=False, timeout=120)
 
     @base.slow
     def test_screen(self) -> None:
@@ -162,15 +204,17 @@ class CloudStack(base.GateCase):
         self.addCleanup(screen.close)
         return screen, rfb.authenticate(screen, console['password'])
 
-    def kill(self, vm: cloudstack.Vm, action: str, point: str) -> None:
+    def kill(self, vm: cloudstack.Vm, action: str, point: str,
+             parameters: Mapping[str, str]) -> None:
         """Run an action in dom0 that is killed at a point of it."""
+        payload = self.server.payload(
+            action, change=vm.change, parameters=parameters)
         file = f'{cloudstack.PLACE}/point'
         self.host.ssh(['tee', file], input=point)
         command = shlex.join([cloudstack.COMMAND, 'run', action, '-'])
         done = self.host.ssh(
             f'XEN44_FAULT_POINT={file} {command}', check=False,
-            input=json.dumps(self.server.payload(action, change=vm.change)),
-            timeout=cloudstack.TIMEOUT)
+            input=json.dumps(payload), timeout=cloudstack.TIMEOUT)
         self.assertEqual('', done.stdout, point)
         # It was reached, and so the file is gone.
         self.host.ssh(['test', '!', '-e', file])
@@ -179,15 +223,17 @@ class CloudStack(base.GateCase):
     def test_killed(self) -> None:
         """Killed at any point, an action is repeated, and makes one VM."""
         vm = self.make_vm('pvh')
-        for action, point in kills.LIFE:
+        for action, point, parameters in kills.life(size_gb=2):
             if point is not None:
-                self.kill(vm, action, point)
+                self.kill(vm, action, point, parameters)
                 continue
-            vm.do(action)
+            vm.do(action, **parameters)
             self.assertEqual(action in ('create', 'start'), self.xen_runs(vm))
+            if action in ('Reinstall', 'stop'):
+                before = self.prompts(vm)
             if action == 'start':
                 # Its disk is whole.
-                self.wait_for_login(vm, 1)
+                self.wait_for_login(vm, before + 1)
         self.assert_nothing_left(vm)
 
     @base.slow
