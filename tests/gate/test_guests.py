@@ -26,6 +26,7 @@ from tests.gate.rows import consoles
 from tests.gate.rows import guest_agent
 from tests.gate.rows import interfaces
 from tests.gate.rows import limits
+from tests.gate.rows import rebuild
 from tests.gate.rows import rescue
 from tests.gate.rows import resize
 from tests.gate.rows import snapshot
@@ -443,8 +444,8 @@ class AgentPVH(guest_agent.AgentChannel, GuestCase):
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
           suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
-          interfaces.SlowInterfaces, rescue.SlowRescue,
-          resize.ConfirmedResize, GuestCase):
+          interfaces.SlowInterfaces, rescue.SlowRescue, rebuild.Rebuild,
+          consoles.SlowSerialConsole, resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
@@ -457,10 +458,12 @@ class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
           consoles.HiddenScreen, consoles.BrowserScreen,
           suspend.SlowSuspend, snapshot.Snapshot, suspend.Diagnostics,
           interfaces.SlowInterfaces, limits.DiskLimits, rescue.SlowRescue,
-          resize.Resize, GuestCase):
+          rebuild.Rebuild, consoles.SlowSerialConsole, resize.Resize,
+          GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 
     guest_type = 'hvm'
     specs: ClassVar[Mapping[str, str]] = limits.DISK_SPECS
     image_name = images.DIRECT
     config_drive = True
+    console_device = '/dev/ttyS0'

@@ -88,6 +88,14 @@ class SerialConsole:
             seen = (seen + stream.read(1))[-4096:]
 
 
+class SlowSerialConsole(SerialConsole):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_serial_console(self: Any) -> None:
+        super().test_serial_console()
+
+
 class HiddenScreen:
     """Another host that reaches the ports of a screen sees nothing.
 
