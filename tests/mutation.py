@@ -29,6 +29,7 @@ import tempfile
 import time
 from typing import Any
 
+import hypothesis
 import libcst
 from mutmut import __main__ as mutmut
 from mutmut.mutation import diff_apply
@@ -88,6 +89,18 @@ def _use_our_changes() -> None:
     mutators.mutation_operators[:] = [
         *operators, (libcst.Expr, _remove), (libcst.Raise, _remove),
         (libcst.If, _turn_round)]
+
+
+def _settle_hypothesis() -> None:
+    """Have it try the same values each time.
+
+    Tests run once for mutmut's records and once more for each change, always
+    as another object of their class, which hypothesis warns of.
+    """
+    hypothesis.settings.register_profile(
+        'mutation', derandomize=True, database=None, suppress_health_check=[
+            hypothesis.HealthCheck.differing_executors])
+    hypothesis.settings.load_profile('mutation')
 
 
 def _postpone_annotations(path: pathlib.Path) -> None:
@@ -206,6 +219,7 @@ def main() -> int:
                         help='tried at a time (default: %(default)s)')
     args = parser.parse_args()
     _use_our_changes()
+    _settle_hypothesis()
     with _copy():
         chosen = _sample(args.module, args.most)
         if not chosen:

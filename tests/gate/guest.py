@@ -20,6 +20,9 @@ STOP_TIMEOUT = 300
 READY = '=== ready ==='
 LOGIN = re.compile(r'^\S+ login:', re.MULTILINE)
 
+#: Inside: where Nova's metadata is.
+METADATA = 'http://169.254.169.254/openstack/latest/meta_data.json'
+
 #: A script for a first boot.
 USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
 

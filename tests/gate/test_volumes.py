@@ -59,9 +59,20 @@ class VolumeCase(base.GateCase):
         guest.wait_for_ssh()
         return guest
 
-    def attach(self, guest: guest_lib.Guest, volume: Any) -> None:
+    def volume_type(self, **specs: str) -> Any:
+        """Make a type of volumes.
+
+        :param specs: its extra specs.
+        """
+        kind = self.cloud.block_storage.create_type(
+            name=self._name('type'), extra_specs=specs)
+        self.addCleanup(self.cloud.block_storage.delete_type, kind)
+        return kind
+
+    def attach(self, guest: guest_lib.Guest, volume: Any,
+               **options: Any) -> None:
         self.cloud.compute.create_volume_attachment(
-            guest.id, volume_id=volume.id)
+            guest.id, volume_id=volume.id, **options)
         self.wait_for_volume(volume, 'in-use')
 
     def detach(self, guest: guest_lib.Guest, volume: Any) -> None:
@@ -76,6 +87,21 @@ class VolumeCase(base.GateCase):
     def wait_for_size(self, guest: guest_lib.Guest, size: int) -> None:
         util.wait_for(f'{size} bytes of {self.device} in {guest.name}',
                       lambda: self.size(guest) == size, TIMEOUT, interval=2)
+
+    def wait_until_gone(self, guest: guest_lib.Guest) -> None:
+        """Wait until the guest has the volume no more."""
+        util.wait_for(f'{self.device} of {guest.name} to go',
+                      lambda: not self.size(guest), TIMEOUT, interval=2)
+
+    def write(self, guest: guest_lib.Guest, text: str) -> None:
+        """Write to the beginning of the volume."""
+        guest.ssh(f'echo {text} | dd of=/dev/{self.device} bs=512 count=1 '
+                  'conv=sync,fsync')
+
+    def read(self, guest: guest_lib.Guest) -> str:
+        """Read what :meth:`write` wrote, from the volume itself."""
+        return guest.ssh(f'dd if=/dev/{self.device} bs=512 count=1 '
+                         "iflag=direct 2>/dev/null | tr -d '\\0'")
 
     def assert_gone(self, guest: guest_lib.Guest, volume: Any) -> None:
         """dom0 has nothing of a volume."""
@@ -95,10 +121,15 @@ class Volumes(VolumeCase):
     @base.slow
     def test_attach_write_extend_detach(self) -> None:
         guest, volume = self.running(), self.volume()
-        self.attach(guest, volume)
+        self.attach(guest, volume, tag='gate-disk')
         self.wait_for_size(guest, GIB)
-        guest.ssh(f'echo written | dd of=/dev/{self.device} bs=512 count=1 '
-                  'conv=sync,fsync')
+        self.write(guest, 'written')
+        # Nova's metadata is cached for 15 s.
+        util.wait_for(
+            f'the tag of a volume of {guest.name}',
+            lambda: 'gate-disk' in guest.ssh(
+                f'wget -q -O - {guest_lib.METADATA}', check=False), TIMEOUT,
+            interval=5)
 
         self.cloud.block_storage.extend_volume(volume.id, 2)
         self.wait_for_size(guest, 2 * GIB)
@@ -111,8 +142,7 @@ class Volumes(VolumeCase):
         self.assertIn('written', self.read(guest))
 
         self.detach(guest, volume)
-        util.wait_for(f'{self.device} of {guest.name} to go',
-                      lambda: not self.size(guest), TIMEOUT, interval=2)
+        self.wait_until_gone(guest)
         self.assert_gone(guest, volume)
 
         # Another guest has what this one wrote.
@@ -133,12 +163,16 @@ class Volumes(VolumeCase):
         self.wait_for_volume(volume, 'available')
         guest = self.running(volume=volume)
         self.assertEqual('kept', guest.ssh('cat /root/kept'))
+
+        # Cinder writes the image to it anew.
+        before = guest.boot_id()
+        self.cloud.compute.rebuild_server(guest.id, image=self.image().id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+        self.assertEqual('', guest.ssh('cat /root/kept 2>/dev/null',
+                                       check=False))
         self.remove_server(guest.id)
         self.wait_for_volume(volume, 'available')
-
-    def read(self, guest: guest_lib.Guest) -> str:
-        return guest.ssh(f'dd if=/dev/{self.device} bs=512 count=1 '
-                         "2>/dev/null | tr -d '\\0'")
 
 
 class VolumesHvm(Volumes):
@@ -154,6 +188,67 @@ class VolumesPvh(Volumes):
     guest_type = 'pvh'
 
 
+class VolumesShared(VolumeCase):
+    """A volume that two guests have at a time."""
+
+    @base.slow
+    def test_multiattach(self) -> None:
+        kind = self.volume_type(multiattach='<is> True',
+                                volume_backend_name='lvm')
+        volume = self.volume(volume_type=kind.name)
+        guests = [self.running() for _ in range(2)]
+        for guest in guests:
+            self.attach(guest, volume)
+            self.wait_for_size(guest, GIB)
+        for writer, reader in (guests, guests[::-1]):
+            self.write(writer, f'by-{writer.name}')
+            self.assertIn(f'by-{writer.name}', self.read(reader))
+        # The other one keeps it.
+        self.cloud.compute.delete_volume_attachment(guests[0].id, volume.id)
+        self.wait_until_gone(guests[0])
+        self.write(guests[1], 'alone')
+        self.assertIn('alone', self.read(guests[1]))
+        self.detach(guests[1], volume)
+        self.wait_until_gone(guests[1])
+        for guest in guests:
+            self.assert_gone(guest, volume)
+
+
+class VolumesEncrypted(VolumeCase):
+    """A volume of which the target has ciphertext only."""
+
+    @base.slow
+    def test_luks(self) -> None:
+        kind = self.volume_type(volume_backend_name='lvm')
+        self.cloud.block_storage.create_type_encryption(
+            kind, provider='luks', cipher='aes-xts-plain64', key_size=256,
+            control_location='front-end')
+        volume = self.volume(volume_type=kind.name)
+        guest = self.running()
+        self.attach(guest, volume)
+        util.wait_for(f'{self.device} in {guest.name}',
+                      lambda: self.size(guest), TIMEOUT, interval=2)
+        # The header is not the guest's.
+        self.assertLess(self.size(guest), GIB)
+        self.write(guest, 'written')
+        device = self.dom0('find', '/dev', '-name', f'volume-{volume.id}')
+        self.assertEqual('LUKS', self.dom0('head', '-c', '4', device.strip()))
+        self.assertEqual('0', self.host.ssh(
+            f'head -c 32M {device.strip()} | grep -ac written',
+            check=False).stdout.strip())
+
+        # As every start does, with the key.
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        self.assertIn('written', self.read(guest))
+        self.detach(guest, volume)
+        self.wait_until_gone(guest)
+        self.assert_gone(guest, volume)
+        self.assertIn('No devices', self.dom0(
+            'dmsetup', 'ls', '--target', 'crypt'))
+
+
 class VolumesLimited(VolumeCase):
     """A volume on NFS whose type limits it."""
 
@@ -163,16 +258,14 @@ class VolumesLimited(VolumeCase):
     def limited_type(self) -> str:
         """A volume type with QoS specs; returns its name."""
         storage = self.cloud.block_storage
-        name = self._name('limited')
-        kind = storage.create_type(
-            name=name, extra_specs={'volume_backend_name': 'nfs'})
-        self.addCleanup(storage.delete_type, kind)
+        kind = self.volume_type(volume_backend_name='nfs')
         answer = storage.post('/qos-specs', json={'qos_specs': {
-            'name': name, 'consumer': 'front-end',
+            'name': kind.name, 'consumer': 'front-end',
             'total_iops_sec': str(self.IOPS)}})
         specs = answer.json()['qos_specs']['id']
         self.addCleanup(storage.delete, f'/qos-specs/{specs}?force=true')
         storage.get(f'/qos-specs/{specs}/associate?vol_type_id={kind.id}')
+        name: str = kind.name
         return name
 
     def seconds(self, guest: guest_lib.Guest) -> float:

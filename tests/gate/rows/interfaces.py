@@ -16,8 +16,6 @@ TIMEOUT = 300
 #: Of the second network: less than of the guest's first.
 MTU = 1400
 
-_METADATA = 'http://169.254.169.254/openstack/latest/meta_data.json'
-
 
 class Interfaces:
     """A second interface is attached to a running guest, and detached.
@@ -41,7 +39,8 @@ class Interfaces:
         util.wait_for(
             f'the tag of an interface of {guest.name}',
             lambda: 'gate-tag' in guest.ssh(
-                f'wget -q -O - {_METADATA}', check=False), TIMEOUT, interval=5)
+                f'wget -q -O - {guest_lib.METADATA}', check=False), TIMEOUT,
+            interval=5)
         if self.interface_reboots:
             before = guest.boot_id()
             guest.leave('reboot')
