@@ -570,6 +570,24 @@ class FailureTest(CloudStackTestCase):
         self.do('delete', seconds=300)
         self.assert_nothing_left()
 
+    def test_loop_device(self):
+        """One is removed while its file has the name by which libxl does."""
+        self.do('create')
+        self.do('stop')
+        loop = self.dom0.place / 'block/loop3'
+        (loop / 'loop').mkdir(parents=True)
+        directory = self.dom0.place / 'vms' / UUID
+        (loop / 'loop/backing_file').write_text(f'{directory}/disk.raw\n')
+        seen = self.dom0.place / 'seen'
+        self.dom0.script('bin/losetup', f'#!/bin/sh\nls {directory} > {seen}'
+                         f'\necho "$@" >> {seen}\nexec rm -r {loop}\n')
+        (self.dom0.place / 'hurried').touch()
+        self.do('delete')
+        self.assertEqual(
+            ['disk.config', 'disk.qcow2', 'vm.json', '--detach /dev/loop3'],
+            seen.read_text().splitlines())
+        self.assert_nothing_left()
+
     @functional.slow
     def test_at_the_same_time(self):
         """The lock is waited for, and not for ever."""
