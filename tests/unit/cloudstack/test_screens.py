@@ -285,7 +285,8 @@ class RelayServiceTest(ScreenTestCase):
     def test_failed_relay(self):
         screen = screens.offer(UUID)
         with mock.patch.object(relay.Relay, '_accept', side_effect=KeyError):
-            self.connect(screen.port)
+            with contextlib.suppress(ConnectionResetError):
+                self.connect(screen.port)
             self.wait(lambda: not self.running[0].is_alive())
         self.assertFalse(self.path.exists())
 
