@@ -30,7 +30,7 @@ with mock.patch.object(program, '_act', return_value={'message': 'x' * 70000}):
 '''
 
 
-class AnswerTest(base.BaseTestCase):
+class LongAnswerTest(base.BaseTestCase):
 
     def test_too_long(self):
         """CloudStack would wait for ever."""
