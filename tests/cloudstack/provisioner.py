@@ -177,6 +177,8 @@ class Provisioner:
 
         :param payload_: the payload, or the text that the file has instead.
         """
+        if not os.access(self.entry, os.R_OK | os.X_OK):
+            return Answer(False, 'File is not executable')
         path = os.path.join(self.directory, f'{uuid.uuid4()}.json')
         with open(path, 'w', encoding='utf-8') as file:
             file.write(payload_ if isinstance(payload_, str)

@@ -23,7 +23,9 @@ from xen44_driver import faultpoints
 from xen44_driver import privsep
 from xen44_driver.cloudstack import program
 from xen44_driver.cloudstack import vms
+from xen44_driver.core import loopdevices
 from xen44_driver.xen import connection
+from xen44_driver.xen import loops
 from xen44_driver.xen import sockets
 
 HERE = pathlib.Path(__file__).parent
@@ -90,9 +92,10 @@ def run(place, *argv):
     xenstore.deaf = (place / 'deaf').exists()
     privsep.sys_admin_pctxt.set_client_mode(False)
     if (place / 'hurried').exists():
-        program.GRACE = 0
+        program.GRACE = loopdevices.PATIENCE = 0
     sockets.DIRECTORY = privsep.MONITOR_DIR = str(place / 'run')
     vms.NETWORK_DEVICES = str(place / 'net')
+    loops.SYSFS = str(place / 'block')
     assert not [name for name in sys.modules if name == 'nova']
     return program.main([
         '--config-file', str(place / 'xen44.conf'), *argv])

@@ -19,7 +19,6 @@ import time
 
 from oslo_concurrency import processutils
 from oslo_config import cfg
-from oslo_log import log as logging
 from oslo_service import systemd
 from oslo_utils import fileutils
 
@@ -33,7 +32,6 @@ from xen44_driver.xen import host as xen_host
 from xen44_driver.xen import sockets
 
 CONF = cfg.CONF
-LOG = logging.getLogger(__name__)
 
 #: Seconds that a relay has to start. Most of them are Python's imports.
 START_TIMEOUT = 600
@@ -110,13 +108,12 @@ def serve(host: xen_host.Host, uuid: str) -> None:
     :raises OSError: the address cannot be listened on, or no port is free.
     """
     host.guest(uuid)
-    # Eight characters, RFB's most.
+    # Eight characters, RFB's most: 48 random bits.
     password = secrets.token_urlsafe(6)
-    greeting = rfb.PasswordGreeting(password)
     carrier = relay.Relay(
         relay.listen(CONF.xen44_cloudstack.vnc_listen, _ports()),
         functools.partial(vnc.connect, host, uuid, rfb.enter),
-        lasting=False, greeting=greeting)
+        lasting=False, greeting=rfb.PasswordGreeting(password))
     path = _path(uuid)
     try:
         layout.create_private(path)
@@ -124,26 +121,22 @@ def serve(host: xen_host.Host, uuid: str) -> None:
             json.dump(dataclasses.asdict(Screen(
                 port=carrier.port, password=password)), file)
         systemd.notify()
-        _wait(path, carrier, greeting)
+        _wait(path, carrier)
     finally:
         fileutils.delete_if_exists(path)
         carrier.close()
 
 
-def _wait(path: str, carrier: relay.Relay,
-          greeting: rfb.PasswordGreeting) -> None:
-    """Wait until a relay is not needed, or not safe, any more."""
+def _wait(path: str, carrier: relay.Relay) -> None:
+    """Wait until a relay is not needed any more, or has failed."""
     asked, due = -1, 0.0
-    while carrier.alive and greeting.failures < rfb.MAX_FAILURES:
+    while carrier.alive:
         last, asked = asked, os.stat(path).st_mtime_ns
         if carrier.in_use or asked != last:
             due = time.monotonic() + IDLE_TIMEOUT
         elif time.monotonic() >= due:
             return
         time.sleep(_LOOK_INTERVAL)
-    LOG.warning('The relay on port %(port)s ends after %(failures)s wrong '
-                'passwords',
-                {'port': carrier.port, 'failures': greeting.failures})
 
 
 def _ports() -> range:

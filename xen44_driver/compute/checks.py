@@ -241,7 +241,7 @@ class HostChecks:
                   dom0.integration_bridge),
             Check('bridge-filters', 'iptables on bridges', Level.WARN,
                   dom0.bridge_filters),
-            Check('lvm-filter', 'LVM and guests\' volumes', Level.WARN,
+            Check('lvm-filter', 'LVM and guests\' disks', Level.WARN,
                   lvmfilter.problems),
         )
 

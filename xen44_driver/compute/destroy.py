@@ -19,8 +19,6 @@ from xen44_driver.compute import connections
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
-from xen44_driver.core import loopdevices
-from xen44_driver.core import monitor
 from xen44_driver.core import stopping
 from xen44_driver.core import undo
 from xen44_driver.xen import errors as xen_errors
@@ -51,9 +49,9 @@ def cleanup(
 ) -> None:
     """Remove an instance from this host; safe to repeat.
 
-    If disconnecting volumes, unplugging ports or removing sockets, loop
-    devices, the console log or crash dumps fails, the error is logged and the
-    other steps are still taken.
+    If disconnecting volumes, unplugging ports or removing sockets, the console
+    log or crash dumps fails, the error is logged and the other steps are still
+    taken.
 
     :param vifs: its ports.
     :param block_device_info: its volumes.
@@ -71,9 +69,6 @@ def cleanup(
             reason=str(error)) from error
     node.relays.close(instance.uuid)
     undo.attempt(instance, privsep.remove_sockets, instance.uuid)
-    # While their files have their names, by which libxl removes them.
-    undo.attempt(instance, loopdevices.wait_until_removed, instance.uuid,
-                 monitor.CLOSE_TIMEOUT)
     if destroy_vifs:
         # A failure must not make the instance undeletable: Neutron removes
         # its part of a port anyway when Nova unbinds it.

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""See whether dom0's LVM looks into guests' volumes.
+"""See whether dom0's LVM looks into guests' disks.
 
-A guest can write to its volume what it likes, so dom0 would activate volume
+A guest can write to its disk what it likes, so dom0 would activate volume
 groups that a guest invented, perhaps with the names of its own.
 """
 
@@ -16,10 +16,10 @@ import subprocess
 
 from oslo_concurrency import processutils
 
-#: Names of devices that volumes may have, of each kind that os-brick and this
-#: driver give them.
+#: Names of devices that guests' disks may have: of each kind that os-brick and
+#: this driver give volumes, and of files that dom0's kernel serves.
 DEVICES = ('/dev/sdzz', '/dev/nvme99n1', '/dev/rbd99', '/dev/dm-99',
-           '/dev/mapper/crypt-volume')
+           '/dev/mapper/crypt-volume', '/dev/loop99')
 
 #: Seconds that LVM has to tell its configuration.
 TIMEOUT = 30
@@ -31,7 +31,7 @@ _SETTINGS = ('global_filter', 'filter', 'use_devicesfile', 'devicesfile')
 
 
 def problems() -> Iterator[str]:
-    """Check that LVM does not look at devices that may be volumes."""
+    """Check that LVM does not look at devices that may be guests' disks."""
     # User nova may have no directories of the administrator's programs.
     program = shutil.which('lvmconfig', path=os.pathsep.join(
         (os.environ.get('PATH', os.defpath), '/usr/sbin', '/sbin')))
@@ -43,7 +43,7 @@ def problems() -> Iterator[str]:
             *(f'devices/{name}' for name in _SETTINGS), timeout=TIMEOUT)
     except (OSError, processutils.ProcessExecutionError,
             subprocess.TimeoutExpired) as error:
-        yield f'Cannot see whether LVM looks into guests\' volumes: {error}'
+        yield f'Cannot see whether LVM looks into guests\' disks: {error}'
         return
     settings = {name: _strings(value) for name, separator, value in (
         line.partition('=') for line in text.splitlines()) if separator}
@@ -53,7 +53,7 @@ def problems() -> Iterator[str]:
         _accepts(settings.get(name, ()), device)
         for name in ('global_filter', 'filter'))]
     if seen:
-        yield ('LVM in dom0 looks at what guests write to their volumes, if '
+        yield ('LVM in dom0 looks at what guests write to their disks, if '
                f'these are named such as {", ".join(seen)}: it may activate '
                'volume groups that a guest invented. Let devices/'
                'global_filter in /etc/lvm/lvm.conf accept dom0\'s own '

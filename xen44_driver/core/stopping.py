@@ -10,6 +10,8 @@ from oslo_log import log as logging
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
+from xen44_driver.core import loopdevices
+from xen44_driver.core import monitor
 from xen44_driver.core import undo
 from xen44_driver.xen import errors as xen_errors
 from xen44_driver.xen import guest as xen_guest
@@ -54,6 +56,9 @@ def remove_domain(
 ) -> None:
     """Stop a domain at once and undefine it, if it exists.
 
+    Then its files can be removed. If its monitor or its loop devices cannot
+    be, the error is logged.
+
     :param host: its host.
     :param instance: the instance or VM.
     :raises xen44_driver.xen.errors.OperationFailed: a domain of this UUID
@@ -74,3 +79,6 @@ def remove_domain(
     except xen_errors.DomainNotFound:
         LOG.debug('There is no domain to remove', instance=instance)
     undo.attempt(instance, privsep.remove_monitor, instance.uuid)
+    # While their files have their names, by which libxl removes them.
+    undo.attempt(instance, loopdevices.wait_until_removed, instance.uuid,
+                 monitor.CLOSE_TIMEOUT)

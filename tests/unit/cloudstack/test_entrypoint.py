@@ -85,6 +85,20 @@ class EntryPointTest(base.BaseTestCase):
                       '-- xen-a.example.test xen44-cloudstack serve'):
             self.assertIn(words, arguments)
 
+    def test_payload_is_only_read(self):
+        """It may belong to another user of the management server's group."""
+        self.ssh('echo \'{"status": "success"}\'')
+        path = self.place / 'payload.json'
+        path.write_text(json.dumps(self.server.payload('stop')))
+        path.chmod(0o440)
+        before = path.stat()
+        subprocess.run([self.server.entry, 'stop', path, '60'], check=True,
+                       stdout=subprocess.DEVNULL, env=self.server.environment)
+        after = path.stat()
+        self.assertEqual(
+            (before.st_ino, before.st_mtime_ns, before.st_mode),
+            (after.st_ino, after.st_mtime_ns, after.st_mode))
+
     def test_failures(self):
         for script, words in (
                 ('exit 255', 'cannot be reached: no reason'),

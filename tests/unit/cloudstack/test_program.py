@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The program in dom0, as a process."""
 
+import json
 import pathlib
 import subprocess
 import sys
@@ -17,6 +18,30 @@ program._configure(argparse.Namespace(config_file=[sys.argv[1]]))
 log.getLogger('xen44_driver.cloudstack').error('logged')
 print('answer')
 '''
+
+
+#: Carries out an action with a long answer.
+LONG = '''
+import sys
+from unittest import mock
+from xen44_driver.cloudstack import program
+with mock.patch.object(program, '_act', return_value={'message': 'x' * 70000}):
+    sys.exit(program.main([f'--config-file={sys.argv[1]}', 'run', 'x', '-']))
+'''
+
+
+class LongAnswerTest(base.BaseTestCase):
+
+    def test_too_long(self):
+        """CloudStack would wait for ever."""
+        path = pathlib.Path(
+            self.useFixture(fixtures.TempDir()).path) / 'xen44.conf'
+        path.write_text('[DEFAULT]\nuse_syslog = false\n')
+        done = subprocess.run(
+            [sys.executable, '-c', LONG, path], input='{}', text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+        self.assertEqual(1, done.returncode)
+        self.assertIn('60000 are possible', json.loads(done.stdout)['error'])
 
 
 class LogTest(base.BaseTestCase):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether dom0's LVM looks into guests' volumes."""
+"""Whether dom0's LVM looks into guests' disks."""
 
 import os
 
@@ -43,9 +43,14 @@ class FilterTest(base.TestCase):
             self.assertEqual([], self.problems(commands=own))
 
     def test_some_of_them(self):
-        warning, = self.problems('["r|^/dev/(sd|rbd|dm-)|","a|.*|"]')
+        warning, = self.problems('["r|^/dev/(sd|rbd|dm-|loop)|","a|.*|"]')
         self.assertIn('/dev/nvme99n1, /dev/mapper/crypt-volume:', warning)
         self.assertNotIn('/dev/sdzz', warning)
+
+    def test_loop_devices(self):
+        """Those of disks that dom0's kernel serves."""
+        warning, = self.problems('["a|^/dev/(sda|loop)|","r|.*|"]')
+        self.assertIn('such as /dev/loop99:', warning)
 
     def test_devices_file(self):
         self.assertTrue(self.problems(listed=1))

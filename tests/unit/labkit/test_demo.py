@@ -2,7 +2,10 @@
 """``lab/demo --cloudstack``."""
 
 import contextlib
+import pathlib
 import types
+
+import fixtures
 
 from labkit import cli
 from labkit import cloudstack
@@ -18,6 +21,9 @@ class CloudStackTest(base.TestCase):
         super().setUp()
         self.done = []
         self.left = ''
+        key = pathlib.Path(self.useFixture(fixtures.TempDir()).path) / 'key'
+        key.with_suffix('.pub').write_text('ssh-ed25519 AAAA xenlab\n')
+        self.patch(cloudstack, 'GUEST_KEY', key)
         self.patch(util, 'need_root', lambda: None)
         self.patch(demo, '_xenlab', self.done.append)
         self.patch(demo.guest, 'small_guest', lambda: None)
