@@ -75,6 +75,18 @@ def host_parser() -> argparse.ArgumentParser:
          'package grub-xen-bin) and put into the directory of the option '
          '[xen44_x86_64] loader_directory, where nova-compute finds them. Run '
          'it again after an update of grub or of the driver.')
+    removal = _add(
+        commands, 'remove', _remove,
+        'stop nova-compute and take the host out of Nova for good',
+        'Nova then has no compute service, no compute node and no placement '
+        'provider of it. This is refused, with the names of what is in the '
+        'way, while the compute service is enabled (see maintenance), while '
+        'the host has instances, also stopped ones, and while migrations have '
+        f'not ended. It needs {_RIGHTS}. After a failure, run it again; once '
+        'the host is gone, that changes nothing.')
+    _add_yes(removal)
+    _add_timeout(removal, 'Nova has to see that nova-compute has ended, and '
+                          'again to remove all', 180)
     for name in ('reboot', 'shutdown'):
         power = _add(
             commands, name, _power, f'{_VERBS[name]} the host',
@@ -190,6 +202,13 @@ def _restart_toolstack(arguments: argparse.Namespace) -> int:
     from xen44_driver.cmd import toolstack  # noqa: PLC0415 (see above)
 
     return toolstack.run(as_json=arguments.json, timeout=arguments.timeout)
+
+
+def _remove(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import hostremoval  # noqa: PLC0415 (see above)
+
+    return hostremoval.run(
+        yes=arguments.yes, timeout=arguments.timeout, as_json=arguments.json)
 
 
 def _build_loaders(arguments: argparse.Namespace) -> int:

@@ -45,7 +45,8 @@ def locked() -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise report.CannotWork(
-                'another xen44-host maintenance runs on this host') from error
+                'another xen44-host maintenance, xen44-host remove or '
+                'xen44-import runs on this host') from error
         yield
     finally:
         os.close(descriptor)
