@@ -13,7 +13,6 @@ from collections.abc import Iterator
 import dataclasses
 import json
 import socket
-import time
 from typing import Any
 
 from nova import conf

@@ -14,7 +14,6 @@ import time
 
 import prettytable
 
-
 #: What to do after a failure.
 RETRY = 'Run the command again to go on'
 
