@@ -146,8 +146,16 @@ class RemovalTest(CommandsBase):
         self.assertRegex(
             found, f'resize of server {resized["id"]} .* has not ended')
         self.assertEqual('active', self.active)
-        self._delete_server(stopped)
         self._delete_server(resized)
+        # Nova does not list it, and refuses nevertheless.
+        self.flags(reclaim_instance_interval=1000)
+        self.api.delete_server(stopped['id'])
+        self._wait_for_state_change(stopped, 'SOFT_DELETED')
+        [reason] = self.remove(status=1)['reasons']
+        self.assertIn(f'({stopped["id"]}) is on this host (soft-delete)',
+                      reason)
+        self.api.post_server_action(stopped['id'], {'forceDelete': {}})
+        self._wait_until_deleted(stopped)
 
         aggregate = self.admin_api.post_aggregate(
             {'aggregate': {'name': 'xen'}})

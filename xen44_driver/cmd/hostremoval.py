@@ -17,6 +17,7 @@ from typing import Any
 
 from nova import conf
 from nova import exception
+from nova.compute import vm_states
 from nova.virt import node
 from openstack import exceptions
 from openstack.compute.v2 import service as sdk_service
@@ -119,19 +120,27 @@ def _reasons(its: _Run) -> Iterator[str]:
         yield ('the compute service is enabled: xen44-host maintenance on '
                '--reason TEXT')
     proxy = its.connection.compute
-    # A server that can still be restored is not in Nova's ordinary list.
-    servers = [*cloud.servers(proxy), *proxy.servers(
-        all_projects=True, compute_host=CONF.host, status='SOFT_DELETED')]
-    for server in {server.id: server for server in servers}.values():
+    # Those that can still be restored are not in Nova's ordinary list.
+    for server in proxy.servers(all_projects=True, compute_host=CONF.host,
+                                is_soft_deleted=True):
         yield (f'server {server.name} ({server.id}) is on this host '
-               f'({server.vm_state}): openstack server migrate moves it, '
-               'openstack server delete --force deletes it')
+               f'({server.vm_state}): {_way_out(server)}')
     for migration in proxy.migrations(host=CONF.host):
         if migration.status not in _ENDED:
             yield (f'a {migration.migration_type} of server '
                    f'{migration.server_id} from {migration.source_compute} '
                    f'to {migration.dest_compute} has not ended '
-                   f'({migration.status}): openstack server resize confirm')
+                   f'({migration.status}): wait for it, or end it with openstack '
+                   'server resize confirm or revert')
+
+
+def _way_out(server: Any) -> str:
+    deletes = 'openstack server delete --force deletes it'
+    if server.vm_state == vm_states.SOFT_DELETED:
+        return deletes
+    # The driver moves no disks between hosts; Glance does.
+    return ('openstack server shelve --offload takes it off the host, and '
+            f'unshelve puts it on another; {deletes}')
 
 
 # What is done

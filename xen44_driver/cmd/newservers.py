@@ -288,9 +288,11 @@ class _Making:
 
     def _clear(self) -> None:
         """Remove the images that a run was uploading that was killed."""
+        # openstacksdk drops filters that it does not know.
         for image in self._connection.image.images(
-                owner=self._connection.current_project_id,
-                **{MARK: self._foreign.uuid}):
+                owner=self._connection.current_project_id):
+            if (image.properties or {}).get(MARK) != self._foreign.uuid:
+                continue
             if image.status == 'active':
                 report.progress(f'Image {image.id} is left of an earlier run: '
                                 f'openstack image delete {image.id}')

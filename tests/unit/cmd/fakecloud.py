@@ -90,11 +90,11 @@ class Cloud:
     # Glance
 
     def images_(self, **query):
-        assert query.pop('owner') == PROJECT
+        # openstacksdk drops filters that it does not know.
+        assert query == {'owner': PROJECT}
         return iter([sdk_image.Image(**{
             key: value for key, value in image.items() if key != 'content'})
-            for image in self.images.values()
-            if query.items() <= image.items()])
+            for image in self.images.values()])
 
     def create_image(self, name, *, data, **values):
         content = b''

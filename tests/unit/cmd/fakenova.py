@@ -106,10 +106,10 @@ class Nova:
 
     def servers(self, **query):
         self._called('servers')
-        wanted = query.pop('status', None)
+        with_all = query.pop('is_soft_deleted', False)
         assert query == {'all_projects': True, 'compute_host': 'xen1'}
         found = [sdk_server.Server(**server) for server in self.all.values()
-                 if (server['vm_state'] == 'soft-delete') == bool(wanted)]
+                 if with_all or server['vm_state'] != 'soft-delete']
         for uuid, values in list(self._work.items()):
             if uuid not in self.stuck and uuid in self.all:
                 self.all[uuid].update(values, task_state=None)

@@ -496,11 +496,13 @@ class NewServerTest(ImportTestCase):
             self.cloud.images[f'i{number}'] = {
                 'id': f'i{number}', 'status': status,
                 'xen44_import': self.pv.uuid}
+        self.cloud.images['other'] = {'id': 'other', 'status': 'saving'}
         status, text = self.run_import(
             'web', '--flavor', 'small', '--network', 'lan', '--yes')
         self.assertEqual(0, status, text)
         self.assertNotIn('i0', self.cloud.images)
         self.assertIn('i1', self.cloud.images)
+        self.assertIn('other', self.cloud.images)
         self.assertIn('openstack image delete i1', text)
 
     def test_started_meanwhile(self):
