@@ -36,13 +36,13 @@ class CommandsBase(test_servers.ServersBase):
     @contextlib.contextmanager
     def connect(self, *, api_timeout):
         """Connections of openstacksdk's, as an administrator."""
-        nova = self._connection(
+        nova = self._cloud(
             noauth.NoAuth(endpoint=self.admin_api.base_url),
             timeout=api_timeout, additional_headers={
                 'X-Auth-User': 'admin', 'X-Roles': 'admin',
                 'X-Auth-Project-Id': self.admin_api.project_id})
         endpoint = self.placement.fixture.endpoint
-        placement = self._connection(
+        placement = self._cloud(
             token_endpoint.Token(endpoint, 'admin'), timeout=api_timeout)
         # Without a catalog, openstacksdk does not find its version.
         yield types.SimpleNamespace(
@@ -51,7 +51,7 @@ class CommandsBase(test_servers.ServersBase):
                 endpoint_override=endpoint))
 
     @staticmethod
-    def _connection(auth, **options):
+    def _cloud(auth, **options):
         return openstack.connection.Connection(
             session=session.Session(auth=auth, **options))
 

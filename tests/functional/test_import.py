@@ -4,6 +4,7 @@
 import contextlib
 import os
 import types
+import uuid
 
 import fixtures
 from lxml import etree
@@ -12,6 +13,7 @@ from nova import objects
 
 from tests.functional import base
 from tests.functional import test_host_commands
+from tests.functional import test_volumes
 from xen44_driver import privsep
 from xen44_driver.cmd import importing
 from xen44_driver.cmd import newservers
@@ -27,13 +29,15 @@ FOREIGN = '''
   <memory unit="KiB">262144</memory><vcpu>1</vcpu>
   <os><type arch="x86_64" machine="xenpv">linux</type></os>
   <devices>
-    <disk type="file" device="disk"><driver name="qemu" type="raw"/>
-      <source file="{root}"/><target dev="xvda" bus="xen"/></disk>
+    {disks}
     <interface type="bridge"><mac address="{mac}"/>
       <source bridge="xenbr0"/></interface>
   </devices>
 </domain>
 '''
+
+DISK = '''<disk type="file" device="disk"><driver name="qemu" type="raw"/>
+  <source file="{file}"/><target dev="{target}" bus="xen"/></disk>'''
 
 #: What Nova's libvirt driver puts into a domain.
 OF_NOVA = ('<metadata><nova:instance xmlns:nova='
@@ -50,7 +54,7 @@ class Glance:
         return iter(())
 
     def create_image(self, name, *, data, disk_format, container_format,
-                     allow_duplicates, min_disk, **properties):
+                     allow_duplicates, min_disk=0, **properties):
         return types.SimpleNamespace(id=base.create_image(
             self._glance, data.readall(), disk_format=disk_format,
             container_format=container_format, **properties))
@@ -88,6 +92,19 @@ class Neutron:
         self._neutron.delete_port(port)
 
 
+class Cinder:
+    """openstacksdk's proxy; nova's double takes each id for a volume's."""
+
+    def create_volume(self, *, name, size, image_id):
+        return types.SimpleNamespace(id=str(uuid.uuid4()))
+
+    def get_volume(self, volume):
+        return types.SimpleNamespace(status='available')
+
+    def delete_volume(self, volume):
+        raise AssertionError('nothing fails')
+
+
 class ImportBase(test_host_commands.CommandsBase):
 
     def setUp(self):
@@ -100,6 +117,7 @@ class ImportBase(test_host_commands.CommandsBase):
         with super().connect(api_timeout=api_timeout) as connection:
             connection.image = Glance(self.glance)
             connection.network = Neutron(self.neutron)
+            connection.block_storage = Cinder()
             connection.current_project_id = self.admin_api.project_id
             yield connection
 
@@ -117,7 +135,10 @@ class ImportBase(test_host_commands.CommandsBase):
         return self.api.get_server(uuid)
 
 
-class NewServerTest(ImportBase):
+class NewServerBase(ImportBase):
+
+    #: The guest's names of the domain's disks.
+    targets = ('xvda',)
 
     def setUp(self):
         super().setUp()
@@ -125,8 +146,13 @@ class NewServerTest(ImportBase):
             self.useFixture(fixtures.TempDir()).path, 'root.raw')
         with open(self.root, 'wb') as file:
             file.write(base.raw_image(b'content'))
-        self.domain_ = self.below.host.defineXML(
-            FOREIGN.format(uuid=UUID, root=self.root, mac=MAC))
+        self.below.host.defineXML(FOREIGN.format(
+            uuid=UUID, mac=MAC, disks=''.join(
+                DISK.format(file=self.root, target=target)
+                for target in self.targets)))
+
+
+class NewServerTest(NewServerBase):
 
     def test_there_and_back(self):
         flavor = self.flavor(xen44_guest_type='pv')
@@ -172,6 +198,25 @@ class NewServerTest(ImportBase):
         self.assertEqual(images, {
             image['id'] for image in self.glance.detail(None)})
         self.assertEqual([UUID], [*self.below.host.domains])
+
+
+class VolumesTest(NewServerBase, test_volumes.VolumesBase):
+
+    targets = ('xvda', 'xvdb')
+
+    def test_second_disk(self):
+        images = {image['id'] for image in self.glance.detail(None)}
+        found = self.import_(
+            'web server', flavor=self.flavor(xen44_guest_type='pv'))
+        server = self.server(found['server'])
+        self.assertEqual('ACTIVE', server['status'])
+        [volume] = server['os-extended-volumes:volumes_attached']
+        self.assertEqual(
+            [('xvda', 'file', None), ('xvdb', 'block', volume['id'])],
+            self.definition(server))
+        # The second disk's image was a means only.
+        self.assertEqual({server['image']['id']}, images ^ {
+            image['id'] for image in self.glance.detail(None)})
 
 
 class InPlaceTest(ImportBase):

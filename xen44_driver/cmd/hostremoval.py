@@ -130,8 +130,8 @@ def _reasons(its: _Run) -> Iterator[str]:
             yield (f'a {migration.migration_type} of server '
                    f'{migration.server_id} from {migration.source_compute} '
                    f'to {migration.dest_compute} has not ended '
-                   f'({migration.status}): wait for it, or end it with openstack '
-                   'server resize confirm or revert')
+                   f'({migration.status}): wait for it, or end it with '
+                   'openstack server resize confirm or revert')
 
 
 def _way_out(server: Any) -> str:
