@@ -95,7 +95,10 @@ class Neutron:
 class Cinder:
     """openstacksdk's proxy; nova's double takes each id for a volume's."""
 
-    def create_volume(self, *, name, size, image_id):
+    def volumes(self):
+        return iter(())
+
+    def create_volume(self, *, name, size, image_id, metadata):
         return types.SimpleNamespace(id=str(uuid.uuid4()))
 
     def get_volume(self, volume):

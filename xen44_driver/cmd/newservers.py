@@ -35,7 +35,7 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.storage import kinds
 from xen44_driver.xen.guesttype import GuestType
 
-#: Property of images and servers: the domain that they were made of.
+#: Property of images, volumes and servers: the domain that they were made of.
 MARK = 'xen44_import'
 
 #: Seconds between two looks at a server or a volume.
@@ -287,17 +287,29 @@ class _Making:
         self.left: list[str] = []
 
     def _clear(self) -> None:
-        """Remove the images that a run was uploading that was killed."""
+        """Remove what a run that was killed had begun, and tell of the rest.
+
+        What is complete may be used by now. Ports are used again.
+        """
         # openstacksdk drops filters that it does not know.
         for image in self._connection.image.images(
                 owner=self._connection.current_project_id):
             if (image.properties or {}).get(MARK) != self._foreign.uuid:
                 continue
             if image.status == 'active':
-                report.progress(f'Image {image.id} is left of an earlier run: '
-                                f'openstack image delete {image.id}')
+                self._tell('image', image.id)
             else:
                 self._connection.image.delete_image(image.id)
+        # A cloud without Cinder is good enough for most.
+        if len(self._foreign.disks) > 1:
+            for volume in self._connection.block_storage.volumes():
+                if (volume.metadata or {}).get(MARK) == self._foreign.uuid:
+                    self._tell('volume', volume.id)
+
+    @staticmethod
+    def _tell(what: str, id_: str) -> None:
+        report.progress(f'{what.capitalize()} {id_} is left of an earlier '
+                        f'run: openstack {what} delete {id_}')
 
     def server(self, undo: contextlib.ExitStack) -> str:
         """Make all that the server needs, and ask for it."""
@@ -374,7 +386,7 @@ class _Making:
                 image_only, disk.target, disk.path, disk.format)
             volume: str = cinder.create_volume(
                 name=self._name(disk.target), size=_gib(disk),
-                image_id=image).id
+                image_id=image, metadata={MARK: self._foreign.uuid}).id
             undo.callback(self._undo, 'volume', volume, cinder.delete_volume)
 
             def is_there() -> bool:

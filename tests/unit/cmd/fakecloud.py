@@ -41,11 +41,15 @@ class Cloud:
     def compute(self):
         return self
 
-    network = block_storage = compute
+    network = compute
 
     @property
     def image(self):
-        return ImageProxy(self)
+        return _Proxy(self, images='images_')
+
+    @property
+    def block_storage(self):
+        return _Proxy(self, volumes='volumes_')
 
     def _called(self, name, what):
         self.calls.append((name, what))
@@ -138,6 +142,10 @@ class Cloud:
 
     # Cinder
 
+    def volumes_(self):
+        return iter([sdk_volume.Volume(id=volume, metadata=values['metadata'])
+                     for volume, values in self.volumes.items()])
+
     def create_volume(self, **values):
         self._called('create_volume', values['name'])
         assert values['image_id'] in self.images
@@ -153,11 +161,12 @@ class Cloud:
         del self.volumes[volume]
 
 
-class ImageProxy:
-    """openstacksdk's proxy of Glance, which has a call named as a dict."""
+class _Proxy:
+    """A proxy with calls that are named as what the cloud has."""
 
-    def __init__(self, cloud):
+    def __init__(self, cloud, **names):
         self._cloud = cloud
+        self._names = names
 
     def __getattr__(self, name):
-        return getattr(self._cloud, 'images_' if name == 'images' else name)
+        return getattr(self._cloud, self._names.get(name, name))

@@ -510,6 +510,16 @@ class NewServerTest(ImportTestCase):
         self.assertIn('other', self.cloud.images)
         self.assertIn('openstack image delete i1', text)
 
+    def test_killed_after_it_made_a_volume(self):
+        self.add(2, 'two', disk_xml(self.root), disk_xml(self.root, 'xvdb'))
+        for number in (2, 3):
+            self.cloud.volumes[f'v{number}'] = {
+                'metadata': {'xen44_import': base.fake.uuid(number)}}
+        status, text = self.run_import('two', '--flavor', 'small', '--yes')
+        self.assertEqual(0, status, text)
+        self.assertIn('openstack volume delete v2', text)
+        self.assertNotIn('v3', text)
+
     def test_started_meanwhile(self):
         create = self.cloud.create_server
 
