@@ -22,6 +22,7 @@ def pages() -> dict[pathlib.Path, str]:
     os.environ['COLUMNS'] = '80'
     return {DIRECTORY / f'{name}-usage.inc': parser.format_help()
             for top, its in (('xen44-host', cli.host_parser()),
+                             ('xen44-import', cli.import_parser()),
                              ('xen44-cloudstack', program.parser()))
             for name, parser in _parsers(top, its)}
 

@@ -29,6 +29,7 @@ _DEBIAN = {
 _DEBIANS_OWN = {
     'etc/nova/nova-compute.conf',
     'usr/bin/xen44-host',
+    'usr/bin/xen44-import',
     'usr/bin/xen44-status',
     'usr/lib/systemd/system/xen.service.d/xen44-console.conf',
     'usr/lib/tmpfiles.d/nova-compute-xen44.conf',

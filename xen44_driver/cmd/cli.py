@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The commands ``xen44-host`` and ``xen44-status``.
+"""The commands ``xen44-host``, ``xen44-import`` and ``xen44-status``.
 
 They look at the host on which they run, or change it, with nova-compute's
 configuration. What they do is imported when they do it, as Nova's code takes
@@ -42,13 +42,7 @@ def host_parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog='xen44-host', description='Look after this host: the dom0 of a '
         'Xen host that is a compute node of Nova. Run it as root.')
-    top.add_argument(
-        '--config-file', action='append', metavar='PATH',
-        help='a configuration file of nova-compute; can be given more than '
-             'once (default: nova.conf where Nova looks for it)')
-    top.add_argument(
-        '--config-dir', action='append', metavar='DIR',
-        help='a directory with further configuration files')
+    _add_configuration(top)
     commands = top.add_subparsers(
         dest='command', metavar='COMMAND', required=True)
     _add(commands, 'check', _check,
@@ -75,6 +69,18 @@ def host_parser() -> argparse.ArgumentParser:
          'package grub-xen-bin) and put into the directory of the option '
          '[xen44_x86_64] loader_directory, where nova-compute finds them. Run '
          'it again after an update of grub or of the driver.')
+    removal = _add(
+        commands, 'remove', _remove,
+        'stop nova-compute and take the host out of Nova for good',
+        'Nova then has no compute service, no compute node and no placement '
+        'provider of it. This is refused, with the names of what is in the '
+        'way, while the compute service is enabled (see maintenance), while '
+        'the host has instances, also stopped ones, and while migrations have '
+        f'not ended. It needs {_RIGHTS}. After a failure, run it again; once '
+        'the host is gone, that changes nothing.')
+    _add_yes(removal)
+    _add_timeout(removal, 'Nova has to see that nova-compute has ended, and '
+                          'again to remove all', 180)
     for name in ('reboot', 'shutdown'):
         power = _add(
             commands, name, _power, f'{_VERBS[name]} the host',
@@ -87,6 +93,52 @@ def host_parser() -> argparse.ArgumentParser:
                  'are killed')
         _add_yes(power)
     return top
+
+
+def import_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line of ``xen44-import``."""
+    parser = argparse.ArgumentParser(
+        prog='xen44-import', description='Take over domains of this host that '
+        'Nova did not make, such as those of xl or virsh. Without --yes, it '
+        'only prints which can be imported, and why others cannot. Run it as '
+        f'root in dom0. It needs {_RIGHTS}; their project gets what is made.',
+        epilog='Nova cannot adopt a domain, least of all one that runs: shut '
+        'it down first. Its disks are copied into an image, and into volumes '
+        'from the second disk on, and a new server is made of them, with '
+        'ports of the same MAC addresses. What Nova\'s libvirt driver has '
+        'left (virt_type=xen), and Nova still has, is taken over in place, '
+        'without a copy. Then the old domain is undefined; its definition is '
+        'kept in a file, and its disks stay.')
+    parser.set_defaults(run=_import)
+    _add_configuration(parser)
+    parser.add_argument('--json', action='store_true', help='print JSON')
+    parser.add_argument(
+        'domains', nargs='*', metavar='DOMAIN',
+        help='name or UUID of a domain (default: all that are not Nova\'s)')
+    parser.add_argument(
+        '--flavor', metavar='FLAVOR',
+        help='flavor of the new servers, by name or id; for a PVH domain it '
+             'has to have xen44:guest_type=pvh')
+    parser.add_argument(
+        '--network', action='append', default=[], metavar='NETWORK',
+        help='network of the new servers, by name or id; give it once for '
+             'each interface if they differ. An interface whose MAC address '
+             'an unused port has gets that port, with its addresses')
+    parser.add_argument(
+        '--yes', action='store_true', help='import the domains that are named')
+    _add_timeout(parser, 'a new server has to start, and each volume of it '
+                         'has to be made', 3600)
+    return parser
+
+
+def _add_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        '--config-file', action='append', metavar='PATH',
+        help='a configuration file of nova-compute; can be given more than '
+             'once (default: nova.conf where Nova looks for it)')
+    parser.add_argument(
+        '--config-dir', action='append', metavar='DIR',
+        help='a directory with further configuration files')
 
 
 def _add(commands: Any, name: str, run: Callable[[argparse.Namespace], int],
@@ -192,6 +244,13 @@ def _restart_toolstack(arguments: argparse.Namespace) -> int:
     return toolstack.run(as_json=arguments.json, timeout=arguments.timeout)
 
 
+def _remove(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import hostremoval  # noqa: PLC0415 (see above)
+
+    return hostremoval.run(
+        yes=arguments.yes, timeout=arguments.timeout, as_json=arguments.json)
+
+
 def _build_loaders(arguments: argparse.Namespace) -> int:
     from xen44_driver.cmd import grubloaders  # noqa: PLC0415 (see above)
 
@@ -204,6 +263,17 @@ def _power(arguments: argparse.Namespace) -> int:
     return hostpower.run(
         hostpower.Action[arguments.command.upper()], as_json=arguments.json,
         force=arguments.force, yes=arguments.yes)
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import importing  # noqa: PLC0415 (see above)
+    from xen44_driver.cmd import newservers  # noqa: PLC0415 (see above)
+
+    return importing.run(
+        arguments.domains, newservers.Wanted(
+            flavor=arguments.flavor, networks=arguments.network,
+            timeout=arguments.timeout),
+        yes=arguments.yes, as_json=arguments.json)
 
 
 def _be_quiet() -> None:
@@ -230,13 +300,27 @@ def host_main(argv: Sequence[str] | None = None) -> int:
     :param argv: the arguments; None for this process's.
     :returns: the exit status.
     """
-    arguments = host_parser().parse_args(argv)
+    return _main(host_parser(), argv)
+
+
+def import_main(argv: Sequence[str] | None = None) -> int:
+    """Run ``xen44-import``.
+
+    :param argv: the arguments; None for this process's.
+    :returns: the exit status.
+    """
+    return _main(import_parser(), argv)
+
+
+def _main(parser: argparse.ArgumentParser,
+          argv: Sequence[str] | None) -> int:
+    arguments = parser.parse_args(argv)
     _be_quiet()
     try:
         _configure(arguments)
         status: int = arguments.run(arguments)
     except (report.CannotWork, cfg.Error, errors.XenError, OSError) as error:
-        print(f'xen44-host: {error}', file=sys.stderr)
+        print(f'{parser.prog}: {error}', file=sys.stderr)
         return FAILED
     except Exception:
         traceback.print_exc()

@@ -29,18 +29,29 @@ TIMEOUT = 120
 
 
 @contextlib.contextmanager
-def compute(purpose: str) -> Iterator[Any]:
-    """Yield openstacksdk's proxy of Nova's API.
+def connected(purpose: str) -> Iterator[Any]:
+    """Yield openstacksdk's connection to the cloud.
 
-    :param purpose: what cannot be done without Nova, for the error.
-    :raises xen44_driver.cmd.report.CannotWork: Nova does not answer, or it
-        refuses, such as for credentials that are not an administrator's.
+    :param purpose: what cannot be done without the cloud, for the error.
+    :raises xen44_driver.cmd.report.CannotWork: a service does not answer, or
+        it refuses, such as for credentials that are not an administrator's.
     """
     try:
         with openstack.connect(api_timeout=TIMEOUT) as connection:
-            yield connection.compute
+            yield connection
     except (exceptions.SDKException, keystone.ClientException) as error:
         raise report.CannotWork(f'{purpose}: {error}') from error
+
+
+@contextlib.contextmanager
+def compute(purpose: str) -> Iterator[Any]:
+    """Yield openstacksdk's proxy of Nova's API.
+
+    :param purpose: see :func:`connected`.
+    :raises xen44_driver.cmd.report.CannotWork: see :func:`connected`.
+    """
+    with connected(purpose) as connection:
+        yield connection.compute
 
 
 def servers(proxy: Any) -> list[sdk_server.Server]:
@@ -48,12 +59,17 @@ def servers(proxy: Any) -> list[sdk_server.Server]:
     return list(proxy.servers(all_projects=True, compute_host=CONF.host))
 
 
+def services(proxy: Any) -> list[sdk_service.Service]:
+    """Return Nova's records of this host's nova-compute: one, or none."""
+    return list(proxy.services(host=CONF.host, binary=BINARY))
+
+
 def service(proxy: Any) -> sdk_service.Service:
     """Return Nova's record of this host's nova-compute.
 
     :raises xen44_driver.cmd.report.CannotWork: it has none.
     """
-    found = list(proxy.services(host=CONF.host, binary=BINARY))
+    found = services(proxy)
     if len(found) != 1:
         raise report.CannotWork(
             f'Nova has {len(found)} services {BINARY} on host {CONF.host!r}, '

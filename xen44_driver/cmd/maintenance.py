@@ -36,8 +36,6 @@ INTERVAL = 5
 # Characters that Nova's API takes.
 _MAX_REASON = 255
 
-_RETRY = 'Run the command again to go on'
-
 
 @dataclasses.dataclass(slots=True, kw_only=True)
 class _Run:
@@ -65,14 +63,10 @@ def _begin() -> Iterator[_Run]:
     """
     report.require_root()
     done: list[str] = []
-    try:
-        with stopped.locked(), cloud.compute('cannot ask Nova') as proxy:
-            yield _Run(proxy=proxy, record=stopped.Stopped(),
-                       service=cloud.service(proxy), done=done)
-    except (report.CannotWork, OSError, KeyboardInterrupt) as error:
-        raise report.CannotWork(
-            f'{str(error).rstrip(".") or "interrupted"}. Done before that: '
-            f'{"; ".join(done) or "nothing"}. {_RETRY}') from error
+    with (report.telling(done), stopped.locked(),
+          cloud.compute('cannot ask Nova') as proxy):
+        yield _Run(proxy=proxy, record=stopped.Stopped(),
+                   service=cloud.service(proxy), done=done)
 
 
 def enter(*, reason: str, stop: bool, yes: bool, timeout: int,
@@ -335,7 +329,7 @@ def _print(run: _Run, running: list[sdk_server.Server], *,
                          in sorted(run.problems.items())]}, indent=2))
         return
     for text in run.done:
-        print(report.printable(f'{text[0].upper()}{text[1:]}.'))
+        print(report.sentence(text))
     for uuid, text in sorted(run.problems.items()):
         print(report.printable(f'{uuid}: {text}'))
     if run.record.uuids:
@@ -347,4 +341,4 @@ def _print(run: _Run, running: list[sdk_server.Server], *,
     else:
         print('No instance runs here.')
     if run.problems:
-        print(f'{_RETRY}.')
+        print(f'{report.RETRY}.')

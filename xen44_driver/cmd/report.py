@@ -3,16 +3,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Iterable
+from collections.abc import Iterator
 from collections.abc import Sequence
+import contextlib
 import os
 import sys
+import time
 
 import prettytable
+
+#: What to do after a failure.
+RETRY = 'Run the command again to go on'
 
 
 class CannotWork(Exception):
     """A command cannot do its work; the message says why."""
+
+
+@contextlib.contextmanager
+def telling(done: Sequence[str]) -> Iterator[None]:
+    """Add what was done to the error that ends a command early.
+
+    :param done: what was done so far, for people; it grows meanwhile.
+    :raises CannotWork: the command cannot go on.
+    """
+    try:
+        yield
+    except (CannotWork, OSError, KeyboardInterrupt) as error:
+        raise CannotWork(
+            f'{str(error).rstrip(".") or "interrupted"}. Done before that: '
+            f'{"; ".join(done) or "nothing"}. {RETRY}') from error
 
 
 def require_root() -> None:
@@ -53,6 +75,28 @@ def confirm(question: str, *, yes: bool) -> bool:
     print(f'{printable(question)}? [y/N] ', end='', file=sys.stderr,
           flush=True)
     return sys.stdin.readline().strip().lower() in ('y', 'yes')
+
+
+def wait(condition: Callable[[], bool], timeout: float,
+         interval: float) -> bool:
+    """Wait until a condition holds.
+
+    :param condition: looks whether it does; at least once.
+    :param timeout: seconds.
+    :param interval: seconds between two looks.
+    :returns: whether it does.
+    """
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(interval)
+    return True
+
+
+def sentence(text: str) -> str:
+    """Return a part of a sentence as one that can be printed."""
+    return printable(f'{text[0].upper()}{text[1:]}.')
 
 
 def is_coloured() -> bool:

@@ -10,11 +10,11 @@ import fcntl
 import json
 import os
 import stat
-import tempfile
 import uuid as uuid_lib
 
 from nova import conf
 
+from xen44_driver.cmd import keeping
 from xen44_driver.cmd import report
 
 CONF = conf.CONF
@@ -45,7 +45,8 @@ def locked() -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise report.CannotWork(
-                'another xen44-host maintenance runs on this host') from error
+                'another xen44-host maintenance, xen44-host remove or '
+                'xen44-import runs on this host') from error
         yield
     finally:
         os.close(descriptor)
@@ -86,20 +87,7 @@ class Stopped:
             return
         text = json.dumps({'version': _VERSION, 'host': CONF.host,
                            'stopped': sorted(wanted)}, indent=2)
-        # Its directory is nova's: another name, then renamed, so that what
-        # somebody else put there is never written to. The mode is 0600.
-        descriptor, name = tempfile.mkstemp(
-            dir=CONF.state_path, prefix='.xen44-maintenance-')
-        try:
-            with open(descriptor, 'w', encoding='utf-8') as file:
-                file.write(text + '\n')
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(name, path())
-        except BaseException:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)
-            raise
+        keeping.replace(path(), text + '\n')
         self._uuids = wanted
 
 

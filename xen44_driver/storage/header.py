@@ -107,14 +107,16 @@ def examine(path: str) -> Content:
     the host. Only the beginning of the file is read (for some VMDK files also
     its end).
 
-    :param path: a file that may contain anything.
-    :raises OSError: the file cannot be read, or is not a regular file.
+    :param path: a file or a block device that may contain anything.
+    :raises OSError: it cannot be read, or is a symbolic link.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
     with open(descriptor, 'rb') as file:
-        size = os.fstat(descriptor).st_size
+        # Of a block device, fstat() does not tell it.
+        size = file.seek(0, os.SEEK_END)
         if not size:
             return Content(name='empty', virtual_size=0)
+        file.seek(0)
         head = file.read(HEAD)
         file.seek(0)
         try:

@@ -560,28 +560,8 @@ class ImageStore:
         content: header.Content,
     ) -> None:
         """Refuse a file that cannot be used as a disk."""
-        _check_kind(image_id, disk_format)
-        if content.name == 'empty':
-            raise ImageRefused(image_id, 'it is empty (0 bytes)')
-        deep = self._deep_inspection()
-        if content.unsafe and (deep or content.name == 'qcow2'):
-            raise ImageRefused(
-                image_id, f'its content is {content.name} and not safe to '
-                          f'use: {content.unsafe}')
-        matching = _MATCHING.get(disk_format or '', (disk_format,))
-        if deep and disk_format is not None and content.name not in matching:
-            raise ImageRefused(
-                image_id, f'it is recorded as {disk_format}, and its '
-                          f'content is {content.name}')
-        format = _format(content)
-        if format not in {'raw', 'iso', *CONVERTIBLE}:
-            raise ImageRefused(
-                image_id, f'its content is {content.name}, which is not a '
-                          f'disk; allowed: raw, iso, '
-                          f'{", ".join(CONVERTIBLE)}')
-        if not content.virtual_size:
-            raise ImageRefused(
-                image_id, f'the disk in it ({content.name}) has no size')
+        check_content(image_id, disk_format, content,
+                      deep=self._deep_inspection())
 
     def _raw_wanted(self, slot: _Slot, format: str) -> bool:
         """Return whether to convert an image to raw.
@@ -760,6 +740,42 @@ def _stem(image_id: str) -> str:
 
 def _format(content: header.Content) -> str:
     return 'raw' if content.name == 'gpt' else content.name
+
+
+def check_content(
+    image_id: str, disk_format: str | None, content: header.Content, *,
+    deep: bool,
+) -> None:
+    """Refuse a file that cannot be used as a disk.
+
+    :param image_id: the image's id.
+    :param disk_format: its format in the image service; None if that has none.
+    :param content: what is in the file.
+    :param deep: whether to refuse content that is not of that format, or not
+        safe.
+    :raises ImageRefused: the file cannot be used.
+    """
+    _check_kind(image_id, disk_format)
+    if content.name == 'empty':
+        raise ImageRefused(image_id, 'it is empty (0 bytes)')
+    if content.unsafe and (deep or content.name == 'qcow2'):
+        raise ImageRefused(
+            image_id, f'its content is {content.name} and not safe to '
+                      f'use: {content.unsafe}')
+    matching = _MATCHING.get(disk_format or '', (disk_format,))
+    if deep and disk_format is not None and content.name not in matching:
+        raise ImageRefused(
+            image_id, f'it is recorded as {disk_format}, and its '
+                      f'content is {content.name}')
+    format = _format(content)
+    if format not in {'raw', 'iso', *CONVERTIBLE}:
+        raise ImageRefused(
+            image_id, f'its content is {content.name}, which is not a '
+                      f'disk; allowed: raw, iso, '
+                      f'{", ".join(CONVERTIBLE)}')
+    if not content.virtual_size:
+        raise ImageRefused(
+            image_id, f'the disk in it ({content.name}) has no size')
 
 
 def _check_kind(image_id: str, disk_format: str | None) -> None:

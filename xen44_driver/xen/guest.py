@@ -309,6 +309,13 @@ class Guest:
         return str(self._ask(
             'domainGetXMLDesc', lambda domain: domain.XMLDesc(0)))
 
+    def kept_xml(self) -> str:
+        """Return the XML that would define the domain anew, with passwords."""
+        flags = (libvirt.VIR_DOMAIN_XML_INACTIVE
+                 | libvirt.VIR_DOMAIN_XML_SECURE)
+        return str(self._ask(
+            'domainGetXMLDesc', lambda domain: domain.XMLDesc(flags)))
+
     def _xml(self) -> etree._Element:
         return xml.parse(self.xml())
 

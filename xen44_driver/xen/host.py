@@ -175,6 +175,16 @@ class Host:
             raise errors.DomainNotFound(uuid)
         return Guest(self._watch, uuid, record.name)
 
+    def foreign_guest(self, uuid: str) -> Guest:
+        """Return a domain that is not this driver's, to take it over.
+
+        :raises DomainNotFound: there is no such domain, or it is ours.
+        """
+        record = self._watch.get(uuid)
+        if record is None or record.ours:
+            raise errors.DomainNotFound(uuid)
+        return Guest(self._watch, uuid, record.name)
+
     def define(self, text: str) -> Guest:
         """Define a domain, or replace its definition for the next start.
 

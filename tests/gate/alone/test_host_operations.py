@@ -3,31 +3,24 @@
 
 from __future__ import annotations
 
-import json
-import os
-import pathlib
 from typing import Any
 
+from labkit import arch
 from labkit import compute
 from labkit import util
 from tests.gate import base
+from tests.gate import commands
 
-COMMAND = f'{compute.VENV}/bin/xen44-host'
-
-#: Credentials in dom0, as long as a test runs, and the command's record.
-CLOUDS = '/root/gate-clouds.yaml'
+#: The command's record.
 RECORD = '/var/lib/nova/xen44-maintenance.json'
 
 REASON = 'gate: new RAM'
-
-#: Seconds: imports under emulation, and then guests that stop or start.
-TIMEOUT = 1200
 
 #: Seconds in which nova-compute notices that libvirtd was restarted.
 BACK_TIMEOUT = 300
 
 
-class HostOperations(base.GateCase):
+class HostOperations(commands.CommandCase):
     """Root runs them in the dom0 of the first host."""
 
     def setUp(self) -> None:
@@ -35,9 +28,6 @@ class HostOperations(base.GateCase):
         self.addCleanup(self.put_back)
         # An earlier test may have restarted libvirtd.
         self.wait_for_service()
-        clouds = pathlib.Path(os.environ['OS_CLIENT_CONFIG_FILE'])
-        self.host.ssh(['install', '--mode=600', '/dev/stdin', CLOUDS],
-                      input=clouds.read_text())
 
     def wait_for_service(self) -> None:
         """The compute service is enabled."""
@@ -47,7 +37,7 @@ class HostOperations(base.GateCase):
 
     def put_back(self) -> None:
         """The host is in use, and nothing of a test is left in dom0."""
-        self.host.ssh(['rm', '--force', CLOUDS, RECORD])
+        self.host.ssh(['rm', '--force', RECORD])
         service = self.service()
         if service.status != 'enabled':
             self.cloud.compute.update_service(service.id, status='enabled')
@@ -58,13 +48,7 @@ class HostOperations(base.GateCase):
         :param status: the exit status that it must have.
         :returns: what it prints.
         """
-        done = self.host.ssh(
-            ['env', f'OS_CLIENT_CONFIG_FILE={CLOUDS}',
-             f'OS_CLOUD={os.environ["OS_CLOUD"]}', COMMAND, *argv, '--json'],
-            check=False, timeout=TIMEOUT)
-        self.assertEqual(status, done.returncode,
-                         f'{argv}: {done.stdout}{done.stderr}')
-        return json.loads(done.stdout)
+        return self.run_command('xen44-host', *argv, status=status)
 
     def boot(self) -> base.Guest:
         """A guest that runs, and takes ssh."""
@@ -137,3 +121,57 @@ class HostOperations(base.GateCase):
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         self.assertNotEqual(before, guest.boot_id())
+
+    @base.slow
+    def test_remove(self) -> None:
+        """The host is gone from Nova, and comes back."""
+        self.addCleanup(self.come_back)
+        found = self.run_json('remove', '--yes', status=1)
+        self.assertIn('maintenance on', found['reasons'][0])
+        before = self.service().id
+        guest = self.boot()
+        self.run_json('maintenance', 'on', '--reason', REASON)
+        found = self.run_json('remove', '--yes', status=1)
+        self.assertIn(guest.id, ' '.join(found['reasons']))
+        self.assertEqual('up', self.service().state)
+        self.remove_server(guest.id)
+
+        found = self.run_json('remove', '--yes')
+        self.assertTrue(found['removed'], found)
+        self.assertEqual([], [
+            service.host for service
+            in self.cloud.compute.services(binary='nova-compute')
+            if service.host == self.host.name])
+        self.assertEqual([], [
+            hypervisor.name for hypervisor
+            in self.cloud.compute.hypervisors(details=True)
+            if hypervisor.service_details['host'] == self.host.name])
+        self.assertNotEqual('active', self.unit())
+        # Once more: it is gone.
+        self.assertTrue(self.run_json('remove', '--yes')['removed'])
+
+        self.come_back()
+        self.assertNotEqual(before, self.service().id)
+        self.boot()
+
+    def unit(self) -> str:
+        """What systemd says of nova-compute."""
+        return self.host.ssh(['systemctl', 'is-active', arch.NOVA_COMPUTE],
+                             check=False).stdout.strip()
+
+    def come_back(self) -> None:
+        """nova-compute runs, and Nova has the host."""
+        self.host.ssh(['systemctl', 'enable', '--now', arch.NOVA_COMPUTE],
+                      timeout=compute.START_TIMEOUT)
+
+        def is_back() -> bool:
+            # Nova lists the node once its scheduler has found the host.
+            return any(
+                service.host == self.host.name and service.state == 'up'
+                for service in self.cloud.compute.services(
+                    binary='nova-compute')) and any(
+                node.service_details['host'] == self.host.name for node
+                in self.cloud.compute.hypervisors(details=True))
+
+        util.wait_for(f'{self.host.name} to be back', is_back,
+                      compute.START_TIMEOUT, interval=2)

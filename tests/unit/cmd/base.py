@@ -54,9 +54,17 @@ class CommandTestCase(base.TestCase):
 
         :returns: its exit status, and what it prints.
         """
+        return self._run(cli.host_main, argv)
+
+    def run_import(self, *argv):
+        """Run xen44-import; as :meth:`run_host`."""
+        return self._run(cli.import_main, argv)
+
+    @staticmethod
+    def _run(main, argv):
         out = io.StringIO()
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
-            status = cli.host_main(argv)
+            status = main(argv)
         return status, out.getvalue()
 
     def run_json(self, *argv):

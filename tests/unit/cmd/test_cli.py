@@ -59,7 +59,8 @@ class CommandLineTest(base.TestCase):
             line.split(' = ') for line in setup['entry_points'][
                 'console_scripts'].strip().splitlines())
         self.assertEqual(
-            {'xen44-cloudstack', 'xen44-host', 'xen44-status'}, {*scripts})
+            {'xen44-cloudstack', 'xen44-host', 'xen44-import',
+             'xen44-status'}, {*scripts})
         for place in scripts.values():
             module, name = place.split(':')
             getattr(importlib.import_module(module), name)

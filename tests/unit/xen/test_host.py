@@ -338,6 +338,24 @@ class ForeignTest(HostTestCase):
             f'<domain><uuid>{self.foreign.uuid}</uuid><name>x</name></domain>')
         self.assertNotIn('defineXML', self.libvirt.calls)
 
+    def test_taken_over(self):
+        for uuid in (self.ours.uuid, fake.uuid(7)):
+            self.assertRaises(errors.DomainNotFound,
+                              self.host.foreign_guest, uuid)
+        self.libvirt.stop(self.foreign)
+        guest = self.host.foreign_guest(self.foreign.uuid)
+        self.assertIs(SHUTDOWN, guest.state())
+        with mock.patch.object(fake.Domain, 'XMLDesc', autospec=True,
+                               return_value='<domain/>') as asked:
+            self.assertEqual('<domain/>', guest.kept_xml())
+        # As it was defined, and with passwords.
+        self.assertEqual(
+            libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE,
+            asked.call_args.args[1])
+        guest.undefine()
+        self.assertNotIn(self.foreign.uuid, self.libvirt.domains)
+        self.assertNotIn(self.foreign.uuid, self.host.foreign())
+
     def test_one_that_cannot_tell_whose_it_is(self):
         other = self.libvirt.add(3, running=False)
         self.libvirt.fail['metadata'] = fake.error(
