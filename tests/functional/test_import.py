@@ -54,7 +54,7 @@ class Glance:
         return iter(())
 
     def create_image(self, name, *, data, disk_format, container_format,
-                     allow_duplicates, min_disk=0, **properties):
+                     allow_duplicates, tags, min_disk=0, **properties):
         return types.SimpleNamespace(id=base.create_image(
             self._glance, data.readall(), disk_format=disk_format,
             container_format=container_format, **properties))
@@ -79,7 +79,8 @@ class Neutron:
     def ports(self, **query):
         found = self._neutron.list_ports(True, **query)['ports']
         return iter([types.SimpleNamespace(
-            id=port['id'], device_id=port.get('device_id')) for port in found])
+            id=port['id'], device_id=port.get('device_id'),
+            project_id=port['tenant_id']) for port in found])
 
     def create_port(self, **values):
         made = self._neutron.create_port({'port': values})['port']

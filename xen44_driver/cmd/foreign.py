@@ -8,8 +8,11 @@ their guests wrote, is only checked against them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Mapping
 import dataclasses
+import hashlib
 import os
+import stat
 
 from lxml import etree
 
@@ -17,6 +20,7 @@ from xen44_driver.storage import header
 from xen44_driver.storage import images
 from xen44_driver.xen import domain as domain_lib
 from xen44_driver.xen import errors
+from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen import inventory
 from xen44_driver.xen.domain import boot as boot_lib
@@ -24,6 +28,9 @@ from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import metadata as metadata_lib
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
+
+#: Where the kernel tells of block devices.
+BLOCK_DEVICES = '/sys/dev/block'
 
 #: How the loaders' files begin, of grub and of Xen's older pv-grub.
 _LOADERS = ('grub', 'pv-grub', 'pvgrub')
@@ -41,6 +48,8 @@ class Disk:
     :ivar source: its path in the definition.
     :ivar format: ``raw`` or ``qcow2``, by the definition.
     :ivar size: bytes that the guest sees; 0 if that is not known.
+    :ivar written: what is another after something has written to it; empty
+        if that is not known.
     :ivar problem: why it cannot be read, or is not what the definition says.
     """
 
@@ -48,6 +57,7 @@ class Disk:
     source: str
     format: str
     size: int = 0
+    written: tuple[int, ...] = ()
     problem: str | None = None
 
     @property
@@ -92,17 +102,28 @@ class Foreign:
     of_nova: bool = False
     problems: tuple[str, ...] = ()
 
+    @property
+    def stamp(self) -> str:
+        """What is another after something has written to one of its disks.
+
+        Nobody can know it who cannot look at this host's files.
+        """
+        return hashlib.sha256(repr([self.uuid, *(
+            (disk.target, disk.source, disk.written)
+            for disk in self.disks)]).encode()).hexdigest()
+
 
 def read(summary: inventory.DomainSummary, text: str, *,
-         saved: bool) -> Foreign:
+         saved: bool, of_xl: bool) -> Foreign:
     """Read a domain from libvirt's XML, and look at its disks.
 
     :param summary: what is known of it already.
     :param text: the ``<domain>`` element.
     :param saved: whether its memory is saved.
+    :param of_xl: whether Xen runs it although libvirt calls it off.
     """
     domain = xml.parse(text)
-    problems = [*_problems(summary, domain, saved=saved)]
+    problems = [*_problems(summary, domain, saved=saved, of_xl=of_xl)]
     disks = []
     for element in domain.iterfind('devices/disk'):
         # Those of CD-ROM and floppy drives are not the guest's own.
@@ -148,12 +169,15 @@ def of_xen_alone(uuid: str, name: str) -> Foreign:
 
 
 def _problems(summary: inventory.DomainSummary, domain: etree._Element, *,
-              saved: bool) -> Iterator[str]:
+              saved: bool, of_xl: bool) -> Iterator[str]:
     """Yield what speaks against it, apart from what it boots from."""
     if isinstance(metadata_lib.any_from_xml(domain), metadata_lib.VmMetadata):
         yield 'it is CloudStack\'s'
     if not summary.record.state.is_off:
         yield f'it is {summary.record.state.value}: shut it down'
+    elif of_xl:
+        yield ('it runs, and libvirt does not know, as xl has started it: '
+               'shut it down with xl')
     elif saved:
         yield ('its memory is saved, and its disks are not whole without: '
                'start it and shut it down')
@@ -179,13 +203,31 @@ def _disk(element: etree._Element) -> Disk:
     disk = Disk(target=read.target, source=read.source, format=read.format)
     try:
         content = header.examine(disk.path)
-        disk = dataclasses.replace(disk, size=content.virtual_size)
+        disk = dataclasses.replace(disk, size=content.virtual_size,
+                                   written=written(disk.path))
         images.check_content(disk.source, disk.format, content, deep=True)
     except OSError as error:
         return dataclasses.replace(disk, problem=f'{error.strerror}')
     except images.ImageRefused as error:
         return dataclasses.replace(disk, problem=error.reason)
     return disk
+
+
+def written(path: str) -> tuple[int, ...]:
+    """Return what is another after a write to a file or a block device.
+
+    :raises OSError: it cannot be read.
+    """
+    found = os.stat(path)
+    if not stat.S_ISBLK(found.st_mode):
+        return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+    # Writes to a device do not change its node. The kernel counts them, and
+    # discards (its Documentation/block/stat.rst).
+    device = f'{os.major(found.st_rdev)}:{os.minor(found.st_rdev)}'
+    with open(os.path.join(BLOCK_DEVICES, device, 'stat'),
+              encoding='ascii') as file:
+        counters = [int(counter) for counter in file.read().split()]
+    return (found.st_rdev, *counters[4:7], *counters[11:14])
 
 
 def _boot(domain: etree._Element, guest_type: GuestType,
@@ -217,18 +259,48 @@ def _boot(domain: etree._Element, guest_type: GuestType,
     return False, boot
 
 
-def found(host: xen_host.Host) -> Iterator[Foreign]:
+def changed(foreign: Foreign, guest: guest_lib.Guest,
+            running: Mapping[str, str]) -> str | None:
+    """Return what has happened to a domain since it was read, or None.
+
+    :param foreign: what was read, of a domain that was off.
+    :param guest: the domain.
+    :param running: see :func:`found`.
+    :raises xen44_driver.xen.errors.XenError: libvirt does not answer.
+    :raises OSError: a disk is not there any more.
+    """
+    if (not guest.state().is_off
+            or _runs(foreign.uuid, foreign.name, running)):
+        return 'it was started meanwhile'
+    for disk in foreign.disks:
+        if disk.written and disk.written != written(disk.path):
+            return (f'something has written to disk {disk.target} '
+                    f'({disk.source}) meanwhile')
+    return None
+
+
+def _runs(uuid: str, name: str, running: Mapping[str, str]) -> bool:
+    # xl gives a domain another UUID if its file has none. A name is taken as
+    # long as its domain runs.
+    return uuid in running or name in running.values()
+
+
+def found(host: xen_host.Host,
+          running: Mapping[str, str]) -> Iterator[Foreign]:
     """Yield the domains that libvirt knows, and that are not Nova's.
 
     :param host: the host, connected.
+    :param running: names of the domains that Xen runs, by UUID.
     :raises xen44_driver.xen.errors.XenError: libvirt does not answer.
     """
     for summary in host.inventory():
-        if summary.record.ours:
+        record = summary.record
+        if record.ours:
             continue
         try:
-            guest = host.foreign_guest(summary.record.uuid)
+            guest = host.foreign_guest(record.uuid)
             yield read(summary, guest.kept_xml(),
-                       saved=guest.has_saved_memory())
+                       saved=guest.has_saved_memory(),
+                       of_xl=_runs(record.uuid, record.name, running))
         except errors.DomainNotFound:
             continue  # it was undefined meanwhile

@@ -129,12 +129,12 @@ def _rows(host: xen_host.Host, connection: Any, names: Sequence[str],
             yield _Row(foreign=foreign, way=IN_PLACE, problems=[
                 *leftovers.problems(connection, foreign, server, options)])
             continue
+        made = earlier.get(foreign.uuid, ())
         row = _Row(foreign=foreign, way=NEW_SERVER,
-                   problems=[*newservers.problems(foreign)])
+                   problems=[*newservers.problems(foreign, made)])
         if not row.problems:
             row.plan = newservers.plan(
-                connection, foreign, wanted, options,
-                earlier.get(foreign.uuid))
+                connection, foreign, wanted, options, made)
         yield row
 
 
@@ -145,17 +145,27 @@ def _named(host: xen_host.Host, names: Sequence[str],
     :param names: names or UUIDs; none for all.
     :raises xen44_driver.cmd.report.CannotWork: there is no such domain.
     """
-    known = [*foreign_lib.found(host)]
+    running = guests.of_xen()
+    known = [*foreign_lib.found(host, running)]
     uuids = {*host.records(), *(domain.uuid for domain in known)}
+    # xl also starts what libvirt knows under the same name.
+    taken = {domain.name for domain in known}
     known += [foreign_lib.of_xen_alone(uuid, name)
-              for uuid, name in guests.of_xen().items() if uuid not in uuids]
+              for uuid, name in running.items()
+              if uuid not in uuids and name not in taken]
     known.sort(key=lambda domain: (domain.name, domain.uuid))
+    chosen: set[str] = set()
     for name in names:
-        if not any(name in (domain.name, domain.uuid) for domain in known):
+        # A domain can have a name that looks like the UUID of another.
+        matching = ({domain.uuid for domain in known if domain.uuid == name}
+                    or {domain.uuid for domain in known
+                        if domain.name == name})
+        if not matching:
             raise report.CannotWork(
                 f'there is no domain {name} here, apart from Nova\'s')
+        chosen |= matching
     return [domain for domain in known
-            if not names or {domain.name, domain.uuid} & {*names}]
+            if not names or domain.uuid in chosen]
 
 
 # Import
@@ -167,22 +177,32 @@ def _import(host: xen_host.Host, connection: Any, row: _Row,
     path = os.path.join(CONF.state_path, f'xen44-import-{foreign.uuid}.xml')
     try:
         guest = host.foreign_guest(foreign.uuid)
+        # Others may have been imported since it was read, for hours.
+        if change := foreign_lib.changed(foreign, guest, guests.of_xen()):
+            row.problems.append(f'{change}: with it shut down, import it '
+                                'again')
+            return
         keeping.replace(path, guest.kept_xml())
         row.done.append(f'its definition is kept in {path}')
         if row.plan is not None:
             server = newservers.make(connection, row.plan, wanted)
             row.done.append(f'it is server {server}')
+            if change := foreign_lib.changed(foreign, guest, guests.of_xen()):
+                row.problems.append(
+                    f'{change}, and the server has another content: shut '
+                    'down what uses its disks, openstack server delete '
+                    f'{server}, and import it again')
+                return
         else:
             leftovers.take(foreign)
             server = foreign.uuid
             row.done.append('its root disk has the driver\'s name: openstack '
                             f'server start {server}')
-        if not guest.state().is_off:
-            row.problems.append(
-                'it was started meanwhile, and its disks have changed: shut '
-                f'it down, openstack server delete {server}, and import it '
-                'again')
-            return
+            # The server is an old one, with its only disks.
+            if not guest.state().is_off:
+                row.problems.append('it was started meanwhile: shut it down, '
+                                    'and import it again')
+                return
         guest.undefine()
     except (newservers.NotMade, errors.XenError, OSError) as error:
         row.problems.append(str(error))

@@ -10,6 +10,7 @@ The ports get the MAC addresses of the domain's interfaces.
 
 from __future__ import annotations
 
+import collections
 from collections.abc import Callable
 from collections.abc import Iterator
 from collections.abc import Sequence
@@ -35,8 +36,12 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.storage import kinds
 from xen44_driver.xen.guesttype import GuestType
 
-#: Property of images, volumes and servers: the domain that they were made of.
+#: Property of volumes and servers: the domain that they were made of. Images
+#: have a tag instead, as a property would be that of each snapshot, too.
 MARK = 'xen44_import'
+#: Property of servers: the stamp of the domain's disks. The users of a project
+#: can set the other one as they like.
+STAMP = 'xen44_import_stamp'
 
 #: Seconds between two looks at a server or a volume.
 INTERVAL = 5
@@ -97,10 +102,13 @@ class Plan:
     needs: list[str] = dataclasses.field(default_factory=list)
 
 
+def _tag(foreign: foreign_lib.Foreign) -> str:
+    return f'{MARK}={foreign.uuid}'
+
+
 def properties(foreign: foreign_lib.Foreign) -> dict[str, str]:
     """Return the properties of the image of a domain's root disk."""
-    found = {'img_hv_type': 'xen', 'img_config_drive': 'optional',
-             MARK: foreign.uuid}
+    found = {'img_hv_type': 'xen', 'img_config_drive': 'optional'}
     # Nova has no mode for PVH, and "xen" would be PV.
     if foreign.guest_type not in (None, GuestType.PVH):
         found['hw_vm_mode'] = guest_type.mode_of(foreign.guest_type)
@@ -119,61 +127,82 @@ def properties(foreign: foreign_lib.Foreign) -> dict[str, str]:
 
 # Before anything is made
 
-def problems(foreign: foreign_lib.Foreign) -> Iterator[str]:
-    """Yield why no server can be made of a domain."""
+def problems(foreign: foreign_lib.Foreign,
+             made: Sequence[Any]) -> Iterator[str]:
+    """Yield why no server can be made of a domain.
+
+    :param foreign: the domain.
+    :param made: its servers, see :func:`earlier`.
+    """
     yield from foreign.problems
     for disk in foreign.disks:
         if disk.problem:
             yield (f'disk {disk.target} ({disk.source}, {disk.format}): '
                    f'{disk.problem}')
+    if not any(_is_of(server, foreign) for server in made):
+        for server in made:
+            yield (f'server {server.id} was made of it, and not of what is on '
+                   'its disks now: if nobody needs that server, openstack '
+                   f'server delete {server.id}, and import it again; else '
+                   f'virsh undefine {foreign.uuid}')
 
 
-def earlier(connection: Any) -> dict[str, str]:
+def earlier(connection: Any) -> dict[str, list[Any]]:
     """Return the servers that were made of domains, by the domains' UUIDs.
 
     :param connection: openstacksdk's connection.
     """
-    return {server.metadata[MARK]: server.id
-            for server in connection.compute.servers()
-            if MARK in (server.metadata or {})}
+    found: dict[str, list[Any]] = collections.defaultdict(list)
+    for server in connection.compute.servers():
+        if MARK in (server.metadata or {}):
+            found[server.metadata[MARK]].append(server)
+    return found
+
+
+def _is_of(server: Any, foreign: foreign_lib.Foreign) -> bool:
+    """Return whether a server was made of what is on a domain's disks."""
+    metadata = server.metadata or {}
+    return ((metadata.get(MARK), metadata.get(STAMP))
+            == (foreign.uuid, foreign.stamp))
 
 
 def plan(connection: Any, foreign: foreign_lib.Foreign, wanted: Wanted,
-         options: machine_lib.Options, server: str | None) -> Plan:
+         options: machine_lib.Options, made: Sequence[Any]) -> Plan:
     """Find out what a server of a domain is made with, and what is missing.
 
     :param connection: openstacksdk's connection.
     :param foreign: a domain without :func:`problems`.
     :param wanted: what the command line says.
     :param options: this host's, for what its driver would refuse.
-    :param server: the server of an earlier run, which needs nothing.
+    :param made: its servers, see :func:`earlier`; one of them needs nothing.
     """
-    made = Plan(foreign=foreign, server=server)
-    if server is not None:
-        return made
+    its = Plan(foreign=foreign, server=next(
+        (server.id for server in made if _is_of(server, foreign)), None))
+    if its.server is not None:
+        return its
     if wanted.flavor is None:
-        made.needs.append(
+        its.needs.append(
             f'--flavor, with {foreign.vcpus} vCPUs, {foreign.memory_mib} MiB '
             f'of memory and a disk of {_gib(foreign.disks[0])} GiB')
     else:
-        made.flavor = connection.compute.find_flavor(
+        its.flavor = connection.compute.find_flavor(
             wanted.flavor, ignore_missing=False, get_extra_specs=True)
-        made.needs += _unfit(foreign, made.flavor, options)
+        its.needs += _unfit(foreign, its.flavor, options)
     if foreign.macs and len(wanted.networks) not in (
             0, 1, len(foreign.macs)):
-        made.needs.append(f'--network once, or {len(foreign.macs)} times, '
+        its.needs.append(f'--network once, or {len(foreign.macs)} times, '
                           'for each interface')
-        return made
+        return its
     networks = [connection.network.find_network(
         name, ignore_missing=False).id for name in wanted.networks]
     for number, mac in enumerate(foreign.macs):
         network = networks[number % len(networks)] if networks else None
         nic = _nic(connection, mac, network)
         if isinstance(nic, str):
-            made.needs.append(nic)
+            its.needs.append(nic)
         else:
-            made.nics.append(nic)
-    return made
+            its.nics.append(nic)
+    return its
 
 
 def _gib(disk: foreign_lib.Disk) -> int:
@@ -183,14 +212,19 @@ def _gib(disk: foreign_lib.Disk) -> int:
 def _nic(connection: Any, mac: str, network: str | None) -> _Nic | str:
     """Return an interface's port or network, or what is missing."""
     query = {'network_id': network} if network else {}
-    ports = list(connection.network.ports(mac_address=mac, **query))
+    # An administrator sees other projects' networks, and their ports, to
+    # which they give addresses as they like.
+    own = connection.current_project_id
+    ports = [port for port
+             in connection.network.ports(mac_address=mac, **query)
+             if network or port.project_id == own]
     if len(ports) > 1:
         return (f'one port with the address {mac}, and there are '
                 f'{len(ports)}: give --network')
     if ports:
-        if ports[0].device_id:
+        if ports[0].device_id or ports[0].project_id != own:
             return (f'the address {mac}: port {ports[0].id} has it, of '
-                    f'{ports[0].device_id}')
+                    f'{ports[0].device_id or "another project"}')
         return _Nic(mac=mac, port=ports[0].id)
     if network is None:
         return f'--network, or a port with the address {mac}'
@@ -269,8 +303,15 @@ def make(connection: Any, its: Plan, wanted: Wanted) -> str:
             undo.pop_all()
             return server
     except (*ERRORS, OSError, TimeoutError) as error:
-        raise NotMade('; '.join(
-            [str(error), *making.left])) from error
+        if its.server:
+            making.left.append('to make another one, openstack server delete '
+                               f'{its.server}')
+        texts = [str(error), *making.left]
+        making.left.clear()
+        raise NotMade('; '.join(texts)) from error
+    finally:
+        for text in making.left:
+            report.progress(report.sentence(text))
 
 
 class _Making:
@@ -291,15 +332,13 @@ class _Making:
 
         What is complete may be used by now. Ports are used again.
         """
-        # openstacksdk drops filters that it does not know.
         for image in self._connection.image.images(
-                owner=self._connection.current_project_id):
-            if (image.properties or {}).get(MARK) != self._foreign.uuid:
-                continue
-            if image.status == 'active':
-                self._tell('image', image.id)
-            else:
+                owner=self._connection.current_project_id,
+                tag=_tag(self._foreign)):
+            if image.status in ('queued', 'saving'):
                 self._connection.image.delete_image(image.id)
+            else:
+                self._tell('image', image.id)
         # A cloud without Cinder is good enough for most.
         if len(self._foreign.disks) > 1:
             for volume in self._connection.block_storage.volumes():
@@ -335,15 +374,17 @@ class _Making:
                  for nic in self._plan.nics]
         compute = self._connection.compute
         report.progress('Asking for the server')
+        # Nova may make it although no answer comes.
+        undo.callback(self._remove_server, undo)
         server: str = compute.create_server(
             name=self._name(), flavor_id=self._plan.flavor.id,
             image_id=image, block_device_mapping=mapping,
-            networks=ports or 'none', metadata={MARK: self._foreign.uuid}).id
-        undo.callback(self._remove_server, server)
+            networks=ports or 'none', metadata={
+                MARK: self._foreign.uuid, STAMP: self._foreign.stamp}).id
         return server
 
     def wait(self, server: str) -> None:
-        """Wait until the server runs.
+        """Wait until the server runs, or until it ran if it is an old one.
 
         :raises TimeoutError: it does not.
         """
@@ -352,27 +393,46 @@ class _Making:
             if found.status == 'ERROR':
                 raise TimeoutError(f'server {server} is in ERROR: '
                                    f'{(found.fault or {}).get("message")}')
-            return bool(found.status == 'ACTIVE')
+            return bool(found.status != 'BUILD')
 
-        if not report.wait(runs, self._wanted.timeout, INTERVAL):
-            raise TimeoutError(f'server {server} does not run within '
-                               f'{self._wanted.timeout} s')
+        self._wait(runs, f'server {server} does not run')
+
+    def _wait(self, condition: Callable[[], bool], failure: str) -> None:
+        """Wait; a moment without an answer is no reason to begin anew.
+
+        :raises TimeoutError: the condition does not hold in time.
+        """
+        def holds() -> bool:
+            try:
+                return condition()
+            except keystone.ConnectFailure:
+                return False
+            except exceptions.HttpException as error:
+                if (error.status_code or 0) < 500:
+                    raise
+                return False
+
+        if not report.wait(holds, self._wanted.timeout, INTERVAL):
+            raise TimeoutError(f'{failure} within {self._wanted.timeout} s')
 
     def _name(self, *parts: str) -> str:
-        return '-'.join((self._foreign.name, *parts))[:_MAX_NAME]
+        # Nova refuses what cannot be printed, and spaces at the ends.
+        name = ''.join(char if char.isprintable() else '_'
+                       for char in '-'.join((self._foreign.name, *parts)))
+        return name.strip()[:_MAX_NAME].strip()
 
     def _image(self, undo: contextlib.ExitStack, what: str, path: str,
                format: str, **values: Any) -> str:
         """Upload a file; returns the image's id."""
         kernel = format in ('aki', 'ari')
-        with _Content(path) as content:
+        # A kernel is often a link, such as /boot/vmlinuz.
+        with _Content(os.path.realpath(path)) as content:
             report.progress(
                 f'Uploading {what} ({len(content) // units.Mi} MiB)')
             image: str = self._connection.image.create_image(
                 self._name(what), data=content, disk_format=format,
                 container_format=format if kernel else 'bare',
-                allow_duplicates=True, **{MARK: self._foreign.uuid, **values}
-            ).id
+                allow_duplicates=True, tags=[_tag(self._foreign)], **values).id
         undo.callback(self._undo, 'image', image,
                       self._connection.image.delete_image)
         return image
@@ -396,10 +456,8 @@ class _Making:
                                        f'{disk.target} is in {found.status}')
                 return bool(found.status == 'available')
 
-            if not report.wait(is_there, self._wanted.timeout, INTERVAL):
-                raise TimeoutError(
-                    f'volume {volume} of disk {disk.target} is not made '
-                    f'within {self._wanted.timeout} s')
+            self._wait(is_there,
+                       f'volume {volume} of disk {disk.target} is not made')
         return volume
 
     def _port(self, undo: contextlib.ExitStack, nic: _Nic) -> str:
@@ -417,22 +475,26 @@ class _Making:
         except ERRORS as error:
             self.left.append(f'{what} {id_} is left: {error}')
 
-    def _remove_server(self, server: str) -> None:
-        """Delete the server, and wait: the rest cannot go before it."""
-        compute = self._connection.compute
-        self._undo('server', server, compute.delete_server)
+    def _remove_server(self, undo: contextlib.ExitStack) -> None:
+        """Delete the server, and wait: the rest cannot go before it.
 
-        def is_gone() -> bool:
-            try:
-                compute.get_server(server)
-            except exceptions.NotFoundException:
-                return True
-            except ERRORS:
-                return False
-            return False
+        If it stays, so does the rest, which it uses.
+        """
+        def servers() -> list[str]:
+            return [server.id for server
+                    in self._connection.compute.servers()
+                    if _is_of(server, self._foreign)]
 
-        if not report.wait(is_gone, self._wanted.timeout, INTERVAL):
-            self.left.append(f'server {server} is left')
+        rest = undo.pop_all()
+        try:
+            for server in servers():
+                self._connection.compute.delete_server(server)
+            self._wait(lambda: not servers(), 'it is not deleted')
+            undo.push(rest)
+        except (*ERRORS, TimeoutError) as error:
+            self.left.append(
+                'the server may be left, with what was made for it: '
+                f'{error}. {report.RETRY}')
 
 
 class _Content(io.FileIO):

@@ -32,7 +32,7 @@ def path() -> str:
 
 @contextlib.contextmanager
 def locked() -> Iterator[None]:
-    """Keep others from the file; it could lose what two write at once.
+    """Keep other commands away that write the file, or change the host.
 
     :raises xen44_driver.cmd.report.CannotWork: somebody else has it.
     :raises OSError: there is no directory for it.

@@ -63,10 +63,9 @@ class Import(commands.CommandCase):
         for port in list(self.cloud.network.ports(mac_address=self.mac)):
             if port.mac_address == self.mac:
                 self.cloud.network.delete_port(port.id)
-        # openstacksdk drops filters that it does not know.
-        for image in list(self.cloud.image.images()):
-            if (image.properties or {}).get('xen44_import') == self.uuid:
-                self.cloud.image.delete_image(image.id)
+        for image in list(self.cloud.image.images(
+                tag=f'xen44_import={self.uuid}')):
+            self.cloud.image.delete_image(image.id)
         # By its UUID: Nova's domain has another.
         self.host.ssh(['virsh', 'undefine', self.uuid], check=False)
         self.host.ssh(['rm', '--recursive', '--force', DIRECTORY,

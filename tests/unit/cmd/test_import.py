@@ -6,6 +6,7 @@ import os
 import stat
 import subprocess
 import time
+from unittest import mock
 
 import fixtures
 import libvirt
@@ -16,6 +17,8 @@ from openstack import exceptions
 from tests.unit.cmd import base
 from tests.unit.cmd import fakecloud
 from xen44_driver import privsep
+from xen44_driver.cmd import foreign
+from xen44_driver.cmd import leftovers
 from xen44_driver.cmd import stopped
 from xen44_driver.xen import grub
 
@@ -246,9 +249,23 @@ class ListTest(ImportTestCase):
 
     def test_port_in_use(self):
         self.cloud.ports_['p'] = {'id': 'p', 'mac_address': MAC,
+                                  'project_id': fakecloud.PROJECT,
                                   'device_id': 'somebody'}
         [need] = self.row('web', '--flavor', 'small', status=1)['needs']
         self.assertIn('port p has it, of somebody', need)
+
+    def test_port_of_another_project(self):
+        """Such a project gives its ports addresses as it likes."""
+        self.cloud.ports_['p'] = {
+            'id': 'p', 'mac_address': MAC, 'device_id': '',
+            'project_id': 'other', 'network_id': 'id-of-theirs'}
+        [need] = self.row('web', '--flavor', 'small', status=1)['needs']
+        self.assertIn('--network, or a port', need)
+        self.assertEqual([], self.row('web', '--flavor', 'small', '--network',
+                                      'lan')['needs'])
+        [need] = self.row('web', '--flavor', 'small', '--network', 'theirs',
+                          status=1)['needs']
+        self.assertIn('port p has it, of another project', need)
 
     def test_networks(self):
         self.add(2, 'three', disk_xml(self.root), *(
@@ -262,6 +279,15 @@ class ListTest(ImportTestCase):
     def test_running(self):
         self.assertEqual('it is running: shut it down', self.change(
             disk_xml(self.root), running=True))
+
+    def test_running_by_xl(self):
+        """libvirt knows the definition only, and calls it off."""
+        for uuid, name in ((self.pv.uuid, 'web'), (XL_ONLY, 'web')):
+            self.xen.return_value = {uuid: name}
+            [row] = self.json()['domains']
+            self.assertIn('shut it down with xl', row['problems'][0])
+        self.import_(status=1)
+        self.assert_nothing_made()
 
     def test_saved_memory(self):
         self.pv.saved = True
@@ -318,6 +344,10 @@ class ListTest(ImportTestCase):
         self.add(2, 'other', disk_xml(self.root))
         self.assertEqual('web', self.row(self.pv.uuid, status=1)['domain'])
 
+    def test_name_that_is_the_uuid_of_another(self):
+        self.add(2, self.pv.uuid, disk_xml(self.root))
+        self.assertEqual('web', self.row(self.pv.uuid, status=1)['domain'])
+
     def test_not_root(self):
         self.patch(os, 'geteuid', lambda: 1000)
         self.assertEqual((2, 'xen44-import: run it as root\n'),
@@ -333,6 +363,32 @@ class ListTest(ImportTestCase):
         status, text = self.run_import()
         self.assertEqual(2, status)
         self.assertIn('refused', text)
+
+
+class WrittenTest(base.CommandTestCase):
+    """What shows that something has written to a disk."""
+
+    def test_block_device(self):
+        """The kernel's counters: of writes and discards, not of reads."""
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.patch(foreign, 'BLOCK_DEVICES', directory)
+        os.mkdir(os.path.join(directory, '253:7'))
+        device = mock.Mock(st_mode=stat.S_IFBLK, st_rdev=os.makedev(253, 7))
+
+        def written(changed):
+            counters = ['9'] * 17
+            if changed is not None:
+                counters[changed] = '10'
+            with open(os.path.join(directory, '253:7', 'stat'), 'w') as file:
+                file.write(' '.join(counters))
+            with mock.patch.object(os, 'stat', return_value=device):
+                return foreign.written('/dev/vg/web')
+
+        before = written(None)
+        for field, differs in ((0, False), (2, False), (4, True), (6, True),
+                               (11, True), (13, True)):
+            with self.subTest(field):
+                self.assertEqual(differs, before != written(field))
 
 
 class NewServerTest(ImportTestCase):
@@ -353,19 +409,20 @@ class NewServerTest(ImportTestCase):
         self.assertEqual(
             {'disk_format': 'raw', 'container_format': 'bare', 'min_disk': 1,
              'hw_vm_mode': 'xen', 'img_hv_type': 'xen',
-             'img_config_drive': 'optional', 'xen44_import': self.pv.uuid},
+             'img_config_drive': 'optional',
+             'tags': [f'xen44_import={self.pv.uuid}'], 'xen44_import': None},
             {key: its.get(key) for key in (
                 'disk_format', 'container_format', 'min_disk', 'hw_vm_mode',
-                'img_hv_type', 'img_config_drive', 'xen44_import')})
+                'img_hv_type', 'img_config_drive', 'tags', 'xen44_import')})
         self.assertNotIn('kernel_id', its)
         [(port, made)] = self.cloud.ports_.items()
         self.assertEqual(('id-of-lan', MAC),
                          (made['network_id'], made['mac_address']))
         self.assertEqual(
-            ('web', 'f1', image, [{'port': port}],
-             {'xen44_import': self.pv.uuid}), tuple(
-                self.values()[key] for key in (
-                    'name', 'flavor_id', 'image_id', 'networks', 'metadata')))
+            ('web', 'f1', image, [{'port': port}], self.pv.uuid), (
+                *(self.values()[key] for key in (
+                    'name', 'flavor_id', 'image_id', 'networks')),
+                self.values()['metadata']['xen44_import']))
         # The old domain is kept in words only; its disk stays.
         self.assertNotIn(self.pv.uuid, self.libvirt.domains)
         self.assertTrue(os.path.exists(self.root))
@@ -386,6 +443,7 @@ class NewServerTest(ImportTestCase):
 
     def test_unused_port(self):
         self.cloud.ports_['p'] = {'id': 'p', 'mac_address': MAC,
+                                  'project_id': fakecloud.PROJECT,
                                   'device_id': ''}
         self.row('web', '--flavor', 'small', '--yes')
         self.assertEqual([{'port': 'p'}], self.values()['networks'])
@@ -413,6 +471,22 @@ class NewServerTest(ImportTestCase):
             (by_format['aki']['id'], by_format['ari']['id'],
              'root=/dev/xvda ro'),
             (root['kernel_id'], root['ramdisk_id'], root['os_command_line']))
+
+    def test_kernel_behind_a_link(self):
+        """As Debian's /vmlinuz is."""
+        self.flags(allow_image_kernels=True, group='xen44')
+        link = os.path.join(self.directory, 'link')
+        os.symlink(self.file('vmlinuz', b'kernel'), link)
+        self.add(2, 'old', disk_xml(self.root), boot=(
+            f'<kernel>{link}</kernel><cmdline>ro</cmdline>'))
+        self.row('old', '--flavor', 'small', '--yes')
+        self.assertIn(b'kernel', [
+            image['content'] for image in self.cloud.images.values()])
+
+    def test_name_that_nova_refuses(self):
+        self.add(2, ' n\x9bme ', disk_xml(self.root))
+        self.row(' n\x9bme ', '--flavor', 'small', '--yes')
+        self.assertEqual('n_me', self.values()['name'])
 
     def test_loaders_are_no_kernels(self):
         for number, boot in enumerate((
@@ -497,18 +571,21 @@ class NewServerTest(ImportTestCase):
         self.assertNotIn(self.pv.uuid, self.libvirt.domains)
 
     def test_killed_while_it_uploaded(self):
-        for number, status in enumerate(('saving', 'active')):
+        for number, status in enumerate(('saving', 'active', 'deactivated')):
             self.cloud.images[f'i{number}'] = {
                 'id': f'i{number}', 'status': status,
-                'xen44_import': self.pv.uuid}
-        self.cloud.images['other'] = {'id': 'other', 'status': 'saving'}
+                'tags': [f'xen44_import={self.pv.uuid}']}
+        # As a snapshot has the properties of its server's image.
+        self.cloud.images['other'] = {'id': 'other', 'status': 'saving',
+                                      'xen44_import': self.pv.uuid}
         status, text = self.run_import(
             'web', '--flavor', 'small', '--network', 'lan', '--yes')
         self.assertEqual(0, status, text)
         self.assertNotIn('i0', self.cloud.images)
-        self.assertIn('i1', self.cloud.images)
-        self.assertIn('other', self.cloud.images)
+        for image in ('i1', 'i2', 'other'):
+            self.assertIn(image, self.cloud.images)
         self.assertIn('openstack image delete i1', text)
+        self.assertIn('openstack image delete i2', text)
 
     def test_killed_after_it_made_a_volume(self):
         self.add(2, 'two', disk_xml(self.root), disk_xml(self.root, 'xvdb'))
@@ -519,6 +596,120 @@ class NewServerTest(ImportTestCase):
         self.assertEqual(0, status, text)
         self.assertIn('openstack volume delete v2', text)
         self.assertNotIn('v3', text)
+
+    def again(self):
+        """As if the run had been killed before it undefined the domain.
+
+        :returns: the server.
+        """
+        self.import_()
+        self.libvirt.domains[self.pv.uuid] = self.pv
+        self.cloud.calls.clear()
+        [server] = self.cloud.all_servers.values()
+        return server
+
+    def test_earlier_server_is_of_old_content(self):
+        """The domain ran on since; the server is not what it is now."""
+        server = self.again()['id']
+        with open(self.root, 'r+b') as file:
+            file.write(b'new')
+        for yes in ((), ('--yes',)):
+            found = self.row('web', '--flavor', 'small', '--network', 'lan',
+                             *yes, status=1)
+            self.assertEqual(1, len(found['problems']))
+            self.assertIn(f'openstack server delete {server}',
+                          found['problems'][0])
+            self.assertEqual([], found['done'])
+        self.assertIn(self.pv.uuid, self.libvirt.domains)
+        self.assertEqual([], self.cloud.calls)
+
+    def test_server_that_a_user_marked(self):
+        """A project's users write the metadata of their servers."""
+        self.cloud.all_servers['theirs'] = {
+            'id': 'theirs', 'status': 'ACTIVE',
+            'metadata': {'xen44_import': self.pv.uuid}}
+        found = self.import_(status=1)
+        self.assertIn('server theirs was made of it', found['problems'][0])
+        self.assertIn(self.pv.uuid, self.libvirt.domains)
+
+    def test_earlier_server_was_stopped_since(self):
+        self.again()['status'] = 'SHUTOFF'
+        self.assertIsNotNone(self.import_()['server'])
+
+    def test_earlier_server_failed(self):
+        server = self.again()
+        server['status'] = 'ERROR'
+        self.assertIn(f'openstack server delete {server["id"]}',
+                      self.import_(status=1)['problems'][0])
+
+    def test_nova_goes_away(self):
+        """The server may run; so all that it uses stays, for another run."""
+        self.cloud.status = 'BUILD'
+        away = exceptions.HttpException('away', http_status=503)
+        self.cloud.fail['delete_server'] = away
+        found = self.import_('--timeout', '60', status=1)
+        self.assertIn('away', found['problems'][0])
+        self.assertLess(self.now, 70)
+        [server] = self.cloud.all_servers.values()
+        self.assertEqual((1, 1), (len(self.cloud.images),
+                                  len(self.cloud.ports_)))
+        server['status'] = 'ACTIVE'
+        self.assertEqual(server['id'], self.import_()['server'])
+
+    def test_interrupted_while_the_server_is_removed(self):
+        self.cloud.status = 'ERROR'
+        self.cloud.fail['delete_server'] = KeyboardInterrupt()
+        status, text = self.run_import(
+            'web', '--flavor', 'small', '--network', 'lan', '--yes')
+        self.assertEqual(2, status, text)
+        self.assertEqual((1, 1, 1), (
+            len(self.cloud.all_servers), len(self.cloud.images),
+            len(self.cloud.ports_)))
+
+    def test_answer_is_lost(self):
+        """Nova makes the server all the same."""
+        create = self.cloud.create_server
+
+        def lose(**values):
+            create(**values)
+            raise exceptions.HttpException('no answer')
+
+        self.patch(self.cloud, 'create_server', lose)
+        self.assertIn('no answer', self.import_(status=1)['problems'][0])
+        self.assert_nothing_made()
+
+    def test_nova_is_away_for_a_moment(self):
+        self.cloud.fail['get_server'] = exceptions.HttpException(
+            'away', http_status=503)
+        self.assertIsNotNone(self.import_()['server'])
+
+    def test_image_of_a_volume_is_left(self):
+        self.add(2, 'two', disk_xml(self.root), disk_xml(self.root, 'xvdb'))
+        self.cloud.fail['delete_image'] = exceptions.HttpException('away')
+        status, text = self.run_import('two', '--flavor', 'small', '--yes')
+        self.assertEqual(0, status, text)
+        left, = (image for image, its in self.cloud.images.items()
+                 if its['name'] == 'two-xvdb')
+        self.assertIn(f'Image {left} is left: away', text)
+
+    def test_written_meanwhile(self):
+        """By a domain that has the disk, too, or that ran for a moment."""
+        def write():
+            with open(self.root, 'r+b') as file:
+                file.write(b'new')
+
+        self.cloud.at_upload = write
+        [problem] = self.import_(status=1)['problems']
+        self.assertIn('something has written to disk xvda', problem)
+        self.assertIn(self.pv.uuid, self.libvirt.domains)
+
+    def test_started_while_another_was_imported(self):
+        other = self.add(2, 'zz', disk_xml(self.root))
+        self.cloud.at_upload = lambda: self.libvirt.run(other)
+        found = self.json('web', 'zz', '--flavor', 'small', '--network',
+                          'lan', '--yes', status=1)['domains'][1]
+        self.assertIn('started meanwhile', found['problems'][0])
+        self.assertEqual(1, len(self.cloud.images))
 
     def test_started_meanwhile(self):
         create = self.cloud.create_server
@@ -600,6 +791,20 @@ class InPlaceTest(ImportTestCase):
         self.assertNotIn(self.left.uuid, self.libvirt.domains)
         self.assertTrue(os.path.exists(self.kept(self.left)))
         self.assertEqual([], self.cloud.calls)
+
+    def test_started_meanwhile(self):
+        """Its server is the one with its disks: not to be deleted."""
+        take = leftovers.take
+
+        def start(foreign):
+            take(foreign)
+            self.libvirt.run(self.left)
+
+        self.patch(leftovers, 'take', start)
+        [problem] = self.take('--yes', status=1)['problems']
+        self.assertIn('shut it down', problem)
+        self.assertNotIn('delete', problem)
+        self.assertIn(self.left.uuid, self.libvirt.domains)
 
     def test_killed_after_it_renamed(self):
         os.rename(self.path('disk'), self.path('disk.qcow2'))
