@@ -153,6 +153,8 @@ class Volumes(VolumeCase):
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         self.assertIn('written', self.read(guest))
+        self.detach(guest, volume)
+        self.assert_gone(guest, volume)
 
     @base.slow
     def test_boot_from_volume(self) -> None:
