@@ -8,6 +8,7 @@ from nova import exception
 
 from tests.unit import base
 from xen44_driver import privsep
+from xen44_driver.compute import crashdump
 from xen44_driver.compute import destroy
 from xen44_driver.compute import machine
 from xen44_driver.compute import novaversion
@@ -240,6 +241,7 @@ class CleanupTest(base.TestCase):
         self.instance.name = 'instance-1'
         for where, name in ((privsep, 'remove_console_log'),
                             (privsep, 'remove_sockets'),
+                            (crashdump, 'forget'),
                             (ports, 'unplug')):
             patcher = mock.patch.object(where, name)
             setattr(self, name, patcher.start())
@@ -257,7 +259,13 @@ class CleanupTest(base.TestCase):
         self.unplug.assert_called_once()
         self.remove_console_log.assert_called_once_with('instance-1')
         self.remove_sockets.assert_called_once_with(base.UUID)
+        self.forget.assert_called_once_with(self.instance)
         self.assertIs(True, self.instance.cleaned)
+
+    def test_disks_that_stay(self):
+        """A crash dump is removed when the disks are."""
+        self.cleanup(destroy_disks=False)
+        self.forget.assert_not_called()
 
     def test_loop_devices_go_before_the_files(self):
         order = []
