@@ -295,7 +295,8 @@ def _try_functional(mutants: list[str], jobs: int) -> set[str]:
         begin = time.monotonic()
         status, text = _run_tests(unchanged, tests, 1800)
         if status:
-            raise RuntimeError(f'{tests} fail without a change:\n{text}')
+            raise RuntimeError(f'{tests} fail without a change:\n'
+                               f'{text[-4000:]}')
         limits[tests] = 3 * (time.monotonic() - begin) + 60
 
     def notices(mutant: str) -> bool:

@@ -138,7 +138,8 @@ class SpawnTest(base.TestCase):
                 (spawn.tags, 'record'), (spawn.disks, 'create'),
                 (start, 'boot'), (destroy, 'remove_domain'),
                 (privsep, 'remove_console_log')):
-            patcher = mock.patch.object(where, name)
+            # With its parameters, so that none can be left out.
+            patcher = mock.patch.object(where, name, autospec=True)
             self.steps.attach_mock(patcher.start(), name)
             self.addCleanup(patcher.stop)
         self.steps.fetch.side_effect = lambda *args: args[-1]
@@ -166,7 +167,13 @@ class SpawnTest(base.TestCase):
             ['check_memory', 'fetch', 'plug', 'record', 'create', 'define',
              'remove_console_log', 'boot'], self.done())
         self.assertTrue(self.files.exist())
-        self.assertEqual('pvh', machine.recall(self.instance).guest_type)
+        kept = machine.recall(self.instance)
+        self.assertEqual('pvh', kept.guest_type)
+        # The config drive has all that Nova gives.
+        self.steps.create.assert_called_once_with(
+            self.node, 'context', self.instance, kept, mock.ANY,
+            network_info=[base.vif()], injected_files=(),
+            admin_password=None)
 
     def test_what_an_interrupted_operation_left_is_forgotten(self):
         """At a rebuild."""
