@@ -4,8 +4,9 @@
 mutmut does it (``[tool.mutmut]`` in pyproject.toml): it loads the unit tests
 once and forks for each change, with the tests that reach the changed function.
 Here is what it lacks: changes that remove a statement or turn a condition
-round, no changes of texts for people, a sample of fixed seed, and a score for
-each module (``tox -e mutation``).
+round, no changes of texts for people, a sample of fixed seed, a score for each
+module, and a second try with the tests that mutmut cannot run: those of whole
+processes and of Nova's services (``--functional``, ``tox -e mutation``).
 
 mutmut leaves functions with decorators and the level of modules and classes
 alone.
@@ -16,12 +17,14 @@ from __future__ import annotations
 import argparse
 import collections
 from collections.abc import Iterator
+from concurrent import futures
 import contextlib
 import fnmatch
 import io
 import os
 import pathlib
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -35,12 +38,58 @@ from mutmut import __main__ as mutmut
 from mutmut.mutation import diff_apply
 from mutmut.mutation import mutators
 from mutmut.stats import status_by_exit_code
+from mutmut.utils import format_utils
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 #: What the sample is drawn by: the same code gives the same sample.
 SEED = 'xen44'
 #: A change is noticed if the tests fail or do not end.
 CAUGHT = ('killed', 'timeout', 'segfault', 'suspicious')
+#: Exit statuses of tests that were ended after some time. On a busy machine,
+#: that says nothing of a change, so it counts as not noticed.
+ENDED = (124, 137, -9)
+#: How unittest names a test that failed; test cases of testtools by their ids.
+FAILED = re.compile(r'^(?:FAIL|ERROR): (?:\w+ \()?tests\.([\w.]+)', re.M)
+#: Tests (modules or classes) that drive a module through its real program or
+#: through Nova's API, the likeliest to notice a change first. Of the patterns,
+#: the first that fits counts.
+FUNCTIONAL = {
+    'cloudstack.*': (
+        'unit.cloudstack.test_program', 'functional.test_cloudstack'),
+    'xen.threads': ('unit.xen.test_threads',),
+    'xen.grub': ('functional.test_grub',),
+    '*.disklimits': ('functional.test_suspend',),
+    '*.disk_class': ('functional.test_disk_class',),
+    '*.snapshot': (
+        'functional.test_snapshot', 'functional.test_killed.SnapshotTest'),
+    '*.blockjobs': ('functional.test_snapshot',),
+    '*.rescue': (
+        'functional.test_rescue', 'functional.test_killed.RescueTest'),
+    '*.before_resize': (
+        'functional.test_resize', 'functional.test_killed.ResizeTest'),
+    '*.interrupted': ('functional.test_killed',),
+    '*.resize': (
+        'functional.test_resize', 'functional.test_killed.ResizeTest'),
+    '*.crashdump': ('functional.test_suspend',),
+    '*.diagnostics': ('functional.test_suspend',),
+    '*.suspend': (
+        'functional.test_suspend', 'functional.test_killed.SuspendTest'),
+    '*.hostboot': ('functional.test_suspend',),
+    '*.consoles': ('functional.test_consoles',),
+    '*.interfaces': (
+        'functional.test_interfaces', 'functional.test_killed.InterfacesTest'),
+    '*.tags': ('functional.test_interfaces', 'functional.test_volumes'),
+    '*.attachments': (
+        'functional.test_volumes', 'functional.test_killed.VolumesTest'),
+    '*.connections': ('functional.test_volumes',),
+    '*.volume*': ('functional.test_volumes',),
+    # The table is made when the module is imported.
+    '*.properties': (
+        'unit.compute.test_properties', 'functional.test_properties'),
+    '*.agent': ('functional.test_guest_agent',),
+    # What every operation needs.
+    '*': ('functional.test_servers', 'functional.test_fault_points'),
+}
 
 
 def _remove(node: libcst.CSTNode) -> Iterator[libcst.CSTNode]:
@@ -184,24 +233,134 @@ def _sample(patterns: list[str], most: int) -> list[str]:
     return chosen
 
 
-def _report(chosen: list[str], least: float) -> int:
-    """Print what was not noticed and the scores; return the exit status."""
-    results = _results()
-    tried = collections.Counter(_module(name) for name in chosen)
-    caught = collections.Counter(
-        _module(name) for name in chosen if results[name] in CAUGHT)
-    for name in sorted(chosen):
-        if results[name] not in CAUGHT:
-            print(f'\n--- not noticed ({results[name]}): {name}')
-            diff = diff_apply.get_diff_for_mutant(name).splitlines()
-            print('\n'.join(diff[2:]))
-    print(f'\n{"module":<32} {"tried":>6} {"caught":>6} {"score":>6}')
+def _functional_tests(mutant: str) -> tuple[str, ...]:
+    """The tests that drive what a mutant changes."""
+    return next(tests for pattern, tests in FUNCTIONAL.items()
+                if fnmatch.fnmatch(_module(mutant), pattern))
+
+
+def _write_change(mutant: str, directory: str) -> None:
+    """Write a mutant's change into the code in a directory.
+
+    mutmut's own function takes the first of several methods of one name.
+    """
+    path = diff_apply.find_mutant(mutant).path
+    module = diff_apply.read_orig_module(path)
+    name, owner = format_utils.orig_function_and_class_names_from_key(mutant)
+    [scope] = [one for one in module.body
+               if isinstance(one, libcst.ClassDef | libcst.FunctionDef)
+               and one.name.value == (owner or name)]
+    original = diff_apply.find_top_level_function_or_method(
+        libcst.Module([scope]), name)
+    changed = diff_apply.read_functions_from_index(mutant, path)
+    if original is None or changed is None:
+        raise LookupError(mutant)
+    pathlib.Path(directory, path).write_text(
+        module.deep_replace(original, changed[1]).code)
+
+
+def _run_tests(
+    directory: str, tests: str, limit: float,
+) -> tuple[int, str]:
+    """Run a module or a class of tests in a directory, until one fails.
+
+    Each in a process of its own: unit and functional tests choose threads.
+
+    :param limit: seconds.
+    :returns: the exit status, which is one of :data:`ENDED` if they took
+        longer, and what they say.
+    """
+    # Interrupted, tests end the processes that they have started.
+    done = subprocess.run(
+        ['timeout', '--signal=INT', '--kill-after=60', f'{limit:.0f}',
+         sys.executable, '-W', 'ignore', '-m', 'unittest', '--failfast',
+         f'tests.{tests}'],
+        cwd=directory, env={**os.environ, 'PYTHONPATH': directory},
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True, errors='replace', check=False)
+    return done.returncode, done.stdout
+
+
+def _try_functional(mutants: list[str], jobs: int) -> set[str]:
+    """Return those that the functional tests of their modules notice.
+
+    :param mutants: those that no unit test noticed.
+    :param jobs: tried at a time.
+    :raises RuntimeError: tests fail without any change.
+    """
+    unchanged = str(pathlib.Path.cwd())
+    limits = {}
+
+    def measure(tests: str) -> None:
+        begin = time.monotonic()
+        status, text = _run_tests(unchanged, tests, 1800)
+        if status:
+            raise RuntimeError(f'{tests} fail without a change:\n'
+                               f'{text[-4000:]}')
+        limits[tests] = 3 * (time.monotonic() - begin) + 60
+
+    def notices(mutant: str) -> bool:
+        begin = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix='mutate-') as directory:
+            # Python may take the old bytecode of a file that is as long.
+            shutil.copytree(
+                '.', directory, dirs_exist_ok=True,
+                ignore=shutil.ignore_patterns('mutants', '__pycache__'))
+            _write_change(mutant, directory)
+            for tests in _functional_tests(mutant):
+                status, text = _run_tests(directory, tests, limits[tests])
+                if status:
+                    break
+        found = ('not noticed' if not status else
+                 'too slow' if status in ENDED else 'noticed')
+        failed = FAILED.search(text)
+        if found == 'noticed' and failed and _run_tests(
+                unchanged, failed[1], limits[tests])[0]:
+            found = 'fails without it too'
+        print(f'  {found} after {time.monotonic() - begin:.0f} s: {mutant}',
+              flush=True)
+        return found == 'noticed'
+
+    with futures.ThreadPoolExecutor(jobs) as pool:
+        list(pool.map(measure, sorted({
+            tests for mutant in mutants
+            for tests in _functional_tests(mutant)})))
+        found = list(pool.map(notices, mutants))
+    return {mutant for mutant, noticed in zip(mutants, found, strict=True)
+            if noticed}
+
+
+def _report(
+    chosen: list[str], missed: dict[str, str], functional: set[str],
+    least: float,
+) -> int:
+    """Print what was not noticed and the scores; return the exit status.
+
+    :param chosen: all that were tried.
+    :param missed: what became of those that no unit test noticed.
+    :param functional: those of them that functional tests noticed.
+    :param least: percent that are wanted.
+    """
+    for name in sorted({*missed} - functional):
+        print(f'\n--- not noticed ({missed[name]}): {name}')
+        diff = diff_apply.get_diff_for_mutant(name).splitlines()
+        print('\n'.join(diff[2:]))
+    tried, unit, others = (
+        collections.Counter(map(_module, names))
+        for names in (chosen, {*chosen} - {*missed}, functional))
+    print(f'\n{"module":<32} {"tried":>6} {"unit":>6} {"functional":>10} '
+          f'{"score":>6}')
+
+    def row(name: str, number: int, by_unit: int, by_others: int) -> float:
+        score = 100 * (by_unit + by_others) / number
+        print(f'{name:<32} {number:>6} {by_unit:>6} {by_others:>10} '
+              f'{score:>5.1f}%')
+        return score
+
     for module, number in sorted(tried.items()):
-        print(f'{module:<32} {number:>6} {caught[module]:>6} '
-              f'{100 * caught[module] / number:>5.0f}%')
-    score = 100 * caught.total() / tried.total()
-    print(f'{"in all":<32} {tried.total():>6} {caught.total():>6} '
-          f'{score:>5.1f}%  (wanted: {least:.0f}%)', flush=True)
+        row(module, number, unit[module], others[module])
+    score = row('in all', tried.total(), unit.total(), others.total())
+    print(f'wanted: {least:.1f}%', flush=True)
     return 0 if score >= least else 1
 
 
@@ -215,6 +374,10 @@ def main() -> int:
                         help='changes of each module (default: %(default)s)')
     parser.add_argument('--least', type=float, default=0, metavar='PERCENT',
                         help='fail if fewer are noticed')
+    parser.add_argument('--functional', default=False,
+                        action=argparse.BooleanOptionalAction,
+                        help='try what no unit test notices with functional '
+                             'tests, too: up to minutes for each')
     parser.add_argument('--jobs', type=int, default=os.cpu_count(),
                         help='tried at a time (default: %(default)s)')
     args = parser.parse_args()
@@ -228,7 +391,12 @@ def main() -> int:
         mutmut.print_stats = _Progress(len(chosen))
         _forget_installed()
         mutmut._run(chosen, args.jobs)
-        return _report(chosen, args.least)
+        results = _results()
+        missed = {name: results[name] for name in chosen
+                  if results[name] not in CAUGHT}
+        noticed = (_try_functional(list(missed), args.jobs)
+                   if args.functional and missed else set())
+        return _report(chosen, missed, noticed, args.least)
 
 
 if __name__ == '__main__':

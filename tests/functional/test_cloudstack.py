@@ -681,6 +681,8 @@ class CustomTest(CloudStackTestCase):
                      parameters={'snap_name': 'two'})
         self.custom('RestoreSnapshot', snap_name='one')
         self.do('start')
+        for action in ('RestoreSnapshot', 'DeleteSnapshot'):
+            self.refused(action, 'stop it', parameters={'snap_name': 'one'})
         self.do('stop')
         self.custom('DeleteSnapshot', snap_name='one')
         self.assertIn('no snapshots', self.custom('ListSnapshots'))
@@ -736,6 +738,7 @@ class CustomTest(CloudStackTestCase):
         self.assertEqual(['xvda', 'hdd', 'hdc'], [
             target.get('dev')
             for target in domain.iterfind('devices/disk/target')])
+        self.refused('DetachIso', 'stop it')
         self.do('stop')
         self.custom('DetachIso')
         self.custom('DetachIso')

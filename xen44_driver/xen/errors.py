@@ -28,14 +28,7 @@ class ConnectionFailed(XenError):
 
 
 class HostUnsupported(XenError):
-    """The host is not supported.
-
-    :param reason: what was found, and what is needed.
-    """
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
+    """The host is not supported; the text says what it needs."""
 
 
 class DomainNotFound(XenError):

@@ -111,6 +111,7 @@ class RefusedTest(base.BaseTestCase):
                      options(loaders={GuestType.PVH: None}))
         self.refused('cpus', payload(), options(
             max_vcpus={GuestType.PVH: 1}))
+        build(payload(), options(max_vcpus={GuestType.PVH: 2}))
         self.refused('arch', payload(), options('aarch64'))
         self.refused('network_bridge', payload(lambda values: values[
             'externaldetails']['host'].pop('network_bridge')))

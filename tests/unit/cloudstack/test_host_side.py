@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Records, locks, images, seeds and the folder for management servers."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -26,6 +27,7 @@ from xen44_driver.storage import images
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.xen import errors
+from xen44_driver.xen.diskclass import DiskClass
 
 UUID = '7d1f6a52-93b4-4c0e-8a57-0b6f4c2d9e11'
 
@@ -57,6 +59,19 @@ class RecordTest(PlaceTestCase):
         path = pathlib.Path(self.files.path('vm.json'))
         self.assertEqual(0o600, stat.S_IMODE(path.stat().st_mode))
         self.assertEqual(['vm.json'], self.files.names())
+
+    def test_without_a_class_of_disks(self):
+        """As it was before there were classes."""
+        path = pathlib.Path(self.files.path('vm.json'))
+        values = {'name': 'x', 'guest_type': 'pv', 'version': 1, 'disks': [{
+            'kind': 'overlay', 'name': '/dev/xvda', 'target': 'xvda',
+            'file': 'disk.qcow2', 'base': None}]}
+        path.write_text(json.dumps(values))
+        self.assertEqual(
+            DiskClass.QEMU, vmrecord.load(self.files).disk_class)
+        path.write_text(json.dumps({**values, 'disk_class': 'kernel'}))
+        self.assertEqual(
+            DiskClass.KERNEL, vmrecord.load(self.files).disk_class)
 
     def test_unreadable(self):
         path = pathlib.Path(self.files.path('vm.json'))
@@ -119,8 +134,9 @@ class TemplatesTest(PlaceTestCase):
                 os.mkdir(self.place / name)
             if name == 'link':
                 os.symlink('/etc/hostname', self.place / name)
-            self.assertRaises(
+            error = self.assertRaises(
                 errors.SpecError, templates.TemplateFile, directory, name)
+            self.assertIn(repr(name), str(error))
         image = self.place / 'x@y.qcow2'
         image.write_bytes(b'x')
         found = templates.TemplateFile(directory, 'x@y.qcow2')
@@ -204,8 +220,12 @@ class SeedTest(PlaceTestCase):
         payload = test_describe.payload(lambda values: values[
             'cloudstack.vm.details']['nics'].append(
                 {'deviceId': 1, 'mac': '02:01:00:d9:00:0b', 'mtu': 1450}))
+        vm = payload.vm()
+        self.assertEqual('i-4-231-vm', json.loads(seed.contents(
+            dataclasses.replace(vm, name='i_4-231_VM'), (), (), None)[
+                'meta-data'])['local-hostname'])
         files = seed.contents(
-            payload.vm(), payload.hardware().nics, ['ssh-rsa A', 'ssh-rsa B'],
+            vm, payload.hardware().nics, ['ssh-rsa A', 'ssh-rsa B'],
             None)
         self.assertEqual({
             'instance-id': UUID, 'local-hostname': 'i-4-231-vm',
@@ -219,8 +239,10 @@ class SeedTest(PlaceTestCase):
             'nameservers': {'addresses': ['192.0.2.53', '192.0.2.54']},
             'routes': [{'to': '0.0.0.0/0', 'via': '10.20.0.1'}]},
             ethernets['eth0'])
-        self.assertEqual((True, 1450), (
-            ethernets['eth1']['dhcp4'], ethernets['eth1']['mtu']))
+        self.assertEqual({
+            'match': {'macaddress': '02:01:00:d9:00:0b'},
+            'set-name': 'eth1', 'mtu': 1450,
+            'dhcp4': True, 'optional': True}, ethernets['eth1'])
         self.assertTrue(files['user-data'].startswith(b'#cloud-config'))
 
     def test_write(self):
@@ -237,6 +259,28 @@ class SeedTest(PlaceTestCase):
 
 
 class Dom0HostTest(PlaceTestCase):
+
+    def test_time(self):
+        """An action waits no longer than leaves it time for the rest."""
+        with mock.patch('time.monotonic', side_effect=[1000, 1010, 1030]):
+            dom0 = dom0host.Dom0Host(mock.sentinel.host, 60)
+            self.assertIs(mock.sentinel.host, dom0.host)
+            self.assertEqual(30, dom0.left(300))
+            self.assertEqual(5, dom0.left(5))
+        with mock.patch('time.monotonic', return_value=1050):
+            self.assertEqual(0, dom0.left(300))
+
+    def test_whether_another_action_works(self):
+        dom0 = dom0host.Dom0Host(mock.Mock(), 60)
+        dom0host.CONF.set_override(
+            'storage_path', str(self.place), 'xen44_cloudstack')
+        self.addCleanup(dom0host.CONF.clear_override, 'storage_path',
+                        'xen44_cloudstack')
+        self.assertFalse(dom0.is_locked(UUID))
+        vm = test_describe.payload().vm()
+        with dom0.locked(vm), mock.patch.object(
+                vmlock.fcntl, 'lockf', side_effect=BlockingIOError):
+            self.assertTrue(dom0.is_locked(vm.uuid))
 
     def test_storage_path(self):
         """Only the directory itself is private."""

@@ -61,6 +61,18 @@ class PayloadTest(base.BaseTestCase):
             if values is not None:
                 self.assertRaises(errors.SpecError, payload_lib.parse, values)
 
+    def test_details_refused(self):
+        for change, field in (
+                (lambda made: made['externaldetails'].update(host=7),
+                 'externaldetails.host'),
+                (lambda made: made.update(parameters=7), 'parameters')):
+            self.assertEqual(field, self.assertRaises(
+                errors.SpecError, changed, change).field)
+        details = changed(lambda made: made.update(
+            parameters={'name': '/'})).parameters
+        self.assertEqual('parameters.name', self.assertRaises(
+            errors.SpecError, details.file, 'name').field)
+
     def test_names(self):
         for key, bad in (
                 ('virtualmachineid', ('', 'x', '../x', 7, None)),
@@ -99,6 +111,7 @@ class PayloadTest(base.BaseTestCase):
                     made)['nics'][0].update({key: value}))
                 error = self.assertRaises(
                     errors.SpecError, payload.hardware)
+                self.assertIn('nics[0]', error.field)
                 self.assertIn(key, error.field)
 
     def test_hardware_refused(self):

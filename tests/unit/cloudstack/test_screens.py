@@ -27,6 +27,7 @@ from xen44_driver.cloudstack import screens
 from xen44_driver.xen import sockets
 
 UUID = '7d1f6a52-93b4-4c0e-8a57-0b6f4c2d9e11'
+UNIT = f'xen44-screen-{UUID}.service'
 PORTS = range(20000, 30000)
 
 
@@ -108,6 +109,10 @@ class HandshakeTest(ScreenTestCase):
         self.assertFalse(self.relay.in_use)
         self.host.guest.assert_not_called()
 
+    def test_result_of_a_failure(self):
+        """1, failed; 2 is another word that RFB 3.8 does not have."""
+        self.assertEqual(b'\0\0\0\1\0\0\0\2no', rfb._failed('no'))
+
     def test_challenges_differ(self):
         challenges = set()
         for _ in range(2):
@@ -173,6 +178,7 @@ class RelayServiceTest(ScreenTestCase):
         if argv[0] == 'systemd-run':
             self.serve()
             return '', ''
+        self.assertEqual(('systemctl', UNIT), (argv[0], argv[-1]))
         alive = any(thread.is_alive() for thread in self.running)
         if argv[1] == 'stop' and alive:
             self.path.unlink()
@@ -236,9 +242,15 @@ class RelayServiceTest(ScreenTestCase):
     def test_command(self):
         screens.offer(UUID)
         [argv] = [argv for argv in self.commands if argv[0] == 'systemd-run']
-        self.assertIn(f'--unit=xen44-screen-{UUID}.service', argv)
+        at = argv.index('--')
+        self.assertEqual(
+            ('systemd-run', '--quiet', '--collect', f'--unit={UNIT}',
+             f'--description=Screen of VM {UUID} for CloudStack',
+             '--service-type=notify', '--property=TimeoutStartSec=600',
+             '--property=NoNewPrivileges=yes',
+             '--property=CapabilityBoundingSet='), argv[:at])
         self.assertEqual(('screen', UUID), argv[-2:])
-        self.assertTrue(os.path.isabs(argv[argv.index('--') + 1]))
+        self.assertTrue(os.path.isabs(argv[at + 1]))
 
     def test_end(self):
         screens.end(UUID)

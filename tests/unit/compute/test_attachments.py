@@ -245,6 +245,7 @@ class AttachTest(AttachmentsCase):
         self.guest.attach_device = fail
         raised = self.assertRaises(errors.OperationFailed, self.attach)
         self.assertIn('in use', str(raised))
+        self.assertEqual(base.UUID, raised.domain)
         self.assert_nothing_left()
 
     def test_guest_that_rebooted_meanwhile(self):

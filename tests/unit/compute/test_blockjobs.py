@@ -45,6 +45,9 @@ class JobTest(base.TestCase):
             return [[OTHER, look] if look else [OTHER]]
         if name == 'query-named-block-nodes':
             return [[{'node-name': node} for node in self.nodes]]
+        self.assertEqual(
+            {'blockdev-del': ['node-name']}.get(name, ['id']),
+            [*arguments])
         self.asked.append((name, *arguments.values()))
         if name == 'job-cancel' and self.cancel_error:
             raise self.cancel_error
@@ -133,7 +136,7 @@ class ClosedTest(base.TestCase):
         privsep.monitor_is_there.side_effect = [True, False]
         with mock.patch('time.sleep') as sleep:
             monitor.wait_until_closed(base.UUID)
-        sleep.assert_called_once()
+        sleep.assert_called_once_with(0.2)
 
     def test_gives_up(self):
         privsep.monitor_is_there.return_value = True

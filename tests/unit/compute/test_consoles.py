@@ -220,17 +220,19 @@ class ConsoleTest(base.TestCase):
 
     def test_no_serial(self):
         def refused(error):
-            self.assertRaises(
-                error, consoles.serial, self.node, self.instance)
+            return str(self.assertRaises(
+                error, consoles.serial, self.node, self.instance))
 
-        refused(exception.ConsoleTypeUnavailable)
+        self.assertIn('serial', refused(exception.ConsoleTypeUnavailable))
         self.flags(enabled=True, group='serial_console')
         guest = self.node.host.guest.return_value
         guest.terminal.return_value = None
         refused(exception.ConsoleTypeUnavailable)
         guest.terminal.return_value = Terminal.XEN
         self.flags(port_range='20000:20000', group='serial_console')
-        refused(exception.SocketPortRangeExhaustedException)
+        self.assertIn(
+            '127.0.0.1',
+            refused(exception.SocketPortRangeExhaustedException))
         self.node.host.record.return_value.state = DomainState.SHUTDOWN
         refused(exception.InstanceNotReady)
 

@@ -69,7 +69,8 @@ class TriggerTest(CrashDumpCase):
 
     def test_off(self):
         self.guest.state.return_value = DomainState.SHUTDOWN
-        self.assertRaises(exception.InstanceNotReady, self.trigger)
+        raised = self.assertRaises(exception.InstanceNotReady, self.trigger)
+        self.assertIn(base.UUID, str(raised))
 
     def test_not_allowed(self):
         self.flags(crash_dump_directory='', group='xen44')

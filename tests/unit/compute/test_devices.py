@@ -38,8 +38,10 @@ class NamesTest(base.TestCase):
         self.assertRaises(
             exception.TooManyDiskDevices, devices.next_name, every)
         self.flags(max_disk_devices_to_attach=2, group='compute')
-        self.assertRaises(
+        raised = self.assertRaises(
             exception.TooManyDiskDevices, devices.next_name, every[:2])
+        self.assertIn('(2)', str(raised))
+        self.assertEqual('/dev/xvdb', devices.next_name(every[:1]))
 
     def test_assign(self):
         root = mapping(boot_index=0, device_name='/dev/vda')

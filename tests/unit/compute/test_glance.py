@@ -217,6 +217,22 @@ class UploadTest(GlanceCase):
         self.assertEqual(content, b''.join(parts))
         self.assertLess(max(map(len, parts)), 65536)
 
+    def test_whole(self):
+        """As the file object that it is, if nobody says how much."""
+        path = self.useFixture(fixtures.TempDir()).join('disk')
+        content = os.urandom(100_000)
+        with open(path, 'wb') as file:
+            file.write(content)
+
+        def update(context, image_id, metadata, data, purge_props):
+            for sizes in ((), (None,), (-1,)):
+                data.seek(0)
+                self.assertEqual(content, data.read(*sizes))
+
+        self.api.update.side_effect = update
+        glance.upload('context', base.IMAGE, path, {})
+        self.api.update.assert_called_once()
+
 
 class ConvertTest(GlanceCase):
 

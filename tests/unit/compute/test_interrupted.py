@@ -27,7 +27,8 @@ class StartTest(base.TestCase):
         self.addCleanup(patcher.stop)
         self.begun = True
         patcher = mock.patch.object(
-            interrupted, '_was_begun', side_effect=lambda *_: self.begun)
+            interrupted, '_was_begun',
+            side_effect=lambda context, uuid: self.begun)
         patcher.start()
         self.addCleanup(patcher.stop)
         self.migration = mock.Mock(status='confirming')
@@ -44,6 +45,16 @@ class StartTest(base.TestCase):
         with mock.patch.object(interrupted.threads, 'start') as start:
             interrupted.start_mending(self.node)
         return start.call_args and start.call_args.args[0]
+
+    def test_whose(self):
+        """This host's instances, with those tasks that are mended."""
+        self.flags(host='xen1')
+        self.list.return_value = []
+        self.start()
+        filters, = (call.args[1] for call in self.list.call_args_list)
+        self.assertEqual(('xen1', False),
+                         (filters.pop('host'), filters.pop('deleted')))
+        self.assertEqual({'task_state': list(interrupted._MENDERS)}, filters)
 
     def test_nobody_answers(self):
         self.list.side_effect = OSError('no conductor')

@@ -33,7 +33,27 @@ class FilterTest(base.TestCase):
         warning, = self.problems()
         for text in (*lvmfilter.DEVICES, 'global_filter'):
             self.assertIn(text, warning)
-        self.assertEqual('--typeconfig', self.execute.call_args.args[1])
+        self.execute.assert_called_once_with(
+            '/usr/sbin/lvmconfig', '--typeconfig', 'full',
+            'devices/global_filter', 'devices/filter',
+            'devices/use_devicesfile', 'devices/devicesfile',
+            timeout=lvmfilter.TIMEOUT)
+
+    def test_where_the_program_is(self):
+        """Also where only administrators have programs, and without PATH."""
+        for path in ('/opt/nova/bin', None):
+            with fixtures.EnvironmentVariable('PATH', path):
+                self.problems()
+            directories = self.which.call_args.kwargs['path'].split(':')
+            self.assertEqual((path or os.defpath).split(':'),
+                             directories[:-2])
+            self.assertEqual(['/usr/sbin', '/sbin'], directories[-2:])
+
+    def test_setting_that_lvm_does_not_have(self):
+        self.execute.return_value = ('filter="r|.*|"\n', '')
+        self.assertEqual([], list(lvmfilter.problems()))
+        self.execute.return_value = ('use_devicesfile=0\n', '')
+        self.assertEqual(1, len(list(lvmfilter.problems())))
 
     def test_own_devices_only(self):
         for own in ('["a|^/dev/sda|","r|.*|"]', '"r|.*|"',

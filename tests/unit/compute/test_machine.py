@@ -77,6 +77,17 @@ class MachineCase(base.TestCase):
             self.assertIn(text, str(raised))
 
 
+class EmulatedTest(MachineCase):
+
+    def test_by_guest_type(self):
+        """Of what it is going to be, if it can be anything."""
+        for kind, letters in (('hvm', 'abc'), ('pvh', ''), ('kvm', ''),
+                              (None, 'abc')):
+            specs = {'xen44:guest_type': kind} if kind else None
+            self.assertEqual(letters, machine.emulated_disks(
+                base.instance(extra_specs=specs), self.options()), kind)
+
+
 class RecordsTest(MachineCase):
     """An instance can have several records."""
 

@@ -73,3 +73,13 @@ class OptionsTest(base.TestCase):
         made = node.machine_options()
         self.assertTrue(made.spice)
         self.assertFalse(made.spice_agent)
+
+    def test_config_drive(self):
+        """By default there is one where it can be written."""
+        node = base.node()
+        for wanted, program, made in ((True, '/bin/sh', True),
+                                      (True, '/no/such/program', False),
+                                      (False, '/bin/sh', False)):
+            self.flags(mkisofs_cmd=program)
+            self.flags(default_config_drive=wanted, group='xen44')
+            self.assertIs(made, node.machine_options().config_drive)

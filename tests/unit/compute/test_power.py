@@ -68,6 +68,15 @@ class PowerTest(base.TestCase):
             10, self.guest.wait_for.call_args_list[-1].kwargs['timeout'])
         self.guest.destroy.assert_called_once_with()
 
+    def test_guest_is_asked_as_long_as_there_is_time(self):
+        self.guest.wait_for.return_value = False
+        with mock.patch('time.monotonic', side_effect=[0, 0, 59.5, 60]):
+            self.power_off(retry_interval=0)
+        self.assertEqual(
+            [mock.call(events.OFF, timeout=60),
+             mock.call(events.OFF, timeout=1)],
+            self.guest.wait_for.mock_calls)
+
     def test_guest_cannot_be_asked(self):
         self.guest.shutdown.side_effect = xen_errors.OperationFailed(
             'domainShutdown', base.UUID, 1, 'no PV drivers')
@@ -188,6 +197,20 @@ class PowerOnTest(base.TestCase):
         _node, guest, disks, _limits = self.steps.boot.call_args.args
         self.assertIs(self.host.define.return_value, guest)
         self.assertEqual(['xvda'], [disk.target for disk in disks])
+
+    def test_volumes_that_nova_tells_of(self):
+        self.instance.save = mock.Mock()
+        with mock.patch.object(power.connections, 'renewed'), \
+                mock.patch.object(power.connections, 'connect_all'):
+            power.machine_of(self.node, 'context', self.instance, {
+                'block_device_mapping': [{
+                    'mount_device': '/dev/xvdb', 'boot_index': None,
+                    'connection_info': base.connection_info()}]})
+        kept = machine.recall(self.instance)
+        self.assertEqual(
+            [('/dev/xvda', None), ('/dev/xvdb', base.VOLUME)],
+            [(disk.name, disk.volume_id) for disk in kept.disks])
+        self.instance.save.assert_called_once_with()
 
     def test_a_base_that_is_gone_stops_nothing_that_runs(self):
         self.steps.ensure_bases.side_effect = exception.ImageNotFound('gone')

@@ -101,6 +101,19 @@ class RefusedTest(base.TestCase):
                 'xen44.filters', self.filters,
                 '--privsep_context xen44_driver.privsep.sys_admin_pctxt')
 
+    def test_filters_that_the_package_ships(self):
+        """They let it start: what else failed is told."""
+        self.filters = FiltersTest.DIRECTORY
+        self.write_conf(self.directory)
+        helper = os.path.join(self.directory, 'privsep-helper')
+        with open(helper, 'w') as file:
+            file.write('#!/bin/sh')
+        os.chmod(helper, 0o700)
+        self.flags(helper_command=f'sudo nova-rootwrap {self.conf} '
+                   'privsep-helper --config-file /etc/nova/nova.conf',
+                   group='xen44_privileged')
+        self.assert_says('exited non-zero (99)')
+
     def test_rootwrap_is_not_asked(self):
         self.flags(helper_command='doas privsep-helper',
                    group='xen44_privileged')

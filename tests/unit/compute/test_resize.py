@@ -148,6 +148,9 @@ class PlanTest(ResizeCase):
             [('disk.swap', '/dev/xvdb', 'hdb', 32 * MIB)],
             self.disks(swap=32)[1:])
         self.with_disks(EPHEMERAL, SWAP)
+        # Whole bytes, of a disk that stays too.
+        self.assertEqual({int}, {type(size) for _, _, _, size in self.disks(
+            old=flavor(swap=64, ephemeral_gb=1), ephemeral_gb=1, swap=64)})
         small = flavor(ephemeral_gb=1, swap=64)
         for swap, found in ((64, 64), (128, 128), (0, None)):
             sizes = {name: size for name, _, _, size in self.disks(
@@ -342,6 +345,101 @@ class BeforeResizeTest(ResizeCase):
             resize.revert(self.node, None, self.instance, network_info=None,
                           block_device_info=None, power_on=True)
         power_on.assert_not_called()
+
+    def test_what_is_reverted_is_started(self):
+        self.become()
+        with mock.patch.object(resize.power, 'power_on') as power_on:
+            resize.revert(
+                self.node, 'context', self.instance, network_info=['port'],
+                block_device_info={'volumes': 1}, power_on=True)
+        power_on.assert_called_once_with(
+            self.node, 'context', self.instance, network_info=['port'],
+            block_device_info={'volumes': 1})
+        self.assertEqual(['old'], self.files.names())
+
+
+class GiveUpTest(ResizeCase):
+    """Nova is told that a resize has failed."""
+
+    def setUp(self):
+        super().setUp()
+        self.migration = mock.Mock(uuid=base.PORT, status='migrating')
+        self.instance.migration_context = objects.MigrationContext(
+            migration_id=7)
+        self.old = flavor(id=3, memory_mb=128, vcpus=1, root_gb=4,
+                          ephemeral_gb=5)
+        self.instance.old_flavor = self.old
+        self.placement = mock.Mock()
+        for where, name, value in (
+                (objects.Migration, 'get_by_id_and_instance',
+                 self.migration),
+                (resize.report, 'report_client_singleton',
+                 self.placement)):
+            patcher = mock.patch.object(where, name, return_value=value)
+            setattr(self, name, patcher.start())
+            self.addCleanup(patcher.stop)
+
+    def assert_given_up(self):
+        self.get_by_id_and_instance.assert_called_with(
+            'context', 7, base.UUID)
+        self.assertEqual('error', self.migration.status)
+        self.migration.save.assert_called_once_with()
+        self.assertEqual(
+            (self.old, 3, 128, 1, 4, 5),
+            (self.instance.flavor, self.instance.instance_type_id,
+             self.instance.memory_mb, self.instance.vcpus,
+             self.instance.root_gb, self.instance.ephemeral_gb))
+        self.placement.move_allocations.assert_called_once_with(
+            'context', base.PORT, base.UUID)
+
+    def test_old_flavor_counts_again(self):
+        resize.give_up('context', self.instance)
+        self.assert_given_up()
+        self.instance.save.assert_called_once_with()
+        # Once more, there is nothing to move.
+        self.placement.get_allocations_for_consumer.return_value = {}
+        resize.give_up('context', self.instance)
+        self.placement.get_allocations_for_consumer.assert_called_with(
+            'context', base.PORT)
+        self.placement.move_allocations.assert_called_once()
+
+    def mend(self, complete, error=None):
+        """Bring an interrupted resize to an end.
+
+        :param complete: whether its disks were.
+        """
+        if complete:
+            self.files.create()
+        self.instance.system_metadata['old_vm_state'] = 'stopped'
+        with mock.patch.object(self.instance, 'get_network_info',
+                               return_value='ports'), \
+                mock.patch.object(resize.connections, 'renewed',
+                                  return_value='volumes'), \
+                mock.patch.object(resize, 'finish', side_effect=error) as \
+                finish, mock.patch.object(resize, '_settle') as settle:
+            try:
+                return resize.mend_finish(
+                    self.node, 'context', self.instance)
+            finally:
+                done, other = ((settle, finish) if complete
+                               else (finish, settle))
+                done.assert_called_once_with(
+                    self.node, 'context', self.instance,
+                    network_info='ports', block_device_info='volumes',
+                    power_on=False)
+                other.assert_not_called()
+
+    def test_interrupted_one_is_completed(self):
+        for complete in (False, True):
+            self.migration.save.reset_mock()
+            self.assertEqual('resized', self.mend(complete))
+            self.assertEqual('finished', self.migration.status)
+            self.migration.save.assert_called_once_with()
+        self.placement.move_allocations.assert_not_called()
+
+    def test_interrupted_one_that_cannot_be_completed(self):
+        self.assertRaises(OSError, self.mend, False, OSError('no room'))
+        self.assert_given_up()
 
 
 class BeginTest(ResizeCase):

@@ -132,6 +132,11 @@ class AwayTest(base.TestCase):
         before = resources.available(self.node)
         self.go_away()
         after = resources.available(self.node)
+        self.assertEqual({
+            'arch': 'x86_64', 'model': 'EPYC',
+            'features': ['aes', 'avx512-bf16', 'pni', 'svm'],
+            'topology': {'sockets': 1, 'cores': 4, 'threads': 2}},
+            json.loads(before['cpu_info']))
         for found in (before, after):
             del found['stats']  # the load average changes
         self.assertEqual(before, after)
@@ -259,6 +264,25 @@ class TraitsTest(base.TestCase):
         with mock.patch.object(type(arch), 'profiles', changed):
             return traits.wanted(base.host_capabilities(*kinds),
                                  base.versions(4, 20, 0), arch)
+
+    def test_threads(self):
+        """Only where two or more threads share a core."""
+        arch = arch_lib.load('x86_64')
+        caps = base.host_capabilities(PV)
+        for threads, has in ((1, False), (2, True), (4, True)):
+            had = traits.wanted(dataclasses.replace(
+                caps, topology=dataclasses.replace(
+                    caps.topology, threads=threads)),
+                base.versions(4, 20, 0), arch)
+            self.assertEqual(has, 'HW_CPU_HYPERTHREADING' in had)
+
+    def test_removed_when_the_host_has_lost_them(self):
+        """All that a host may have, and none of an operator's."""
+        for trait in self.wanted(*GuestType, disk_buses=('xen', 'ide'),
+                                 video_models=('vga', 'cirrus')):
+            self.assertTrue(traits.managed(trait), trait)
+        for trait in ('CUSTOM_RACK_7', 'COMPUTE_NODE', 'STORAGE_DISK_SSD'):
+            self.assertFalse(traits.managed(trait), trait)
 
     def test_guest_types(self):
         had = self.wanted(PV)

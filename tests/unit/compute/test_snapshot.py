@@ -13,12 +13,15 @@ from nova import exception
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import blockjobs
+from xen44_driver.compute import machine
+from xen44_driver.compute import quiesce
 from xen44_driver.compute import snapshot
 from xen44_driver.storage import kinds
 from xen44_driver.storage import scratch
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 from xen44_driver.xen import qmp
+from xen44_driver.xen.diskclass import DiskClass
 from xen44_driver.xen.events import DomainRecord
 from xen44_driver.xen.events import DomainState
 
@@ -114,6 +117,179 @@ class NeedTest(base.TestCase):
     def test_never_more_than_the_disk(self):
         self.assertEqual(8, self.most(
             'overlay', file=7 * MiB, base_file=7 * MiB))
+
+
+class BackUpTest(base.TestCase):
+    """What QEMU and qemu-img are told, and in which order."""
+
+    def setUp(self):
+        super().setUp()
+        self.node, self.instance = base.node(), base.instance()
+        self.guest = mock.Mock(id=7)
+        self.guest.state.return_value = DomainState.RUNNING
+        self.disk = domain.Disk(target='xvda', source='/disk')
+        self.steps = mock.Mock()
+        self.steps.scratch.path = '/copy'
+        for where, name in (
+                (snapshot.monitor, 'execute'), (snapshot, '_find'),
+                (snapshot.processutils, 'execute'),
+                (snapshot.faultpoints, 'reached'),
+                (quiesce, 'freeze'), (quiesce, 'thaw'),
+                (blockjobs, 'wait'), (blockjobs, 'clear')):
+            self.steps.attach_mock(
+                self.useFixture(fixtures.MockPatchObject(where, name)).mock,
+                f'{where.__name__.rpartition(".")[2]}_{name}'.strip('_'))
+        self.find = self.steps.snapshot__find
+        self.find.return_value = mock.Mock(node='drive', size=4 * MiB)
+
+    def back_up(self):
+        return snapshot._back_up(
+            self.node, self.instance, self.guest, self.disk,
+            self.steps.scratch, 3 * MiB)
+
+    def names(self):
+        """The steps; fault points by their names."""
+        return [args[0].removeprefix('snapshot: ')
+                if name == 'faultpoints_reached' else name
+                for name, args, _ in self.steps.mock_calls]
+
+    def test_qcow2(self):
+        self.flags(snapshot_image_format='qcow2', group='xen44')
+        self.assertEqual(4 * MiB, self.back_up())
+        self.assertEqual(
+            ['snapshot__find', 'scratch.create', 'processutils_execute',
+             'file made', 'monitor_execute', 'target open',
+             'quiesce_freeze', 'monitor_execute', 'quiesce_thaw',
+             'copy begun', 'blockjobs_wait', 'snapshot__find',
+             'blockjobs_clear', 'disk copied', 'processutils_execute'],
+            self.names())
+        self.find.assert_called_with(base.UUID, self.disk, 7)
+        self.steps.scratch.create.assert_called_once_with(4 * MiB, 3 * MiB)
+        self.assertEqual([
+            mock.call('qemu-img', 'create', '-q', '-f', 'qcow2', '/copy',
+                      str(4 * MiB)),
+            mock.call('qemu-img', 'check', '-q', '-f', 'qcow2', '/copy',
+                      check_exit_code=[0, 3])],
+            self.steps.processutils_execute.mock_calls)
+        self.assertEqual([
+            mock.call(base.UUID, 'blockdev-add', {
+                'driver': 'qcow2', 'node-name': snapshot.TARGET,
+                'discard': 'unmap', 'file': {
+                    'driver': 'file', 'filename': '/copy',
+                    'discard': 'unmap'}}, domid=7),
+            mock.call(base.UUID, 'transaction', {'actions': [{
+                'type': 'blockdev-backup', 'data': {
+                    'job-id': snapshot.JOB, 'device': 'drive',
+                    'target': snapshot.TARGET, 'sync': 'full',
+                    'compress': True, 'x-perf': {'max-workers': 4},
+                    'auto-dismiss': False}}]}, domid=7)],
+            self.steps.monitor_execute.mock_calls)
+        self.steps.blockjobs_clear.assert_called_once_with(
+            base.UUID, snapshot.JOB, [snapshot.TARGET], domid=7)
+
+    def test_raw(self):
+        self.flags(snapshot_image_format='raw', group='xen44')
+        self.back_up()
+        self.steps.processutils_execute.assert_not_called()
+        target, copy = (call.args[2] for call
+                        in self.steps.monitor_execute.mock_calls)
+        self.assertEqual('raw', target['driver'])
+        self.assertIs(False, copy['actions'][0]['data']['compress'])
+
+    def test_whose_job_is_waited_for(self):
+        self.back_up()
+        (uuid, job), options = self.steps.blockjobs_wait.call_args
+        self.assertEqual((base.UUID, snapshot.JOB, 7),
+                         (uuid, job, options['domid']))
+        same_guest = options['same_guest']
+        self.assertTrue(same_guest())
+        self.guest.state.return_value = DomainState.SHUTDOWN
+        self.assertFalse(same_guest())
+        self.guest.state.return_value = DomainState.RUNNING
+        self.guest.id = 8
+        self.assertFalse(same_guest())
+
+    def test_disk_that_became_another(self):
+        """The copy ends, and is not taken for one of the PV disk."""
+        self.find.side_effect = [self.find.return_value,
+                                 mock.Mock(node='other', size=4 * MiB)]
+        raised = self.assertRaises(errors.OperationFailed, self.back_up)
+        self.assertEqual(('snapshot', base.UUID),
+                         (raised.operation, raised.domain))
+        self.steps.blockjobs_clear.assert_called_once_with(
+            base.UUID, snapshot.JOB, [snapshot.TARGET], domid=7)
+        self.assertNotIn('disk copied', self.names())
+
+    def test_job_fails(self):
+        self.steps.blockjobs_wait.side_effect = blockjobs.JobFailed('full')
+        self.assertRaises(blockjobs.JobFailed, self.back_up)
+        self.steps.blockjobs_clear.assert_called_once()
+
+    def test_no_room(self):
+        self.steps.scratch.create.side_effect = scratch.NoRoom('full')
+        self.assertRaises(scratch.NoRoom, self.back_up)
+        self.assertEqual(['snapshot__find', 'scratch.create'], self.names())
+
+
+class CopyTest(base.TestCase):
+    """Which way a disk is copied."""
+
+    def setUp(self):
+        super().setUp()
+        self.node, self.instance = base.node(), base.instance()
+        self.guest = self.node.host.guest.return_value
+        self.scratch = mock.Mock()
+        self.patch = {name: self.useFixture(fixtures.MockPatchObject(
+            snapshot, name)).mock for name in (
+                '_back_up', '_copy_file', '_convert', '_most', '_size')}
+        for where, name in ((snapshot.disks, 'ensure_bases'),
+                            (snapshot.monitor, 'wait_until_closed')):
+            self.patch[name] = self.useFixture(
+                fixtures.MockPatchObject(where, name)).mock
+        self.patch['_most'].return_value = 5
+
+    def copy(self, state, **values):
+        self.guest.state.return_value = state
+        self.machine = machine.Machine(guest_type='pvh', disks=(
+            kinds.DiskRecord(kind='clone', name='/dev/xvda', target='xvda',
+                             file='disk.raw', format='raw'),), **values)
+        return snapshot._copy(self.node, 'context', self.instance,
+                              self.machine, self.scratch)
+
+    def test_off(self):
+        """What is written last is in the copy."""
+        self.assertIs(self.patch['_size'].return_value,
+                      self.copy(DomainState.SHUTDOWN))
+        self.patch['ensure_bases'].assert_called_once_with(
+            self.node, 'context', self.machine)
+        self.patch['wait_until_closed'].assert_called_once_with(base.UUID)
+        self.scratch.create.assert_called_once_with(0, 5)
+        self.patch['_convert'].assert_called_once_with(
+            os.path.join(self.instances, base.UUID, 'disk.raw'), 'raw',
+            self.scratch)
+
+    def test_by_qemu(self):
+        for state in (DomainState.RUNNING, DomainState.PAUSED):
+            self.assertIs(self.patch['_back_up'].return_value,
+                          self.copy(state))
+            (node, instance, guest, disk, file, need), _ = (
+                self.patch['_back_up'].call_args)
+            self.assertEqual(
+                (self.node, self.instance, self.guest, 'xvda', self.scratch,
+                 5), (node, instance, guest, disk.target, file, need))
+        self.patch['_convert'].assert_not_called()
+
+    def test_by_kernel(self):
+        self.assertIs(
+            self.patch['_copy_file'].return_value,
+            self.copy(DomainState.RUNNING, disk_class=DiskClass.KERNEL))
+        self.patch['_back_up'].assert_not_called()
+        (node, instance, state, root, file, need), _ = (
+            self.patch['_copy_file'].call_args)
+        self.assertEqual(
+            (self.node, self.instance, DomainState.RUNNING, 'xvda',
+             self.scratch, 5),
+            (node, instance, state, root.record.target, file, need))
 
 
 class RefusalTest(base.TestCase):

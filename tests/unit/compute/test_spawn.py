@@ -8,6 +8,7 @@ from nova import exception
 
 from tests.unit import base
 from xen44_driver import privsep
+from xen44_driver.compute import crashdump
 from xen44_driver.compute import destroy
 from xen44_driver.compute import machine
 from xen44_driver.compute import novaversion
@@ -137,7 +138,8 @@ class SpawnTest(base.TestCase):
                 (spawn.tags, 'record'), (spawn.disks, 'create'),
                 (start, 'boot'), (destroy, 'remove_domain'),
                 (privsep, 'remove_console_log')):
-            patcher = mock.patch.object(where, name)
+            # With its parameters, so that none can be left out.
+            patcher = mock.patch.object(where, name, autospec=True)
             self.steps.attach_mock(patcher.start(), name)
             self.addCleanup(patcher.stop)
         self.steps.fetch.side_effect = lambda *args: args[-1]
@@ -165,7 +167,13 @@ class SpawnTest(base.TestCase):
             ['check_memory', 'fetch', 'plug', 'record', 'create', 'define',
              'remove_console_log', 'boot'], self.done())
         self.assertTrue(self.files.exist())
-        self.assertEqual('pvh', machine.recall(self.instance).guest_type)
+        kept = machine.recall(self.instance)
+        self.assertEqual('pvh', kept.guest_type)
+        # The config drive has all that Nova gives.
+        self.steps.create.assert_called_once_with(
+            self.node, 'context', self.instance, kept, mock.ANY,
+            network_info=[base.vif()], injected_files=(),
+            admin_password=None)
 
     def test_what_an_interrupted_operation_left_is_forgotten(self):
         """At a rebuild."""
@@ -240,6 +248,7 @@ class CleanupTest(base.TestCase):
         self.instance.name = 'instance-1'
         for where, name in ((privsep, 'remove_console_log'),
                             (privsep, 'remove_sockets'),
+                            (crashdump, 'forget'),
                             (ports, 'unplug')):
             patcher = mock.patch.object(where, name)
             setattr(self, name, patcher.start())
@@ -257,7 +266,13 @@ class CleanupTest(base.TestCase):
         self.unplug.assert_called_once()
         self.remove_console_log.assert_called_once_with('instance-1')
         self.remove_sockets.assert_called_once_with(base.UUID)
+        self.forget.assert_called_once_with(self.instance)
         self.assertIs(True, self.instance.cleaned)
+
+    def test_disks_that_stay(self):
+        """A crash dump is removed when the disks are."""
+        self.cleanup(destroy_disks=False)
+        self.forget.assert_not_called()
 
     def test_loop_devices_go_before_the_files(self):
         order = []

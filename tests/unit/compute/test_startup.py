@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What nova-compute does and refuses when it starts."""
 
+import os
 import types
 from unittest import mock
 
@@ -69,6 +70,27 @@ class StartTest(base.TestCase):
         with mock.patch.object(startup.LOG, 'warning') as warning:
             startup.start(self.node)
         self.assertIn(mock.call('%s', '100% wrong'), warning.mock_calls)
+
+    def test_unsupported_host_is_refused(self):
+        self.node.host.check.side_effect = errors.HostUnsupported(
+            'Xen 4.3 is too old')
+        self.assertRaisesRegex(
+            exception.InvalidConfiguration, 'Xen 4.3 is too old',
+            startup.start, self.node)
+
+    def test_leftovers(self):
+        """Directories of instances that have no domain."""
+        for name in (base.UUID, base.IMAGE, '_base'):
+            os.mkdir(os.path.join(self.instances, name))
+        self.node.host.records.return_value = {
+            base.IMAGE: events.DomainRecord(
+                uuid=base.IMAGE, name='x', state=events.DomainState.PAUSED)}
+        with mock.patch.object(startup.LOG, 'warning') as warning:
+            startup.start(self.node)
+        self.assertEqual(
+            [os.path.join(self.instances, base.UUID)],
+            [call.args[1] for call in warning.mock_calls
+             if 'has no domain' in call.args[0]])
 
     def test_encrypted_spice_is_refused(self):
         self.flags(require_secure=True, group='spice')

@@ -355,8 +355,8 @@ class HostBootTest(SuspendCase):
 
     def boot_host(self):
         hostboot.resume_on_host_boot(
-            self.node, None, self.instance, network_info=None,
-            block_device_info=None)
+            self.node, 'context', self.instance, network_info=[],
+            block_device_info={})
 
     def test_by_state(self):
         for state, starts in ((DomainState.RUNNING, False),
@@ -371,7 +371,9 @@ class HostBootTest(SuspendCase):
     def test_no_domain(self):
         self.node.host.guest.side_effect = errors.DomainNotFound(base.UUID)
         self.boot_host()
-        self.power_on.assert_called_once()
+        self.power_on.assert_called_once_with(
+            self.node, 'context', self.instance, network_info=[],
+            block_device_info={})
 
     def test_suspended_ones_stay(self):
         self.guest.now, self.guest.saved = DomainState.SHUTDOWN, True

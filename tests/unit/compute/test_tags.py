@@ -40,7 +40,9 @@ class TagsTest(base.TestCase):
                 (objects.VirtualInterfaceList, self.vifs),
                 (objects.BlockDeviceMappingList, self.disks)):
             patcher = mock.patch.object(
-                kind, 'get_by_instance_uuid', return_value=found)
+                kind, 'get_by_instance_uuid',
+                side_effect=lambda context, uuid, found=found: {
+                    ('context', base.UUID): found}[context, uuid])
             patcher.start()
             self.addCleanup(patcher.stop)
 

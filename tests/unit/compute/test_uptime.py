@@ -20,7 +20,9 @@ class UptimeTest(base.TestCase):
         with mock.patch.object(processutils, 'execute') as execute:
             execute.return_value = ('up', '')
             uptime.text()
-            self.assertEqual(10, execute.call_args.kwargs['timeout'])
+            # In English, whatever the service's locale is.
+            execute.assert_called_once_with(
+                'uptime', env_variables={'LC_ALL': 'C'}, timeout=10)
             for error in (subprocess.TimeoutExpired('uptime', 10),
                           processutils.ProcessExecutionError(),
                           FileNotFoundError('uptime')):

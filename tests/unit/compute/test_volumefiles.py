@@ -42,6 +42,7 @@ class FilesTest(base.TestCase):
 
     def refuse(self, says, name=NAME):
         raised = self.assertRaises(exception.InvalidVolume, self.check, name)
+        self.assertIn(f'volume {base.VOLUME} is', str(raised))
         self.assertIn(says, str(raised))
 
     def test_alone(self):

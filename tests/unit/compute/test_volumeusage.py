@@ -47,6 +47,18 @@ class UsageTest(base.TestCase):
         self.assertEqual([1, 512, 2, 1024, 0], volumeusage.of_disk(
             self.node, self.instance, 'xvdb'))
 
+    def test_not_known(self):
+        """No such disk, or one of which nobody counts anything."""
+        self.assertIsNone(volumeusage.of_disk(
+            self.node, self.instance, 'xvdc'))
+        self.node.host.guest.return_value.statistics.return_value = (
+            statistics.Statistics(
+                max_memory_mib=256, memory_mib=192, cpu_times=(),
+                interfaces=(), disks=(statistics.Disk(target='xvdb'),)))
+        self.assertIsNone(volumeusage.of_disk(
+            self.node, self.instance, 'xvdb'))
+        self.assertEqual([], self.usage())
+
     def test_rescued(self):
         """Then the instance's own root disk has that name."""
         self.instance.vm_state = 'rescued'

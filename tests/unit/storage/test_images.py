@@ -659,6 +659,15 @@ class DamageTest(ImagesCase):
                 self.image, self.store.disk(self.source, limit=None))
         self.assertEqual(1, self.source.fetched)
 
+    def test_endless_record(self):
+        """No more is read of it than a record can have."""
+        record = self.read(f'{self.path}.json')
+        self.write(b' ' * header.HEAD + record, f'{self.path}.json')
+        self.assertIsNone(images._Slot(self.path).read_record())
+        self.write(b' ' + record, f'{self.path}.json')
+        self.assertEqual(
+            self.image.id, images._Slot(self.path).read_record().id)
+
     def test_use_is_noted(self):
         for use in (lambda: self.store.disk(self.source, limit=None),
                     lambda: self.store.ensure(self.source, self.image)):

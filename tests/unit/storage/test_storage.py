@@ -17,6 +17,7 @@ from xen44_driver.storage import header
 from xen44_driver.storage import kinds
 from xen44_driver.storage import layout
 from xen44_driver.storage import usage
+from xen44_driver.xen import domain
 
 MIB = 1024 * 1024
 
@@ -138,6 +139,14 @@ class ResizeLayoutTest(StorageCase):
         self.files.create_part()
         self.assertTrue(self.files.delete())
         self.assertEqual([], os.listdir(self.instances))
+
+    def test_one_that_stays_is_named(self):
+        with mock.patch.object(layout, '_remove', return_value=False):
+            raised = self.assertRaises(
+                OSError, self.files.forget_before_resize)
+        self.assertEqual(
+            (errno.EIO, self.files.before_resize),
+            (raised.errno, raised.filename))
 
     def test_one_that_stays_does_not_keep_the_others(self):
         self.finish()
@@ -277,6 +286,20 @@ class CdromTest(KindCase):
         self.assertEqual(2 * MIB, os.path.getsize(disk.path))
         with mock.patch('os.link', side_effect=OSError(errno.ENOSPC, 'no')):
             self.assertRaises(OSError, self.cdrom)
+
+
+class VolumeTest(KindCase):
+
+    def test_spec(self):
+        for block, format in ((True, 'raw'), (False, 'qcow2')):
+            self.assertEqual(domain.Disk(
+                target='xvdb', source='/run/volume', format=format,
+                type='block' if block else 'file', readonly=True,
+                serial=base.VOLUME), kinds.load(kinds.DiskRecord(
+                    kind='volume', name='/dev/xvdb', target='xvdb',
+                    file='/run/volume', format=format, block=block,
+                    readonly=True, volume_id=base.VOLUME),
+                    self.instances).spec())
 
 
 class BlankTest(KindCase):

@@ -72,6 +72,19 @@ def test_a_blocking_call_stops_nobody() -> None:
     raise AssertionError('the exception got lost')
 
 
+def test_a_native_thread_sleeps() -> None:
+    slept: threads.Mailbox[float] = threads.Mailbox()
+
+    def sleep() -> None:
+        begin = time.monotonic()
+        threads.sleep_native(0.2)
+        slept.put(time.monotonic() - begin)
+
+    threads.start_native(sleep, 'sleep')
+    seconds = slept.get(5)
+    assert seconds is not None and 0.2 <= seconds < 2, seconds
+
+
 def test_a_mailbox_from_native_threads() -> None:
     mailbox: threads.Mailbox[int] = threads.Mailbox()
 

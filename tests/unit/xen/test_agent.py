@@ -76,6 +76,16 @@ class AgentTest(base.BaseTestCase):
                 with ours:
                     self.refused(agent.Agent(ours).sync)
 
+    def test_longest_answer(self):
+        answer = b'{"return": 2}'.ljust(8192) + b'\n'
+        self.guest.answers['guest-fsfreeze-thaw'] = answer
+        self.serve()
+        self.agent.sync()
+        with mock.patch.object(agent, 'MAX_ANSWER', 8192):
+            self.assertEqual(2, self.agent.thaw())
+        with mock.patch.object(agent, 'MAX_ANSWER', 8191):
+            self.assertIn('8191', self.refused(self.agent.thaw))
+
     def test_errors_of_a_guest(self):
         self.serve()
         self.agent.sync()

@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+import re
+
 import libvirt
 from oslotest import base
 
@@ -58,6 +60,14 @@ class CapabilitiesTest(base.BaseTestCase):
             capabilities.Topology(sockets=1, cores=2, threads=1),
             found.topology)
         self.assertEqual({}, found.max_vcpus)
+
+    def test_topology_that_is_told_in_part(self):
+        found = capabilities.parse(
+            re.sub('<topology .*/>', '<topology cores="3"/>', X86),
+            _domains('xenpv', 'xenpvh', 'xenfv'))
+        self.assertEqual(
+            capabilities.Topology(sockets=1, cores=3, threads=1),
+            found.topology)
 
     def test_x86_without_hardware_virtualisation(self):
         only_pv = X86.replace('xenfv', 'other').replace('xenpvh<', 'other<')

@@ -47,8 +47,9 @@ class ChannelTest(base.BaseTestCase):
     def test_not_without_qemu(self):
         spec = dataclasses.replace(
             specs.PVH, arch='aarch64', agent_socket=PATH)
-        self.assertRaises(errors.SpecError, domain.to_xml, spec,
-                          arch.load('aarch64'))
+        error = self.assertRaises(
+            errors.SpecError, domain.to_xml, spec, arch.load('aarch64'))
+        self.assertEqual('agent_socket', error.field)
 
     def test_other_channels(self):
         devices = etree.fromstring(

@@ -16,6 +16,7 @@ from xen44_driver.xen import errors
 from xen44_driver.xen.arch.aarch64 import Aarch64
 from xen44_driver.xen.arch.x86_64 import X86_64
 from xen44_driver.xen.domain import metadata as metadata_lib
+from xen44_driver.xen.domain import xml as xml_lib
 
 # Examples that differ from run to run find more, but a test that fails today
 # should fail tomorrow.
@@ -196,6 +197,21 @@ class AnyDomainTest(base.BaseTestCase):
 
 class LiveXmlTest(base.BaseTestCase):
     """XML as libvirt answers it: more in it, and other units."""
+
+    def test_comments_are_passed_over(self):
+        found = xml_lib.parse(
+            '<a><?x y?><!-- b --><b>c<!-- d -->e</b></a>')
+        self.assertEqual(['b'], [child.tag for child in found])
+        self.assertEqual('ce', found.findtext('b'))
+
+    def test_another_machine(self):
+        """Not every guest of libvirt's type is one of the driver's."""
+        text = domain.to_xml(specs.PV, X86_64())
+        self.assertIn('machine="xenpv"', text)
+        error = self.assertRaises(
+            errors.SpecError, domain.from_xml,
+            text.replace('machine="xenpv"', 'machine="xenner"'), X86_64())
+        self.assertEqual('os.type', error.field)
 
     def test_what_libvirt_adds_is_passed_over(self):
         spec = domain.from_xml('''

@@ -132,7 +132,8 @@ class ConnectTest(HostTestCase):
     def test_a_daemon_that_tells_no_events(self):
         self.libvirt.fail['domainEventRegisterAny'] = fake.error(
             libvirt.VIR_ERR_NO_SUPPORT)
-        self.assertRaises(errors.ConnectionFailed, self.host.connect)
+        error = self.assertRaises(errors.ConnectionFailed, self.host.connect)
+        self.assertIn('connectDomainEventRegisterAny', error.reason)
         self.assertFalse(self.libvirt.connections[0].open)
 
     def test_a_domain_that_cannot_tell(self):
@@ -232,6 +233,13 @@ class FactsTest(HostTestCase):
         with mock.patch.object(fake.Domain, 'info', return_value=[
                 1, 2 ** 54, 2048 * 1024, 2, 0]):
             self.assertEqual(2048, self.host.memory().dom0_mib)
+
+    def test_memory_of_a_dom0_that_may_have_all(self):
+        for most, found in ((6143, 6143), (6144, 2048)):
+            self.host._facts._answers = None
+            with mock.patch.object(fake.Domain, 'info', return_value=[
+                    1, most * 1024, 2048 * 1024, 2, 0]):
+                self.assertEqual(found, self.host.memory().dom0_mib)
 
     def test_asked_once(self):
         for _time in range(2):
@@ -718,6 +726,15 @@ class GuestTest(HostTestCase):
         self.host.guest(self.guest.uuid)
         self.assertEqual([], self.libvirt.calls)
 
+    def test_looked_up_once(self):
+        session = self.host._watch.connection.twice(lambda session: session)
+        session.forget(self.guest.uuid)
+        self.settle()
+        self.libvirt.calls.clear()
+        self.guest.is_busy()
+        self.guest.is_busy()
+        self.assertEqual(1, self.libvirt.calls.count('lookupByUUIDString'))
+
     def test_a_spawn_costs_few_calls(self):
         self.settle()
         self.libvirt.calls.clear()
@@ -886,14 +903,16 @@ class GuestTest(HostTestCase):
         directory = pathlib.Path(sysfs) / 'vif3.0' / 'statistics'
         directory.mkdir(parents=True)
         for way, octets in (('rx', 100), ('tx', 7)):
-            for name in ('packets', 'errors', 'dropped'):
-                (directory / f'{way}_{name}').write_text('0\n')
+            for number, name in enumerate(('packets', 'errors', 'dropped')):
+                (directory / f'{way}_{name}').write_text(f'{number + 1}\n')
             (directory / f'{way}_bytes').write_text(f'{octets}\n')
         self.libvirt.domains[self.guest.uuid].xml = DEVICES.replace(
             'vif3.0', 'vif3.0-emu')
         (found,) = self.guest.statistics().interfaces
-        self.assertEqual((2087, 1696),
-                         (found.received.octets, found.sent.octets))
+        self.assertEqual(
+            (statistics.Direction(octets=2087, packets=19, errors=2, drop=4),
+             statistics.Direction(octets=1696, packets=13, errors=2, drop=3)),
+            (found.received, found.sent))
         # The guest unplugged the emulated half.
         self.libvirt.fail['interfaceStats'] = fake.error(
             libvirt.VIR_ERR_INTERNAL_ERROR, 'Interface not found')
@@ -962,7 +981,9 @@ class GuestTest(HostTestCase):
     def test_xml_that_is_refused(self):
         self.libvirt.fail['defineXML'] = fake.error(
             libvirt.VIR_ERR_CONFIG_UNSUPPORTED)
-        self.assertRaises(errors.NotSupported, self.host.define, self.xml(3))
+        error = self.assertRaises(
+            errors.NotSupported, self.host.define, self.xml(3))
+        self.assertIn(error.domain, self.xml(3))
         self.assertRaises(errors.SpecError, self.host.define, 'no xml')
 
     def test_asks_only(self):

@@ -56,11 +56,20 @@ class SerialLogTest(base.BaseTestCase):
                                              *serial)))
 
     def test_refused(self):
-        for values in ({'serial_log': None}, {'serial_socket': 'relative'},
-                       {'serial_socket': '/a,b'},
-                       {'agent_socket': '/a,b'}):
-            self.assertRaises(errors.SpecError, dataclasses.replace,
-                              specs.HVM, **{'serial_socket': SOCKET, **values})
+        path = 'an absolute path without ".."'
+        for field, says, values in (
+                ('serial_socket', 'without a serial_log',
+                 {'serial_log': None}),
+                ('serial_socket', path, {'serial_socket': 'relative'}),
+                ('serial_socket', f"{path} or ','",
+                 {'serial_socket': '/a,b'}),
+                ('agent_socket', f"{path} or ','",
+                 {'agent_socket': '/a,b'})):
+            error = self.assertRaises(
+                errors.SpecError, dataclasses.replace, specs.HVM,
+                **{'serial_socket': SOCKET, **values})
+            self.assertEqual(field, error.field)
+            self.assertIn(says, str(error))
         self.assertRaises(errors.SpecError, dataclasses.replace, specs.PV,
                           serial_log=LOG, serial_socket=SOCKET)
 
