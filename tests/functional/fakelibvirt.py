@@ -174,6 +174,8 @@ class Domain:
 
     def managedSaveRemove(self, flags=0):
         self._host.check(self)
+        if self._uuid not in self._host.saved:
+            raise error(libvirt.VIR_ERR_INTERNAL_ERROR, 'there is no file')
         self._host.saved.remove(self._uuid)
         return 0
 
@@ -249,9 +251,6 @@ class Domain:
         self._need_running()
         self._off(libvirt.VIR_DOMAIN_SHUTOFF_DESTROYED)
         return 0
-
-    def shutdown(self):
-        return self.shutdownFlags(0)
 
     def shutdownFlags(self, flags=0):
         self._host.check(self)

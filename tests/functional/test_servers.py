@@ -229,7 +229,7 @@ class LifeTest(ServersBase):
     def test_nova_compute_restarts(self):
         # Guests go on; what happened meanwhile is noticed.
         running, stopped = self.boot(), self.boot()
-        self.domain(stopped).shutdown()
+        self.domain(stopped).shutdownFlags()
         self.compute = self.restart_compute_service(self.compute)
         self.compute.manager._sync_power_states(
             nova_context.get_admin_context())
@@ -256,7 +256,7 @@ class LifeTest(ServersBase):
     def test_guest_stops_by_itself(self):
         # Nova's answer to the event is to keep it stopped.
         server = self.boot()
-        self.domain(server).shutdown()
+        self.domain(server).shutdownFlags()
         self._wait_for_state_change(server, 'SHUTOFF')
 
     def test_guest_crashes(self):

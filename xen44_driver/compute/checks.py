@@ -301,14 +301,16 @@ class HostChecks:
     def _loaders(self) -> Iterator[str]:
         node = self.node
         for kind, loader in node.loaders().items():
-            if loader is None or loader.sha256 is None:
-                path = loader and loader.path
-                yield (f'{kind} guests cannot boot from their own disk: '
-                       f'[xen44_{node.arch.name}] {kind}_loader is {path}, '
-                       'and there is no such file; only images with a '
-                       'kernel_id will boot (Debian: package grub-xen-host)')
-                continue
             platform = node.arch.profile(kind).grub
+            if loader is None or loader.sha256 is None:
+                found = ('is not set' if loader is None else
+                         f'is {loader.path}, and there is no such file')
+                where = ('Debian: package grub-xen-host' if platform else
+                         'firmware for it is not packaged')
+                yield (f'{kind} guests cannot boot from their own disk: '
+                       f'[xen44_{node.arch.name}] {kind}_loader {found}; '
+                       f'only images with a kernel_id will boot ({where})')
+                continue
             if platform is None:
                 continue
             directory = node.options.loader_directory

@@ -27,6 +27,11 @@ def shut_down(
 ) -> bool:
     """Ask a guest to shut down.
 
+    Once its kernel has heard that, it is not asked in the same way again: at
+    the end of its shutdown nothing in it answers, for which libxl waits 60 s
+    before the domain can go. An HVM guest may have been told by its power
+    button only, at a time when it did not look: that is pressed again.
+
     :param guest: the guest.
     :param instance: the instance or VM.
     :param timeout: seconds that it has.
@@ -37,11 +42,17 @@ def shut_down(
     if guest.state().is_off:
         return True
     deadline = time.monotonic() + timeout
+    heard = False
     while (left := deadline - time.monotonic()) > 0:
         try:
-            guest.shutdown()
+            if heard:
+                guest.press_power_button()
+            else:
+                guest.shutdown()
+                heard = True
         except xen_errors.OperationFailed as error:
-            # The guest is off by now, or nothing in it handles the request.
+            # The guest is off by now, or nothing in it handles the request,
+            # or it has no button.
             LOG.debug('The guest cannot be asked to shut down: %s', error,
                       instance=instance)
         if guest.wait_for(OFF, timeout=math.ceil(

@@ -10,6 +10,7 @@ from typing import Any
 import libvirt
 from oslo_log import log as logging
 
+from xen44_driver.xen import arch
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import errors
 from xen44_driver.xen.connection import Connection
@@ -144,19 +145,19 @@ class Facts:
         if 'capabilities' not in answers:
             text = self._once('connectGetCapabilities',
                               lambda raw: raw.getCapabilities())
-            arch = capabilities.host_arch(text)
+            name = capabilities.host_arch(text)
             answers['capabilities'] = capabilities.parse(
                 text,
-                {machine: self._domain_capabilities(arch, machine)
+                {machine: self._domain_capabilities(name, machine)
                  for machine in capabilities.machines(text).values()},
                 self._cpu_features(text))
         found: capabilities.Capabilities = answers['capabilities']
         return found
 
-    def _domain_capabilities(self, arch: str, machine: str) -> str:
+    def _domain_capabilities(self, name: str, machine: str) -> str:
         return str(self._connection.twice(lambda session: session.call(
             'connectGetDomainCapabilities', session.raw.getDomainCapabilities,
-            None, arch, machine, 'xen', 0)))
+            None, name, machine, 'xen', 0)))
 
     def _cpu_features(self, text: str) -> frozenset[str]:
         """Return the features that the host's CPU model implies.
@@ -194,7 +195,11 @@ class Facts:
             'domainGetInfo', lambda raw: raw.lookupByID(0).info())
         # Without dom0_mem=max: on Xen's command line, dom0 has no limit: the
         # reported maximum is larger than the host's memory.
-        dom0 = max_kib if max_kib // 1024 <= total else kib
+        if (max_kib // 1024 > total
+                or arch.load(self.capabilities().arch).fixed_dom0_memory):
+            dom0 = kib
+        else:
+            dom0 = max_kib
         return HostMemory(total_mib=total, dom0_mib=dom0 // 1024,
                           free_mib=int(free) // 1024 ** 2)
 

@@ -82,6 +82,10 @@ class Guest:
         record = self._watch.get(self.uuid)
         return None if record is None else record.id
 
+    @property
+    def _save_file(self) -> str:
+        return os.path.join(SAVE_DIR, f'{self.name}.save')
+
     def start(self) -> None:
         """Start the domain; return when its devices exist.
 
@@ -119,17 +123,19 @@ class Guest:
         libvirt's own start of a domain with saved memory removes the file
         before it tries to restore it, so a failure would lose the memory.
         """
-        path = os.path.join(SAVE_DIR, f'{self.name}.save')
         with self._watch.operation(self.uuid) as ticket:
             session = self._watch.connection.session()
-            session.call('domainRestore', session.raw.restoreFlags, path,
-                         None, libvirt.VIR_DOMAIN_SAVE_PAUSED,
+            session.call('domainRestore', session.raw.restoreFlags,
+                         self._save_file, None, libvirt.VIR_DOMAIN_SAVE_PAUSED,
                          domain=self.uuid)
             self._now(DomainState.PAUSED, session.lookup(self.uuid).ID(),
                       ticket)
 
     def has_saved_memory(self) -> bool:
-        """Return whether libvirt knows of saved memory of the domain."""
+        """Return whether libvirt knows of saved memory of the domain.
+
+        It does not know of what a failed save left.
+        """
         return bool(self._ask('domainHasManagedSaveImage',
                               lambda domain: domain.hasManagedSaveImage()))
 
@@ -138,18 +144,18 @@ class Guest:
 
         :returns: whether there was any.
         """
-        if not self.has_saved_memory():
-            # Removing it all the same would fail without a message.
-            return False
-        LOG.warning('Removing saved memory of domain %s (%s)', self.uuid,
-                    self.name)
+        # libvirt is not asked whether there is any: it does not know of the
+        # file that a failed save left, and would yet restore it.
         try:
             self._change('domainManagedSaveRemove',
                          lambda domain: domain.managedSaveRemove())
         except errors.OperationFailed:
-            # Somebody else removed the file; now libvirt knows that, too.
-            if self.has_saved_memory():
+            # So it fails, without a reason, where there is no file.
+            if os.path.lexists(self._save_file):
                 raise
+            return False
+        LOG.warning('Removed saved memory of domain %s (%s)', self.uuid,
+                    self.name)
         return True
 
     def wake(self) -> None:
@@ -215,8 +221,23 @@ class Guest:
             self._now(DomainState.PAUSED, self.id or domain.ID(), ticket)
 
     def shutdown(self) -> None:
-        """Ask the guest to shut down; do not wait. It may ignore this."""
-        self._change('domainShutdown', lambda domain: domain.shutdown())
+        """Ask the guest to shut down; return when its kernel has heard that.
+
+        libxl waits 60 s for that, and libvirt does nothing else with the
+        domain meanwhile. An HVM guest whose kernel does not know Xen is asked
+        by its power button.
+
+        :raises OperationFailed: it has not heard it.
+        """
+        self._change('domainShutdown', lambda domain: domain.shutdownFlags(0))
+
+    def press_power_button(self) -> None:
+        """Press an HVM guest's power button; do not wait.
+
+        :raises OperationFailed: the guest has none.
+        """
+        self._change('domainShutdown', lambda domain: domain.shutdownFlags(
+            libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN))
 
     def destroy(self) -> None:
         """Stop the domain at once; do nothing if it is off."""

@@ -2,6 +2,7 @@
 """The checks of a host, and what becomes of their errors."""
 
 import os
+from unittest import mock
 
 import fixtures
 from oslo_utils import units
@@ -12,6 +13,7 @@ from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
 from xen44_driver.storage import usage
 from xen44_driver.xen import arch
+from xen44_driver.xen import guesttype
 
 
 def check(look, level=checks.Level.WARN):
@@ -71,6 +73,17 @@ class HostChecksTest(base.TestCase):
             type(self.node), 'arch', arch.load('aarch64')))
         self.assertEqual([], self.checks['device-model'].problems())
         look.assert_not_called()
+
+    def test_loaders_of_an_architecture(self):
+        self.useFixture(fixtures.MockPatchObject(
+            type(self.node), 'loaders',
+            return_value={guesttype.GuestType.PVH: None}))
+        for name, says in (('x86_64', 'grub-xen-host'),
+                           ('aarch64', 'is not packaged')):
+            with mock.patch.object(type(self.node), 'arch', arch.load(name)):
+                problem, = self.checks['loaders'].problems()
+            self.assertIn(f'[xen44_{name}] pvh_loader is not set', problem)
+            self.assertIn(says, problem)
 
     def test_space(self):
         measure = self.useFixture(fixtures.MockPatchObject(

@@ -62,7 +62,8 @@ class PowerTest(base.TestCase):
         self.guest.wait_for.return_value = False
         with mock.patch('time.monotonic', side_effect=lambda: next(clock)):
             self.power_off()
-        self.assertEqual(2, self.guest.shutdown.call_count)
+        self.guest.shutdown.assert_called_once_with()
+        self.guest.press_power_button.assert_called_once_with()
         # The last wait is not longer than what is left.
         self.assertEqual(
             10, self.guest.wait_for.call_args_list[-1].kwargs['timeout'])

@@ -374,7 +374,11 @@ class Domain:
         return 3, 12288, 1, 512, 0
 
     def managedSaveRemove(self, flags: int = 0) -> int:
-        self._called('managedSaveRemove').saved = False
+        state = self._called('managedSaveRemove')
+        if not state.saved:
+            # There is no file to remove.
+            raise error(libvirt.VIR_ERR_INTERNAL_ERROR)
+        state.saved = False
         return 0
 
     def createWithFlags(self, flags: int) -> int:
@@ -406,8 +410,8 @@ class Domain:
         self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_RESUMED)
         return 0
 
-    def shutdown(self) -> int:
-        self._called('shutdown', running=True)
+    def shutdownFlags(self, flags: int) -> int:
+        self._called('powerButton' if flags else 'shutdown', running=True)
         return 0
 
     def undefineFlags(self, flags: int) -> int:

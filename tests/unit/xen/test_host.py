@@ -241,6 +241,14 @@ class FactsTest(HostTestCase):
                     1, most * 1024, 2048 * 1024, 2, 0]):
                 self.assertEqual(found, self.host.memory().dom0_mib)
 
+    def test_memory_of_a_dom0_that_cannot_have_more(self):
+        caps = mock.Mock(arch='aarch64')
+        with mock.patch.object(facts_lib.Facts, 'capabilities',
+                               return_value=caps), mock.patch.object(
+                fake.Domain, 'info', return_value=[
+                    1, 4096 * 1024, 2048 * 1024, 2, 0]):
+            self.assertEqual(2048, self.host.memory().dom0_mib)
+
     def test_asked_once(self):
         for _time in range(2):
             self.assertEqual(2, self.host.cpus())
@@ -742,7 +750,7 @@ class GuestTest(HostTestCase):
         self.settle()
         # The last three are settle()'s.
         self.assertEqual(
-            ['defineXML', 'hasManagedSaveImage', 'create',
+            ['defineXML', 'managedSaveRemove', 'create',
              'lookupByUUIDString', 'state', 'metadata'], self.libvirt.calls)
 
     def test_devices(self):
@@ -796,19 +804,19 @@ class GuestTest(HostTestCase):
         self.assertEqual([], self.libvirt.woken)
         self.assertEqual(1, self.libvirt.calls.count('managedSaveRemove'))
 
-    def test_saved_memory_whose_file_is_gone(self):
-        # libvirt fails to remove it, and knows then.
-        def remove(domain, flags=0):
-            self.libvirt.domains[self.guest.uuid].saved = False
-            raise fake.error(libvirt.VIR_ERR_INTERNAL_ERROR)
-
+    def test_saved_memory_of_a_failed_save(self):
+        # There is a file, and libvirt says there is none.
         self.libvirt.domains[self.guest.uuid].saved = True
-        with mock.patch.object(fake.Domain, 'managedSaveRemove', remove):
+        with mock.patch.object(fake.Domain, 'hasManagedSaveImage',
+                               return_value=0):
             self.assertTrue(self.guest.forget_memory())
-        self.assertFalse(self.guest.forget_memory())
+            self.assertFalse(self.guest.forget_memory())
 
     def test_saved_memory_that_cannot_be_removed(self):
-        self.libvirt.domains[self.guest.uuid].saved = True
+        directory = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.xen.guest.SAVE_DIR', directory))
+        pathlib.Path(directory, f'{self.guest.name}.save').touch()
         self.libvirt.fail['managedSaveRemove'] = fake.error(
             libvirt.VIR_ERR_INTERNAL_ERROR)
         self.assertRaises(errors.OperationFailed, self.guest.start)
@@ -988,7 +996,10 @@ class GuestTest(HostTestCase):
 
     def test_asks_only(self):
         self.guest.start()
+        self.libvirt.calls.clear()
         self.guest.shutdown()
+        self.guest.press_power_button()
+        self.assertEqual(['shutdown', 'powerButton'], self.libvirt.calls)
         self.assertIs(RUNNING, self.state)
 
     def test_vnc(self):

@@ -19,6 +19,9 @@ class Aarch64(base.Architecture):
     """
 
     name = 'aarch64'
+    # Xen knows no "max:" there (xen/arch/arm/domain_build.c:
+    # d->max_pages = dom0_mem >> PAGE_SHIFT).
+    fixed_dom0_memory = True
     profiles: ClassVar[dict[GuestType, base.Profile]] = {
         GuestType.PVH: base.Profile(
             # libvirt's schema (11.3) does not allow arch='aarch64' for Xen

@@ -98,6 +98,9 @@ class Architecture(abc.ABC):
     name: ClassVar[str]
     #: The profile of each guest type that the architecture can have.
     profiles: ClassVar[Mapping[GuestType, Profile]]
+    #: Whether Xen lets dom0 have no more memory than it starts with. libvirt
+    #: looks for ``dom0_mem=max:`` on Xen's command line all the same.
+    fixed_dom0_memory: ClassVar[bool] = False
 
     @property
     def guest_types(self) -> tuple[GuestType, ...]:
