@@ -41,6 +41,9 @@ CONF = '/etc/xen44/xen44.conf'
 KEYS = '/root/.ssh/authorized_keys'
 BRIDGE = 'gate-cs0'
 IMAGE = 'small.qcow2'
+#: Where the image does not boot by itself: what boots, beside it.
+KERNEL = 'small.vmlinuz'
+RAMDISK = 'small.initrd'
 
 OPTIONS = '''[xen44_cloudstack]
 storage_path = {vms}
@@ -79,8 +82,10 @@ def management_server(host: XenHost) -> Iterator[provisioner.Provisioner]:
         host.ssh(['install', '--mode=600', '/dev/stdin', CONF],
                  input=OPTIONS.format(vms=VMS, place=PLACE,
                                       address=host.address))
-        host.copy_to(guest.small_guest().disk_qcow2,
-                     f'{PLACE}/images/{IMAGE}')
+        files = guest.small_guest(host.arch.name)
+        for source, name in ((files.disk_qcow2, IMAGE),
+                             (files.kernel, KERNEL), (files.ramdisk, RAMDISK)):
+            host.copy_to(source, f'{PLACE}/images/{name}')
         steps = host.ssh([COMMAND, 'bundle', f'{PLACE}/xen44', '--address',
                           host.address], timeout=TIMEOUT).stdout
         found = re.search(r'^restrict,command=.*$', steps, re.M)
@@ -100,11 +105,19 @@ def management_server(host: XenHost) -> Iterator[provisioner.Provisioner]:
                 'console_host': host.address}})
 
 
+def boot_details(host: XenHost) -> Mapping[str, str]:
+    """Details of a VM on a host, by which the small guest boots there."""
+    if host.arch.name not in guest.FOREIGN:
+        return {}
+    return {'kernel': KERNEL, 'ramdisk': RAMDISK, 'cmdline': guest.CMDLINE}
+
+
 class Vm:
     """A VM of a management server's.
 
     :param server: the server.
     :param guest_type: what it is to be.
+    :param boot: of :func:`boot_details`.
     :param vlan: the VLAN of its network, or None for none.
     :param host: details of its host, instead of the server's.
     :ivar uuid: its UUID.
@@ -112,10 +125,13 @@ class Vm:
     """
 
     def __init__(self, server: provisioner.Provisioner,
-                 guest_type: str = 'pv', *, vlan: int | None = None,
+                 guest_type: str = 'pv', *,
+                 boot: Mapping[str, str] | None = None,
+                 vlan: int | None = None,
                  host: Mapping[str, str] | None = None) -> None:
         self.server = server
         self.guest_type = guest_type
+        self.boot = boot or {}
         self.vlan = vlan
         self.host = host or {}
         self.uuid = str(uuid.uuid4())
@@ -138,7 +154,7 @@ class Vm:
         payload['externaldetails']['host'].update(self.host)
         payload['externaldetails']['virtualmachine'] = {
             'image': IMAGE, 'guest_type': self.guest_type,
-            'root_disk_gb': '1'}
+            'root_disk_gb': '1', **self.boot}
 
     def act(self, action: str, **parameters: Any) -> provisioner.Answer:
         """Have the server run an action.

@@ -33,9 +33,12 @@ from labkit.host import hosts
 from labkit.servers import Servers
 
 PREFIX = 'demo-'
-#: Guest type: image. HVM is given its kernel: reading it through the
-#: emulated BIOS would take minutes.
-GUESTS = {'hvm': images.DIRECT, 'pv': images.DISK, 'pvh': images.DISK}
+#: By architecture: guest type: image. HVM is given its kernel: reading it
+#: through the emulated BIOS would take minutes.
+GUESTS = {
+    'x86_64': {'hvm': images.DIRECT, 'pv': images.DISK, 'pvh': images.DISK},
+    'aarch64': {'pvh': images.DIRECT_RAW},
+}
 SCREEN = config.STATE / 'demo' / 'demo-hvm.png'
 
 LOGIN_TIMEOUT = 420
@@ -65,7 +68,8 @@ def _dom0(host: XenHost, *argv: str) -> None:
     util.say(host.ssh(argv).stdout.rstrip() or '(nothing)')
 
 
-def _launch(cloud: Cloud, servers: Servers) -> dict[str, str]:
+def _launch(cloud: Cloud, servers: Servers,
+            architecture: str) -> dict[str, str]:
     """Launch all guests; returns the servers' ids by guest type.
 
     Two are built at a time: a third would find no CPU left, and a device
@@ -80,11 +84,12 @@ def _launch(cloud: Cloud, servers: Servers) -> dict[str, str]:
         servers.wait(ids[kind])
         util.say(f'{PREFIX}{kind}: ACTIVE after', time.monotonic() - begin)
 
-    for kind, image in GUESTS.items():
+    for kind, image in GUESTS[architecture].items():
         if len(pending) == 2:
             wait_for_first()
         name = f'{PREFIX}{kind}'
-        _openstack(cloud, 'server', 'create', '--image', image,
+        _openstack(cloud, 'server', 'create', '--image',
+                   images.name(image, architecture),
                    '--flavor', f'xen.{kind}', '--network', config.LAB_NET,
                    '--key-name', KEYPAIR, '--column', 'name',
                    '--column', 'status', '--column', 'image', name)
@@ -115,6 +120,8 @@ def _show(cloud: Cloud, host: XenHost, servers: Servers,
     _dom0(host, 'xl', 'list')
     for kind, ident in ids.items():
         _show_console(f'{PREFIX}{kind}', servers.console(ident))
+    if 'hvm' not in ids:
+        return
     _title(f'{PREFIX}hvm: its VNC console, through nova-novncproxy')
     url = servers.screen(ids['hvm'])
     with rest.lab_namespace():
@@ -160,9 +167,10 @@ def _how_to_use(servers: Servers) -> None:
         address = server['addresses'][config.LAB_NET][0]['addr']
         rows.append((f'into {name}',
                      f'{lab} exec ssh -i {GUEST_KEY} root@{address}'))
-    rows += [('a browser console',
-              f'{lab} openstack console url show {PREFIX}hvm'),
-             ('your changed driver', f'{lab} reinstall'),
+        if name == f'{PREFIX}hvm':
+            rows.append(('a browser console',
+                         f'{lab} openstack console url show {name}'))
+    rows += [('your changed driver', f'{lab} reinstall'),
              ('the logs', f'{lab} logs'),
              ('the end', f'{lab} down')]
     _title('It runs on. How to use it:')
@@ -187,18 +195,19 @@ def _xenlab(*argv: str) -> None:
         raise util.LabError(f'xenlab {shlex.join(argv)}: exit {status}')
 
 
-def _play(keep: bool, steps: list[tuple[str, float]]) -> None:
+def _play(architecture: str, keep: bool,
+          steps: list[tuple[str, float]]) -> None:
     with _timed(steps, 'The lab: a Xen host and an OpenStack'):
-        _xenlab('up')
-    cloud, host = Cloud(), hosts()[0]
+        _xenlab('up', '--arch', architecture)
+    cloud, host = Cloud(), hosts(architecture)[0]
     servers = Servers(cloud.client())
     with _timed(steps, 'Images of the guest, in Glance'):
-        images.ensure(cloud)
+        images.ensure(cloud, architecture)
         if old := servers.named(PREFIX):
             util.say(f'of an earlier demo, deleted: {" ".join(old)}')
             servers.delete(*(one['id'] for one in old.values()))
     with _timed(steps, 'Launch an instance of each guest type'):
-        ids = _launch(cloud, servers)
+        ids = _launch(cloud, servers, architecture)
     with _timed(steps, 'Look at them'):
         _show(cloud, host, servers, ids)
     if keep:
@@ -214,16 +223,18 @@ def _ask(vm: cloudstack.Vm, action: str) -> None:
     util.say(vm.do(action).text or '(nothing)')
 
 
-def _play_cloudstack(steps: list[tuple[str, float]]) -> None:
+def _play_cloudstack(architecture: str,
+                     steps: list[tuple[str, float]]) -> None:
     with _timed(steps, 'The lab: a Xen host'):
-        _xenlab('up')
+        _xenlab('up', '--arch', architecture)
     # Where there are downloads.
-    guest.small_guest()
-    host = hosts()[0]
+    guest.small_guest(architecture)
+    host = hosts(architecture)[0]
     with rest.lab_namespace(), contextlib.ExitStack() as stack:
         with _timed(steps, 'CloudStack\'s extension: dom0, and its folder'):
             vm = cloudstack.Vm(stack.enter_context(
-                cloudstack.management_server(host)), 'pvh')
+                cloudstack.management_server(host)), 'pvh',
+                boot=cloudstack.boot_details(host))
         # If a step fails.
         stack.callback(vm.act, 'delete')
         with _timed(steps, f'{vm.name}: made by CloudStack\'s payloads'):
@@ -254,14 +265,14 @@ def demo(args: argparse.Namespace) -> int:
             stack.callback(_xenlab, 'down')
             stack.callback(_title, 'Stop the lab')
         if args.cloudstack:
-            _play_cloudstack(steps)
+            _play_cloudstack(args.arch, steps)
         else:
-            _play(args.keep, steps)
+            _play(args.arch, args.keep, steps)
     _title('Seconds')
     for title, seconds in steps:
         util.say(title, seconds)
     util.say('in all', sum(seconds for _, seconds in steps))
-    if not args.cloudstack:
+    if not args.cloudstack and 'hvm' in GUESTS[args.arch]:
         util.say(f'screen of {PREFIX}hvm: {SCREEN}')
     return 0
 
@@ -273,7 +284,9 @@ def add_parsers(
 
     :param add: makes a command of a name and what it calls.
     """
-    what = add('demo', demo).add_mutually_exclusive_group()
+    command = add('demo', demo)
+    images.add_architecture(command)
+    what = command.add_mutually_exclusive_group()
     what.add_argument(
         '--keep', action='store_true',
         help='leave it running, and say how to use it')

@@ -38,6 +38,11 @@ from labkit import util
 
 RECIPES = config.LAB / 'guest'
 
+#: The small guest's other architectures: Debian's name, and what runs their
+#: programs here.
+FOREIGN = {'aarch64': ('arm64', qemu.AARCH64_USER),
+           'armv7l': ('armhf', qemu.ARM_USER)}
+
 #: What makes an initrd and a disk.
 DISK_TOOLS = (*initrd.TOOLS, 'e2fsprogs')
 #: What makes it boot by itself.
@@ -104,7 +109,7 @@ class GuestFiles:
 
     :ivar disk_qcow2: its whole disk as a qcow2 file.
     :ivar disk_raw: the same disk, raw and sparse.
-    :ivar kernel: a bzImage (on ARM an Image), for images with kernel_id.
+    :ivar kernel: of :func:`labkit.kernel.kernel`, for images with kernel_id.
     :ivar ramdisk: its initrd, for images with ramdisk_id.
     """
 
@@ -261,7 +266,7 @@ def _make_bootable(tree: debian.Tree, disk: pathlib.Path) -> None:
 
 def _build_small(architecture: str, scratch: pathlib.Path,
                  log: pathlib.Path) -> None:
-    boots = architecture == 'x86_64'
+    boots = architecture not in FOREIGN
     result = scratch / 'result'
     if boots:
         tools = tree = debian.Tree(
@@ -269,9 +274,10 @@ def _build_small(architecture: str, scratch: pathlib.Path,
             (*DISK_TOOLS, *GRUB_PACKAGES, *SMALL_PACKAGES), log)
     else:
         tools = debian.Tree(scratch / 'tree', DISK_TOOLS, log)
+        debian_name, emulator = FOREIGN[architecture]
         tree = debian.Tree(tools.work / 'guest', SMALL_PACKAGES, log,
-                           '--architectures=arm64',
-                           emulator=qemu.AARCH64_USER.path())
+                           f'--architectures={debian_name}',
+                           emulator=emulator.path())
     root = tools.work / 'root'
     _root(tree, root)
     vmlinuz = kernel.kernel(architecture)
@@ -292,11 +298,12 @@ def _build_small(architecture: str, scratch: pathlib.Path,
 def small_guest(architecture: str = 'x86_64') -> GuestFiles:
     """The small guest, built if it is not cached.
 
+    :param architecture: its own: that of a host, or ``armv7l``.
     :raises util.LabError: it cannot be built.
     """
     files = _cached('small' if architecture == 'x86_64' else architecture,
                     functools.partial(_build_small, architecture),
-                    RECIPES / 'small', RECIPES / architecture,
+                    RECIPES / 'small', *kernel.configs(architecture),
                     pathlib.Path(initrd.__file__),
                     pathlib.Path(kernel.__file__))
     return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
@@ -356,8 +363,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog='python3 -m labkit.guest', description="The guests' images.")
     parser.add_argument('kind', nargs='?', default='small',
-                        choices=('small', 'debian', 'aarch64'),
-                        help='aarch64 is the small one for ARM')
+                        choices=('small', 'debian', *FOREIGN),
+                        help='%(default)s for x86; others are the small '
+                        'one, too')
     kind = parser.parse_args(argv).kind
     try:
         paths = ((debian_guest(),) if kind == 'debian' else

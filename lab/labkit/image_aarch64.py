@@ -67,7 +67,9 @@ _TOOLS = (*initrd.TOOLS, 'coreutils', 'dash', 'grep',
           'sed', 'sudo', 'systemd', 'util-linux')
 
 #: What of OpenStack dom0 runs, and what its driver needs.
-_PYTHON_PACKAGES = ('nova', 'neutron', 'qemu.qmp')
+#: pip reads markers (``python_version >= "3.13"``) as of the Python that runs
+#: it, and so leaves legacy-cgi out.
+_PYTHON_PACKAGES = ('nova', 'neutron', 'qemu.qmp', 'legacy-cgi')
 #: These come as source only; without a compiler they are Python alone.
 _SOURCE_PACKAGES = ('ovs',)
 #: Wheels that Debian 13's Python takes on ARM.

@@ -20,8 +20,9 @@ from labkit import debian
 from labkit import util
 
 CONFIG = config.LAB / 'guest/small/kernel.config'
-#: What ARM's has otherwise.
+#: What ARM's has otherwise, and what that for 32 bits has otherwise than it.
 AARCH64_CONFIG = config.LAB / 'guest/aarch64/kernel.config'
+ARMV7L_CONFIG = config.LAB / 'guest/armv7l/kernel.config'
 
 _PACKAGES = (
     'linux-source', 'gcc', 'libc6-dev', 'libelf-dev', 'make', 'flex', 'bison',
@@ -65,6 +66,11 @@ _KERNELS = {
         (CONFIG, AARCH64_CONFIG), 'Image', 'arm64/boot',
         packages=('gcc-aarch64-linux-gnu',),
         make=('ARCH=arm64', 'CROSS_COMPILE=aarch64-linux-gnu-')),
+    # Xen knows no other form of it, and that unpacks itself.
+    'armv7l': _Kernel(
+        (CONFIG, AARCH64_CONFIG, ARMV7L_CONFIG), 'zImage', 'arm/boot',
+        packages=('gcc-arm-linux-gnueabihf',),
+        make=('ARCH=arm', 'CROSS_COMPILE=arm-linux-gnueabihf-')),
 }
 
 
@@ -111,8 +117,15 @@ def _build(wanted: _Kernel, scratch: pathlib.Path,
             result / 'vmlinuz')
 
 
+def configs(architecture: str) -> tuple[pathlib.Path, ...]:
+    """What configures the kernel of an architecture."""
+    return _KERNELS[architecture].configs
+
+
 def kernel(architecture: str = 'x86_64') -> pathlib.Path:
-    """The kernel, compiled if it is not cached: a bzImage, an Image on ARM.
+    """The kernel, compiled if it is not cached.
+
+    It is a bzImage; for aarch64 an Image, for armv7l a zImage.
 
     :param architecture: what it is for; it is compiled on x86_64 always.
     :raises util.LabError: it cannot be compiled.

@@ -67,6 +67,7 @@ class Program:
 #: The boot loader of ``-kernel`` and the BIOS.
 X86_64 = Program('qemu-system-x86_64', 'qemu-system-x86', ('qemu', 'seabios'))
 AARCH64 = Program('qemu-system-aarch64', 'qemu-system-arm', ('qemu',))
-#: Runs a program of arm64 on this machine, without the kernel's help: it is
-#: linked statically, and what it runs cannot start anything.
+#: Run a program of arm64, and of armhf, on this machine, without the kernel's
+#: help: they are linked statically, and what they run cannot start anything.
 AARCH64_USER = Program('qemu-aarch64', 'qemu-user', ())
+ARM_USER = Program('qemu-arm', 'qemu-user', ())

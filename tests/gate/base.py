@@ -82,8 +82,9 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
 
     @classmethod
     def image(cls, name: str = images.DISK) -> Any:
-        """The image of that name."""
-        return cls.cloud.image.find_image(name, ignore_missing=False)
+        """The image of that kind (``labkit.images``), for this lab's host."""
+        return cls.cloud.image.find_image(images.name(name),
+                                          ignore_missing=False)
 
     @classmethod
     def make_image(cls, undo: Any, path: pathlib.Path, disk_format: str,

@@ -32,26 +32,29 @@ class Host(base.GateCase):
     def test_address(self) -> None:
         self.assertEqual(self.host.address, self.hypervisor().host_ip)
 
-    def test_traits_of_cpu(self) -> None:
-        traits = self.cloud.placement.get(
+    def traits(self) -> list[str]:
+        """The host's traits in Placement."""
+        found: list[str] = self.cloud.placement.get(
             f'/resource_providers/{self.hypervisor().id}/traits',
             microversion='1.6').json()['traits']
+        return found
+
+    def test_traits_of_cpu(self) -> None:
+        traits = self.traits()
         self.assertIn('HW_CPU_X86_SSE2', traits)
         # Guests do not get it, whatever the host's CPU has.
         self.assertNotIn('HW_CPU_X86_SVM', traits)
 
     @base.slow
     def test_event_channels(self) -> None:
-        path = f'/resource_providers/{self.hypervisor().id}'
         inventory = self.cloud.placement.get(
-            f'{path}/inventories/CUSTOM_XEN_EVENT_CHANNELS').json()
-        traits = self.cloud.placement.get(
-            f'{path}/traits', microversion='1.6').json()['traits']
+            f'/resource_providers/{self.hypervisor().id}/inventories/'
+            'CUSTOM_XEN_EVENT_CHANNELS').json()
         # What the driver concludes is what the kernel says.
         self.assertIn('Using FIFO-based ABI',
                       self.dom0('journalctl', '--dmesg', '--boot'))
         self.assertEqual(131071, inventory['total'])
-        self.assertIn('CUSTOM_XEN44_FIFO_EVENT_CHANNELS', traits)
+        self.assertIn('CUSTOM_XEN44_FIFO_EVENT_CHANNELS', self.traits())
         in_use = len(self.host.ssh(
             '/usr/lib/xen*/bin/lsevtchn 0').stdout.splitlines())
         self.assertGreater(in_use, 16)

@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from typing import ClassVar
 
 from labkit import compute
+from labkit import images
 from tests.gate import base
 
 BIN = f'{compute.VENV}/bin'
@@ -17,7 +19,20 @@ TIMEOUT = 300
 
 
 class OperatorCommands(base.GateCase):
-    """Root runs them in the dom0 of the first host."""
+    """Root runs them in the dom0 of the first host.
+
+    :cvar guest_type: of the guest that they see.
+    :cvar image_name: what it boots.
+    :cvar passed: checks that the lab's host does not skip, and that
+        ``prepare-dom0`` cares for.
+    """
+
+    guest_type: ClassVar[str] = 'pv'
+    image_name: ClassVar[str] = images.DISK
+    passed: ClassVar[tuple[str, ...]] = (
+        'privileges', 'port-privileges', 'loaders', 'bridge', 'device-model',
+        'dom0-memory', 'console-logs', 'log-rotation', 'guest-services',
+        'ovsdb')
 
     def run_json(self, *argv: str) -> Any:
         """Run a command that succeeds; returns what it prints."""
@@ -34,23 +49,21 @@ class OperatorCommands(base.GateCase):
         self.assertEqual({}, {
             name: result for name, result in results.items()
             if result[0] == 'FAIL'})
-        # Those that the lab's host does not skip, and prepare-dom0 cares for.
-        for name in ('privileges', 'port-privileges', 'loaders', 'bridge',
-                     'device-model', 'dom0-memory', 'console-logs',
-                     'log-rotation', 'guest-services', 'ovsdb'):
+        for name in self.passed:
             self.assertEqual(('PASS', []), results[name], name)
 
     @base.slow
     def test_status(self) -> None:
         guest = self.make_server(
-            self.addCleanup, flavor=self.make_flavor(
-                self.addCleanup, guest_type='pv'))
+            self.addCleanup, image=self.image(self.image_name),
+            flavor=self.make_flavor(
+                self.addCleanup, guest_type=self.guest_type))
         guest.wait_for_status('ACTIVE', base.ACTIVE_TIMEOUT)
         found = self.run_json('xen44-host', 'status', '--json')
         [domain] = [domain for domain in found['domains']
                     if domain['uuid'] == guest.id]
         self.assertEqual(
-            ('nova', 'pv', 1, 192, 'running'),
+            ('nova', self.guest_type, 1, 192, 'running'),
             tuple(domain[key] for key in (
                 'owner', 'guest_type', 'vcpus', 'memory_mib', 'state')))
         self.assertEqual(guest.name, domain['name'])

@@ -93,6 +93,7 @@ def host_capabilities(*guest_types):
     """What a host can do."""
     kinds = guest_types or tuple(GuestType)
     return capabilities.Capabilities(
+        guest_arches=frozenset({'x86_64', 'i686'}),
         arch='x86_64', guest_types=kinds, cpu_model='EPYC',
         cpu_features=frozenset({'pni', 'aes', 'svm', 'avx512-bf16'}),
         topology=capabilities.Topology(sockets=1, cores=4, threads=2),

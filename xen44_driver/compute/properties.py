@@ -457,7 +457,8 @@ _IMAGES = (
                       GuestType.PV: ('x86_64',),
                       GuestType.PVH: ('x86_64',),
                   }),
-                  'aarch64': Values(('aarch64',)),
+                  # libxl sees by the kernel which of them it is.
+                  'aarch64': Values(('aarch64', 'armv7l')),
               })),
     _honoured('hw_vm_mode', None, 'the choice of the guest type'),
     _honoured('img_hv_type', None, "Nova's scheduler, and this driver",

@@ -180,6 +180,9 @@ def _supported_instances(
         # An emulated PC also runs 32-bit systems.
         supported.append((fields.Architecture.I686, fields.HVType.XEN,
                           fields.VMMode.HVM))
+    if fields.Architecture.ARMV7 in caps.guest_arches:
+        supported += [(fields.Architecture.ARMV7, fields.HVType.XEN, mode)
+                      for mode in modes]
     return supported
 
 

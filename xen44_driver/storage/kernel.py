@@ -18,13 +18,14 @@ from xen44_driver.storage import images
 from xen44_driver.storage import layout
 
 #: Signatures of kernels that Xen can start: (name, offset, bytes).
-#: From Linux's Documentation/arch/{x86,arm64}/boot*.rst and libxenguest's
-#: loaders.
+#: From Linux's Documentation/arch/{x86,arm64}/boot*.rst, its
+#: arch/arm/boot/compressed/head.S, and libxenguest's loaders.
 KERNELS = (
     ('Linux bzImage', 0x202, b'HdrS'),
     ('ELF', 0, b'\x7fELF'),
     ('gzip', 0, b'\x1f\x8b'),
     ('Linux arm64 Image', 0x38, b'ARM\x64'),
+    ('Linux arm zImage', 0x24, b'\x18\x28\x6f\x01'),
 )
 
 

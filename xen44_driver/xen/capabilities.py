@@ -35,6 +35,9 @@ class Capabilities:
     """What a host can do.
 
     :ivar arch: ``x86_64`` or ``aarch64``.
+    :ivar guest_arches: libvirt's names of the architectures that guests can
+        have: ``x86_64`` and ``i686``, or ``aarch64`` and, if the CPUs still
+        run 32-bit kernels, ``armv7l``.
     :ivar guest_types: guest types that the host can run, in the
         architecture's order.
     :ivar cpu_model: libvirt's nearest CPU model, or None.
@@ -47,6 +50,7 @@ class Capabilities:
     """
 
     arch: str
+    guest_arches: frozenset[str]
     guest_types: tuple[GuestType, ...]
     cpu_model: str | None
     cpu_features: frozenset[str]
@@ -124,6 +128,10 @@ def parse(capabilities_xml: str, domain_xml: Mapping[str, str],
     hvm = domains.get(GuestType.HVM)
     return Capabilities(
         arch=xml.need(root, 'host/cpu/arch'),
+        guest_arches=frozenset(
+            its_arch.get('name', '')
+            for its_arch in root.iterfind('guest/arch')
+            if its_arch.find("domain[@type='xen']") is not None),
         guest_types=tuple(ours),
         cpu_model=xml.text(root, 'host/cpu/model'),
         cpu_features=frozenset(

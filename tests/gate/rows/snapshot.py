@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from typing import Any
 
 from labkit import util
@@ -102,3 +103,34 @@ class SnapshotBoots(Snapshot):
         self.assertEqual(self.guest_type.upper(), copy.ssh(
             'cat /sys/hypervisor/guest_type'))
         self.assertGreaterEqual(len(self.records(copy)), before)
+
+
+class ColdSnapshot:
+    """An image of a guest that is off, or paused; a guest boots from it.
+
+    For guests whose disks no QEMU serves.
+    """
+
+    @base.slow
+    def test_snapshot_stopped(self: Any) -> None:
+        guest = self.running()
+        guest.ssh('echo kept > /root/kept && sync')
+        self.cloud.compute.stop_server(guest.id)
+        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
+        begin = time.monotonic()
+        image = self.cloud.compute.create_server_image(
+            guest.id, self._name('image'))
+        self.addCleanup(self.cloud.image.delete_image, image.id)
+        util.wait_for(
+            f'the image of {guest.name}',
+            lambda: self.cloud.image.get_image(image.id).status == 'active',
+            IMAGE_TIMEOUT, interval=2)
+        util.say(f'  {guest.name}: snapshot while stopped',
+                 time.monotonic() - begin)
+        guest.wait_for_status('SHUTOFF')
+        copy = self.make_server(
+            self.addCleanup, flavor=self._flavor, image=image,
+            config_drive=self.config_drive)
+        copy.wait_for_status('ACTIVE')
+        copy.wait_for_ssh()
+        self.assertEqual('kept', copy.ssh('cat /root/kept'))

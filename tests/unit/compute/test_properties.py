@@ -284,6 +284,8 @@ class CheckTest(PropertiesCase):
     def test_what_architectures_differ_in(self):
         for arch, name, value, allowed in (
             ('aarch64', 'hw_architecture', 'aarch64', True),
+            ('aarch64', 'hw_architecture', 'armv7l', True),
+            ('x86_64', 'hw_architecture', 'armv7l', False),
             ('aarch64', 'hw_architecture', 'x86_64', False),
             ('x86_64', 'hw_architecture', 'aarch64', False),
             ('aarch64', 'hw_firmware_type', 'uefi', True),

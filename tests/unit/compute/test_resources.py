@@ -343,6 +343,10 @@ class SupportedInstancesTest(base.TestCase):
         # Where images of hw_vm_mode=xen get PVH.
         self.assertEqual([('aarch64', 'xen', 'xen')],
                          self.supported(PVH, arch='aarch64'))
+        self.assertEqual(
+            [('aarch64', 'xen', 'xen'), ('armv7l', 'xen', 'xen')],
+            self.supported(PVH, arch='aarch64', guest_arches=frozenset(
+                {'aarch64', 'armv7l'})))
 
 
 class VersionTest(base.TestCase):

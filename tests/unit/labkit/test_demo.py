@@ -7,6 +7,7 @@ import types
 
 import fixtures
 
+from labkit import arch
 from labkit import cli
 from labkit import cloudstack
 from labkit import demo
@@ -25,11 +26,12 @@ class CloudStackTest(base.TestCase):
         key.with_suffix('.pub').write_text('ssh-ed25519 AAAA xenlab\n')
         self.patch(cloudstack, 'GUEST_KEY', key)
         self.patch(util, 'need_root', lambda: None)
-        self.patch(demo, '_xenlab', self.done.append)
-        self.patch(demo.guest, 'small_guest', lambda: None)
+        self.patch(demo, '_xenlab',
+                   lambda *argv: self.done.append(' '.join(argv)))
+        self.patch(demo.guest, 'small_guest', lambda architecture: None)
         self.patch(demo.rest, 'lab_namespace', contextlib.nullcontext)
-        self.patch(demo, 'hosts', lambda: [types.SimpleNamespace(
-            name='xen1', ssh=self.ssh)])
+        self.patch(demo, 'hosts', lambda architecture: [types.SimpleNamespace(
+            name='xen1', ssh=self.ssh, arch=arch.get(architecture))])
 
         @contextlib.contextmanager
         def management_server(host):
@@ -47,6 +49,8 @@ class CloudStackTest(base.TestCase):
     def act(self, action, *, change, **_):
         made = provisioner.payload(action)
         change(made)
+        if action == 'create':
+            self.details = made['externaldetails']['virtualmachine']
         self.done.append(action)
         if action == self.failing:
             return provisioner.Answer(False, 'Exit code: 1, Output: broken')
@@ -57,10 +61,19 @@ class CloudStackTest(base.TestCase):
         self.output()
         self.assertEqual(0, cli.main(['demo', '--cloudstack']))
         self.assertEqual(
-            ['up', 'set up', 'prepare', 'create', 'status', 'statuses',
+            ['up --arch x86_64', 'set up', 'prepare', 'create', 'status', 'statuses',
              'ConsoleLog', 'ConsoleLog', 'stop', 'delete', 'statuses',
              # Once more, as after a failure.
              'delete', 'put back', 'down'], self.done)
+        self.assertNotIn('kernel', self.details)
+
+    def test_arm(self):
+        """There the guest does not boot by itself."""
+        self.output()
+        self.assertEqual(
+            0, cli.main(['demo', '--cloudstack', '--arch', 'aarch64']))
+        self.assertEqual('up --arch aarch64', self.done[0])
+        self.assertEqual(cloudstack.KERNEL, self.details['kernel'])
 
     def test_failures(self):
         """What was made is removed all the same."""

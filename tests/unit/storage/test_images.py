@@ -975,7 +975,8 @@ class KernelTest(ImagesCase):
 
     def test_kernels(self):
         for content in (bytes(0x202) + b'HdrS', b'\x7fELF', b'\x1f\x8b\x08',
-                        bytes(0x38) + b'ARM\x64'):
+                        bytes(0x38) + b'ARM\x64',
+                        bytes(0x24) + b'\x18\x28\x6f\x01'):
             self.copy(content)
         self.copy(b'anything', kernel.copy_ramdisk)
 

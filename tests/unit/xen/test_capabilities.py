@@ -52,6 +52,7 @@ class CapabilitiesTest(base.BaseTestCase):
     def test_arm(self):
         found = capabilities.parse(ARM, {})
         self.assertEqual('aarch64', found.arch)
+        self.assertEqual({'aarch64', 'armv7l'}, found.guest_arches)
         self.assertEqual((PVH,), found.guest_types)
         self.assertIsNone(found.cpu_model)
         self.assertIsNone(capabilities.host_cpu(ARM))
