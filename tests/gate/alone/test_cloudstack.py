@@ -117,6 +117,30 @@ class CloudStack(base.GateCase):
         nova.wait_for_status('ACTIVE')
 
     @base.slow
+    def test_hvm(self) -> None:
+        """A PC that boots by its BIOS, and gets a CD."""
+        iso = 'gate.iso'
+        self.dom0('genisoimage', '-quiet', '-o',
+                  f'{cloudstack.PLACE}/images/{iso}', '/etc/hostname')
+        vm = self.make_vm('hvm')
+        # Its own copy.
+        path = f'{vm.uuid}/disk.iso'
+        vm.do('create')
+        self.wait_for_login(vm, 1)
+        self.assertIn('stop it', vm.act('AttachIso', iso=iso).error)
+        vm.do('stop')
+        vm.do('AttachIso', iso=iso)
+        vm.do('start')
+        self.wait_for_login(vm, 2)
+        self.assertIn(path, vm.do('DomainXml').json['message'])
+        self.assertIn(path, self.dom0('sh', '-c', 'ls -l /proc/[0-9]*/fd'))
+        vm.do('stop')
+        vm.do('DetachIso')
+        self.assertNotIn(path, vm.do('DomainXml').json['message'])
+        vm.do('delete')
+        self.assert_nothing_left(vm)
+
+    @base.slow
     def test_vlan(self) -> None:
         """It has its address and its key, on its own VLAN only."""
         bridge = 'gate-cs1'

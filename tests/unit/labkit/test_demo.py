@@ -61,8 +61,9 @@ class CloudStackTest(base.TestCase):
         self.output()
         self.assertEqual(0, cli.main(['demo', '--cloudstack']))
         self.assertEqual(
-            ['up --arch x86_64', 'set up', 'prepare', 'create', 'status', 'statuses',
-             'ConsoleLog', 'ConsoleLog', 'stop', 'delete', 'statuses',
+            ['up --arch x86_64', 'set up', 'prepare', 'create', 'status',
+             'statuses', 'ConsoleLog', 'ConsoleLog', 'stop', 'delete',
+             'statuses',
              # Once more, as after a failure.
              'delete', 'put back', 'down'], self.done)
         self.assertNotIn('kernel', self.details)
