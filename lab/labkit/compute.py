@@ -220,8 +220,8 @@ def check(host: XenHost, services: Sequence[str] = SERVICES) -> None:
 
 def collect_logs(host: XenHost) -> None:
     """Copy the logs of dom0's services beside the lab's own."""
-    for service, path in _LOGS.items():
-        host.copy_from(path, _log(host, service))
+    for service in host.arch.services:
+        host.copy_from(_LOGS[service], _log(host, service))
 
 
 def _log(host: XenHost, service: str) -> pathlib.Path:

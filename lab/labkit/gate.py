@@ -40,6 +40,8 @@ ALONE = 'tests.gate.alone.'
 VOLUMES = 'tests.gate.test_volumes.'
 #: The tests for a lab with an ARM host, and the only ones there.
 ARM = 'tests.gate.test_arm.'
+#: The ones there whose guest has a 32-bit kernel.
+ARM_32 = f'{ARM}Arm32.'
 #: The tests that may end the lab's QEMU: OVMF sometimes fails its assertion
 #: in tcg_handle_interrupt (QEMU 10.0, software emulation; seen once of three
 #: starts, on a busy machine).
@@ -206,6 +208,8 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
     if any(name.startswith(DEBIAN) for name in names):
         # Built out here: where the tests run there are no downloads.
         guest.debian_guest()
+    if any(name.startswith(ARM_32) for name in names):
+        guest.small_guest('armv7l')
     if any(BROWSER in name for name in names):
         util.need_packages(*browser.PACKAGES)
     for tests, debs in DISK_TOOLS.items():
