@@ -209,7 +209,7 @@ class MatrixTest(base.BaseTestCase):
                     # about it.
                     self.assertEqual(of_column == 'test_arm',
                                      module == 'test_arm')
-                    if module == of_column:
+                    if module == 'test_guests':
                         self.assertThat(
                             class_name,
                             matchers.EndsWith(class_of_column))
