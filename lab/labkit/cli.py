@@ -137,10 +137,15 @@ def reset(args: argparse.Namespace) -> int:
     return 0
 
 
+def _running() -> list[XenHost]:
+    """The hosts that run; those that would be started, where none does."""
+    return [host for host in all_hosts() if host.running] or hosts()
+
+
 def reinstall(args: argparse.Namespace) -> int:
     """Put this checkout's driver into dom0 and restart nova-compute."""
     with util.Lock(), util.step('reinstall'):
-        for host in hosts():
+        for host in _running():
             compute.reinstall(host, Cloud())
     return 0
 
@@ -232,8 +237,7 @@ def _exec_in_netns(argv: Sequence[str]) -> int:
 
 def ssh(words: list[str]) -> int:
     """Run a command in dom0 as root, or a shell."""
-    running = [host for host in all_hosts() if host.running]
-    host = (running or hosts())[0]
+    host = _running()[0]
     if words and re.fullmatch(_HOST_NAME, words[0]):
         host = _host(words.pop(0))
     if words[:1] == ['--']:
