@@ -105,19 +105,13 @@ def management_server(host: XenHost) -> Iterator[provisioner.Provisioner]:
                 'console_host': host.address}})
 
 
-def boot_details(host: XenHost) -> Mapping[str, str]:
-    """Details of a VM on a host, by which the small guest boots there."""
-    if host.arch.name not in guest.FOREIGN:
-        return {}
-    return {'kernel': KERNEL, 'ramdisk': RAMDISK, 'cmdline': guest.CMDLINE}
-
-
 class Vm:
     """A VM of a management server's.
 
     :param server: the server.
     :param guest_type: what it is to be.
-    :param boot: of :func:`boot_details`.
+    :param arch: its architecture. What does not boot by itself there is
+        given its kernel.
     :param vlan: the VLAN of its network, or None for none.
     :param host: details of its host, instead of the server's.
     :ivar uuid: its UUID.
@@ -126,12 +120,11 @@ class Vm:
 
     def __init__(self, server: provisioner.Provisioner,
                  guest_type: str = 'pv', *,
-                 boot: Mapping[str, str] | None = None,
-                 vlan: int | None = None,
+                 arch: str = 'x86_64', vlan: int | None = None,
                  host: Mapping[str, str] | None = None) -> None:
         self.server = server
         self.guest_type = guest_type
-        self.boot = boot or {}
+        self.arch = arch
         self.vlan = vlan
         self.host = host or {}
         self.uuid = str(uuid.uuid4())
@@ -144,7 +137,7 @@ class Vm:
         payload['virtualmachineid'] = self.uuid
         payload['virtualmachinename'] = self.name
         vm = payload['cloudstack.vm.details']
-        vm.update(uuid=self.uuid, name=self.name, cpus=1,
+        vm.update(uuid=self.uuid, name=self.name, arch=self.arch, cpus=1,
                   maxRam=MEMORY, minRam=MEMORY)
         for nic in vm['nics']:
             nic.update(broadcastUri=f'vlan://{self.vlan or "untagged"}',
@@ -152,9 +145,11 @@ class Vm:
         vm['details']['SSH.PublicKey'] = GUEST_KEY.with_suffix(
             '.pub').read_text()
         payload['externaldetails']['host'].update(self.host)
+        boot = {} if self.arch not in guest.FOREIGN else {
+            'kernel': KERNEL, 'ramdisk': RAMDISK, 'cmdline': guest.CMDLINE}
         payload['externaldetails']['virtualmachine'] = {
             'image': IMAGE, 'guest_type': self.guest_type,
-            'root_disk_gb': '1', **self.boot}
+            'root_disk_gb': '1', **boot}
 
     def act(self, action: str, **parameters: Any) -> provisioner.Answer:
         """Have the server run an action.

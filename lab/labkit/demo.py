@@ -234,7 +234,7 @@ def _play_cloudstack(architecture: str,
         with _timed(steps, 'CloudStack\'s extension: dom0, and its folder'):
             vm = cloudstack.Vm(stack.enter_context(
                 cloudstack.management_server(host)), 'pvh',
-                boot=cloudstack.boot_details(host))
+                arch=architecture)
         # If a step fails.
         stack.callback(vm.act, 'delete')
         with _timed(steps, f'{vm.name}: made by CloudStack\'s payloads'):
