@@ -136,4 +136,7 @@ def kernel(architecture: str = 'x86_64') -> pathlib.Path:
     key = cache.recipe(debian.SUITE, *_PACKAGES, *wanted.packages, *_MAKE,
                        *wanted.make, *wanted.configs)
     build = functools.partial(_build, wanted)
-    return cache.directory('kernel', key, build) / 'vmlinuz'
+    # One architecture's do not push another's out.
+    kind = ('kernel' if architecture == 'x86_64'
+            else f'{architecture}-kernel')
+    return cache.directory(kind, key, build) / 'vmlinuz'
