@@ -216,15 +216,19 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
         if any(name.startswith(tests) for name in names):
             util.need_packages(*debs)
 
-    def run(part: str, chosen: Sequence[str], *options: str) -> Result:
+    def run(part: str, chosen: Sequence[str], *options: str,
+            limit: float = LIMIT) -> Result:
         listed = RESULTS / part
         listed.write_text('\n'.join(chosen) + '\n')
         return run_part(
             cloud, part, _stestr(cloud, 'run', '--load-list', str(listed),
-                                 *options), config.CHECKOUT)
+                                 *options), config.CHECKOUT, limit)
 
+    if arm := [name for name in names if name.startswith(ARM)]:
+        yield run('arm-guests', arm, '--worker-file',
+                  str(TESTS / 'workers.yaml'), limit=2 * LIMIT)
     if beside := [name for name in names
-                  if not name.startswith((ALONE, VOLUMES, UEFI))]:
+                  if not name.startswith((ALONE, VOLUMES, UEFI, ARM))]:
         yield run('guests', beside, '--worker-file',
                   str(TESTS / 'workers.yaml'))
     if alone := [name for name in names if name.startswith(ALONE)]:
@@ -329,6 +333,8 @@ def gate(args: argparse.Namespace) -> int:
 def tempest(args: argparse.Namespace) -> int:
     """Run Tempest alone: the gate's choice of it, or a pattern."""
     cloud = Cloud()
+    if config.ARCHITECTURE == 'aarch64':
+        raise util.LabError('there is no image for Tempest on ARM')
     with util.Lock():
         ids = _prepared(cloud)
         try:

@@ -106,7 +106,10 @@ def build(args: argparse.Namespace) -> int:
     def guests() -> None:
         guest.small_guest(args.arch)
         if args.all:
-            guest.debian_guest()
+            if args.arch == 'x86_64':
+                guest.debian_guest()
+            else:
+                guest.small_guest('armv7l')
 
     wanted = arch.get(args.arch)
     util.need_root()
@@ -134,5 +137,6 @@ def add_parsers(
     command = add('build', build)
     command.add_argument(
         '--all', action='store_true',
-        help="also Debian's image, which only the slow tests need")
+        help="also what only the slow tests need: Debian's image, on ARM the "
+             'small guest with a 32-bit kernel')
     add_architecture(command)

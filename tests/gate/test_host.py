@@ -6,6 +6,7 @@ from __future__ import annotations
 import pathlib
 import tempfile
 from typing import Any
+from typing import ClassVar
 
 from labkit import util
 from tests.gate import base
@@ -16,7 +17,13 @@ CACHE_TIMEOUT = 300
 
 
 class Host(base.GateCase):
-    """The first Xen host, as a hypervisor of Nova's."""
+    """The first Xen host, as a hypervisor of Nova's.
+
+    :cvar in_use_is_known: whether Xen's tool that lists event channels is
+        built for it.
+    """
+
+    in_use_is_known: ClassVar[bool] = True
 
     def hypervisor(self) -> Any:
         """Nova's record of the host, with all details."""
@@ -55,7 +62,9 @@ class Host(base.GateCase):
                       self.dom0('journalctl', '--dmesg', '--boot'))
         self.assertEqual(131071, inventory['total'])
         self.assertIn('CUSTOM_XEN44_FIFO_EVENT_CHANNELS', self.traits())
-        self.assertLess(self.event_channels_in_use(), inventory['reserved'])
+        if self.in_use_is_known:
+            self.assertLess(self.event_channels_in_use(),
+                            inventory['reserved'])
 
     def event_channels_in_use(self) -> int:
         """How many event channels dom0 has now."""

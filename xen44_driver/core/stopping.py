@@ -27,38 +27,47 @@ def shut_down(
 ) -> bool:
     """Ask a guest to shut down.
 
-    Once its kernel has heard that, it is not asked in the same way again: at
-    the end of its shutdown nothing in it answers, for which libxl waits 60 s
-    before the domain can go. An HVM guest may have been told by its power
-    button only, at a time when it did not look: that is pressed again.
+    Once its kernel has heard that, it is asked again only when half of the
+    time is gone: it may have heard it before it could act. At the end of its
+    shutdown nothing in it answers, for which libxl waits 60 s before the
+    domain can go.
 
     :param guest: the guest.
     :param instance: the instance or VM.
     :param timeout: seconds that it has.
-    :param retry_interval: seconds after which it is asked again; 0 to ask
-        once.
+    :param retry_interval: seconds after which a guest that has not heard it
+        is asked again; 0 to ask once.
     :returns: whether it shut down in time.
     """
     if guest.state().is_off:
         return True
-    deadline = time.monotonic() + timeout
-    heard = False
-    while (left := deadline - time.monotonic()) > 0:
-        try:
-            if heard:
-                guest.press_power_button()
-            else:
-                guest.shutdown()
-                heard = True
-        except xen_errors.OperationFailed as error:
-            # The guest is off by now, or nothing in it handles the request,
-            # or it has no button.
-            LOG.debug('The guest cannot be asked to shut down: %s', error,
-                      instance=instance)
+    now = ask_at = time.monotonic()
+    deadline = now + timeout
+    while (left := deadline - now) > 0:
+        if now >= ask_at and _ask(guest, instance):
+            ask_at = now + timeout / 2
         if guest.wait_for(OFF, timeout=math.ceil(
                 min(left, retry_interval or left))):
             LOG.info('The guest shut down', instance=instance)
             return True
+        now = time.monotonic()
+    return False
+
+
+def _ask(guest: xen_guest.Guest, instance: undo.Named) -> bool:
+    """Ask a guest to shut down once; returns whether its kernel heard it."""
+    try:
+        guest.shutdown()
+        return True
+    except xen_errors.OperationFailed as error:
+        # The guest is off by now, or nothing in it knows Xen.
+        LOG.debug('The guest does not hear that it is to shut down: %s',
+                  error, instance=instance)
+    try:
+        guest.press_power_button()
+    except xen_errors.OperationFailed as error:
+        LOG.debug('The guest has no power button: %s', error,
+                  instance=instance)
     return False
 
 

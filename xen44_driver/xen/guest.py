@@ -41,6 +41,8 @@ _ASK_INTERVAL = 5.0
 #: Directory of libvirt's libxl driver for saved memory, a file ``NAME.save``
 #: for each domain. It cannot be configured.
 SAVE_DIR = '/var/lib/libvirt/libxl/save'
+# What libvirt's errors have where it failed and did not say why.
+_NO_REASON = (None, libvirt.VIR_ERR_INTERNAL_ERROR)
 
 
 class Terminal(enum.Enum):
@@ -149,9 +151,10 @@ class Guest:
         try:
             self._change('domainManagedSaveRemove',
                          lambda domain: domain.managedSaveRemove())
-        except errors.OperationFailed:
+        except errors.OperationFailed as error:
             # So it fails, without a reason, where there is no file.
-            if os.path.lexists(self._save_file):
+            if error.code not in _NO_REASON or os.path.lexists(
+                    self._save_file):
                 raise
             return False
         LOG.warning('Removed saved memory of domain %s (%s)', self.uuid,
@@ -224,12 +227,13 @@ class Guest:
         """Ask the guest to shut down; return when its kernel has heard that.
 
         libxl waits 60 s for that, and libvirt does nothing else with the
-        domain meanwhile. An HVM guest whose kernel does not know Xen is asked
-        by its power button.
+        domain meanwhile.
 
-        :raises OperationFailed: it has not heard it.
+        :raises OperationFailed: it has not heard it; an HVM guest's kernel
+            may not know Xen.
         """
-        self._change('domainShutdown', lambda domain: domain.shutdownFlags(0))
+        self._change('domainShutdown', lambda domain: domain.shutdownFlags(
+            libvirt.VIR_DOMAIN_SHUTDOWN_PARAVIRT))
 
     def press_power_button(self) -> None:
         """Press an HVM guest's power button; do not wait.

@@ -62,8 +62,8 @@ class PowerTest(base.TestCase):
         self.guest.wait_for.return_value = False
         with mock.patch('time.monotonic', side_effect=lambda: next(clock)):
             self.power_off()
-        self.guest.shutdown.assert_called_once_with()
-        self.guest.press_power_button.assert_called_once_with()
+        self.assertEqual(2, self.guest.shutdown.call_count)
+        self.guest.press_power_button.assert_not_called()
         # The last wait is not longer than what is left.
         self.assertEqual(
             10, self.guest.wait_for.call_args_list[-1].kwargs['timeout'])
@@ -71,7 +71,7 @@ class PowerTest(base.TestCase):
 
     def test_guest_is_asked_as_long_as_there_is_time(self):
         self.guest.wait_for.return_value = False
-        with mock.patch('time.monotonic', side_effect=[0, 0, 59.5, 60]):
+        with mock.patch('time.monotonic', side_effect=[0, 59.5, 60]):
             self.power_off(retry_interval=0)
         self.assertEqual(
             [mock.call(events.OFF, timeout=60),

@@ -3,6 +3,7 @@
 
 from unittest import mock
 
+import fixtures
 from oslotest import base
 
 from xen44_driver.core import stopping
@@ -10,6 +11,7 @@ from xen44_driver.xen import errors
 from xen44_driver.xen import guest as guest_lib
 from xen44_driver.xen.events import DomainState
 
+FAILED = errors.OperationFailed('domainShutdown', 'u', None, 'deaf')
 INSTANCE = mock.Mock(uuid='u')
 
 
@@ -34,18 +36,33 @@ class ShutDownTest(base.BaseTestCase):
         self.assertTrue(self.shut_down())
         self.assertEqual([], self.asked())
 
+    def clock(self, *times):
+        self.useFixture(fixtures.MockPatch(
+            'time.monotonic', side_effect=times))
+
     def test_heard_once(self):
-        self.assertTrue(self.shut_down())
-        self.assertEqual(['shutdown', *['press_power_button'] * 2],
-                         self.asked())
+        self.clock(0, 10, 20)
+        self.assertTrue(self.shut_down(10))
+        self.assertEqual(['shutdown'], self.asked())
+
+    def test_heard_too_early(self):
+        self.clock(0, 29, 30)
+        self.assertTrue(self.shut_down(10))
+        self.assertEqual(['shutdown', 'shutdown'], self.asked())
 
     def test_not_heard_at_first(self):
-        failed = errors.OperationFailed('domainShutdown', 'u', None, 'deaf')
-        self.guest.shutdown.side_effect = [failed, None]
-        # It has no button.
-        self.guest.press_power_button.side_effect = failed
-        self.assertTrue(self.shut_down())
-        self.assertEqual(['shutdown', 'shutdown', 'press_power_button'],
+        """A PC that boots has a button, and knows Xen later."""
+        self.guest.shutdown.side_effect = [FAILED, None, None]
+        self.clock(0, 10, 20)
+        self.assertTrue(self.shut_down(10))
+        self.assertEqual(['shutdown', 'press_power_button', 'shutdown'],
+                         self.asked())
+
+    def test_without_a_button(self):
+        self.guest.shutdown.side_effect = FAILED
+        self.guest.press_power_button.side_effect = FAILED
+        self.assertTrue(self.shut_down(10))
+        self.assertEqual(['shutdown', 'press_power_button'] * 3,
                          self.asked())
 
     def test_in_vain(self):

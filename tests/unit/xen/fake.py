@@ -411,7 +411,8 @@ class Domain:
         return 0
 
     def shutdownFlags(self, flags: int) -> int:
-        self._called('powerButton' if flags else 'shutdown', running=True)
+        button = flags & libvirt.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+        self._called('powerButton' if button else 'shutdown', running=True)
         return 0
 
     def undefineFlags(self, flags: int) -> int:

@@ -822,6 +822,11 @@ class GuestTest(HostTestCase):
         self.assertRaises(errors.OperationFailed, self.guest.start)
         self.assertIs(SHUTDOWN, self.state)
 
+    def test_saved_memory_that_must_not_be_removed(self):
+        self.libvirt.fail['managedSaveRemove'] = fake.error(
+            libvirt.VIR_ERR_ACCESS_DENIED)
+        self.assertRaises(errors.OperationFailed, self.guest.start)
+
     def test_memory_is_saved_and_restored(self):
         self.guest.start()
         before = self.guest.id
