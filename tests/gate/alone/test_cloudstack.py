@@ -121,7 +121,7 @@ class CloudStack(base.GateCase):
         """A PC that boots by its BIOS, and gets a CD."""
         iso = 'gate.iso'
         self.dom0('genisoimage', '-quiet', '-o',
-                  f'{cloudstack.PLACE}/images/{iso}', '/etc/hostname')
+                  f'{cloudstack.PLACE}/images/{iso}', '/etc/os-release')
         vm = self.make_vm('hvm')
         # Its own copy.
         path = f'{vm.uuid}/disk.iso'
