@@ -138,7 +138,8 @@ class CloudStack(base.GateCase):
             'ls -l /proc/[0-9]*/fd', check=False).stdout)
         vm.do('stop')
         vm.do('DetachIso')
-        self.assertNotIn(path, vm.do('DomainXml').json['message'])
+        self.assertEqual('', self.dom0(
+            'find', cloudstack.VMS, '-name', 'disk.iso'))
         vm.do('delete')
         self.assert_nothing_left(vm)
 
