@@ -28,6 +28,7 @@ _DEBIAN = {
 #: What is in the Debian packages alone.
 _DEBIANS_OWN = {
     'etc/nova/nova-compute.conf',
+    'usr/bin/xen44-cloudstack',
     'usr/bin/xen44-host',
     'usr/bin/xen44-import',
     'usr/bin/xen44-status',
