@@ -32,6 +32,18 @@ done
 '''
 
 
+def take(case: Any, guest: guest_lib.Guest) -> Any:
+    """Make an image of a guest for a test; returns it when it is there."""
+    image = case.cloud.compute.create_server_image(
+        guest.id, case._name('image'))
+    case.addCleanup(case.cloud.image.delete_image, image.id)
+    util.wait_for(
+        f'the image of {guest.name}',
+        lambda: case.cloud.image.get_image(image.id).status == 'active',
+        IMAGE_TIMEOUT, interval=2)
+    return image
+
+
 class Snapshot:
     """``openstack server image create`` of a running guest."""
 
@@ -51,13 +63,7 @@ class Snapshot:
                       lambda: guest.ssh('cat /root/records', check=False),
                       60, interval=1)
         before = self.records(guest)[-1][0]
-        image = self.cloud.compute.create_server_image(
-            guest.id, self._name('image'))
-        self.addCleanup(self.cloud.image.delete_image, image.id)
-        util.wait_for(
-            f'the image of {guest.name}',
-            lambda: self.cloud.image.get_image(image.id).status == 'active',
-            IMAGE_TIMEOUT, interval=2)
+        image = take(self, guest)
         guest.wait_for_status('ACTIVE')
         guest.ssh('kill $(cat /root/pid)')
 
@@ -118,13 +124,7 @@ class ColdSnapshot:
         self.cloud.compute.stop_server(guest.id)
         guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
         begin = time.monotonic()
-        image = self.cloud.compute.create_server_image(
-            guest.id, self._name('image'))
-        self.addCleanup(self.cloud.image.delete_image, image.id)
-        util.wait_for(
-            f'the image of {guest.name}',
-            lambda: self.cloud.image.get_image(image.id).status == 'active',
-            IMAGE_TIMEOUT, interval=2)
+        image = take(self, guest)
         util.say(f'  {guest.name}: snapshot while stopped',
                  time.monotonic() - begin)
         guest.wait_for_status('SHUTOFF')
