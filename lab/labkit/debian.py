@@ -17,6 +17,11 @@ SUITE = 'trixie'
 #: the same packages are the same.
 EPOCH = 1767225600
 
+#: An option of mmdebstrap: the release alone, without its updates. A mirror
+#: that keeps few machines of an architecture has old indexes of those, and
+#: mmdebstrap takes no old one.
+NO_UPDATES = ('--setup-hook=sed -i "/-updates/d; /-security/d" '
+              '"$1/etc/apt/sources.list"')
 #: Who signs Debian 13; older keyring packages do not know it.
 _KEYRING = pathlib.Path(
     '/usr/share/keyrings/debian-archive-trixie-automatic.gpg')

@@ -205,11 +205,15 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
     names = [name for name in _names(cloud, pattern or '.')
              if (pattern or full or not is_slow(name))
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
-    if any(name.startswith(DEBIAN) for name in names):
-        # Built out here: where the tests run there are no downloads.
-        guest.debian_guest()
-    if any(name.startswith(ARM_32) for name in names):
-        guest.small_guest('armv7l')
+    # Built out here: where the tests run there are no downloads.
+    for tests, build in {DEBIAN: guest.debian_guest,
+                         ARM_32: lambda: guest.small_guest('armv7l')}.items():
+        if any(name.startswith(tests) for name in names):
+            try:
+                build()
+            except util.LabError as e:
+                # Their tests fail by it, the others need not.
+                util.say(str(e))
     if any(BROWSER in name for name in names):
         util.need_packages(*browser.PACKAGES)
     for tests, debs in DISK_TOOLS.items():

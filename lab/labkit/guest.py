@@ -277,7 +277,7 @@ def _build_small(architecture: str, scratch: pathlib.Path,
         debian_name, emulator = FOREIGN[architecture]
         tree = debian.Tree(tools.work / 'guest', SMALL_PACKAGES, log,
                            f'--architectures={debian_name}',
-                           emulator=emulator.path())
+                           debian.NO_UPDATES, emulator=emulator.path())
     root = tools.work / 'root'
     _root(tree, root)
     vmlinuz = kernel.kernel(architecture)

@@ -120,6 +120,19 @@ class NeedsTest(base.TestCase):
             'tests.gate.test_guests.HVM.test_screen',
             'tests.gate.test_debian.Debian.test_x[slow]')))
 
+    def test_a_guest_cannot_be_built(self):
+        """The tests of all others run."""
+        needed = self.needed('tests.gate.test_debian.Debian.test_x[slow]',
+                             'tests.gate.test_guests.PV.test_x')
+        next(needed)
+        self.patch(guest, 'debian_guest', mock.Mock(
+            side_effect=util.LabError('mmdebstrap failed')))
+        said = []
+        self.patch(util, 'say', said.append)
+        next(needed)
+        self.assertEqual(['guests', 'tempest'], self.parts)
+        self.assertEqual(['mmdebstrap failed'], said)
+
 
 class TempestListTest(base.TestCase):
 
