@@ -60,6 +60,7 @@ from xen44_driver.compute import spawn
 from xen44_driver.compute import startup
 from xen44_driver.compute import suspend
 from xen44_driver.compute import uptime
+from xen44_driver.compute import volumeswap
 from xen44_driver.compute import volumeusage
 from xen44_driver.storage.kinds import blank
 from xen44_driver.xen import host as xen_host
@@ -534,7 +535,8 @@ class Xen44Driver(driver.ComputeDriver):
         new_connection_info: dict[str, Any], instance: objects.Instance,
         mountpoint: str, resize_to: int,
     ) -> None:
-        attachments.refuse_to_swap(old_connection_info)
+        volumeswap.swap(self._node, context, instance, old_connection_info,
+                        new_connection_info)
 
     def block_stats(
         self, instance: objects.Instance, disk_id: str,

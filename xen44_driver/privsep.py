@@ -447,11 +447,45 @@ def link_volume(instance: str, volume: str, device: str) -> None:
                           volumelinks.directory_of(instance)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, mode=0o700)
-        new = f'{link}.new'
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(new)
-        os.symlink(device, new)
-        os.rename(new, link)
+        _link(link, device)
+
+
+def _link(link: str, device: str) -> None:
+    """Make a link, or have one lead elsewhere."""
+    new = f'{link}.new'
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(new)
+    os.symlink(device, new)
+    os.rename(new, link)
+
+
+@sys_admin_pctxt.entrypoint
+def exchange_volume_links(instance: str, volume: str, other: str) -> None:
+    """Have each of two links of an instance lead where the other one led.
+
+    Doing it again undoes it.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of a volume. Its link is changed first.
+    :param other: Cinder's id of the other volume.
+    :raises OSError: there is no such link.
+    """
+    links = [volumelinks.path(instance, one) for one in (volume, other)]
+    with lockutils.lock(_LINKS):
+        devices = [os.readlink(link) for link in links]
+        for link, device in zip(links, reversed(devices), strict=True):
+            _link(link, device)
+
+
+@sys_admin_pctxt.entrypoint
+def volume_device(instance: str, volume: str) -> str:
+    """Return the path of the device or file that a link leads to.
+
+    :param instance: the instance's UUID.
+    :param volume: Cinder's id of the volume.
+    :raises OSError: there is no such link.
+    """
+    return os.readlink(volumelinks.path(instance, volume))
 
 
 @sys_admin_pctxt.entrypoint
@@ -643,7 +677,7 @@ LIBXL_MONITOR_DIR = '/var/run/xen'
 #: those of the domains that user nova defines in libvirt.
 MONITOR_COMMANDS = frozenset({
     'block_resize', 'block_set_io_throttle', 'blockdev-add', 'blockdev-del',
-    'job-cancel', 'job-dismiss',
+    'blockdev-mirror', 'job-cancel', 'job-complete', 'job-dismiss',
     'query-block', 'query-blockstats', 'query-jobs',
     'query-named-block-nodes', 'transaction',
 })

@@ -3,8 +3,8 @@
 
 Each running domain has one, known by the domain's number, so that it is
 another one after a reboot. It answers what the driver asks its monitor, and
-its backup job copies the disk's file with qemu-img when it is first looked at
-(or not, see :attr:`FakeQemuFixture.slow`).
+its jobs copy the disk's file with qemu-img when they are first looked at (or
+not, see :attr:`FakeQemuFixture.slow`).
 """
 
 import collections
@@ -27,10 +27,14 @@ class Qemu:
     :ivar nodes: block nodes that were added: name -> arguments
     :ivar jobs: job id -> QEMU's record of it
     :ivar throttles: device -> limits that were set
+    :ivar roots: target of a disk -> the node that a mirror has given it
+    :ivar closed: nodes of disks that were deleted
     """
 
     def __init__(self):
         self.nodes = {}
+        self.roots = {}
+        self.closed = set()
         self.throttles = collections.defaultdict(dict)
         self.jobs = {}
 
@@ -67,8 +71,10 @@ class FakeQemuFixture(fixtures.Fixture):
             'xen44_driver.privsep.execute_monitor', self._execute))
 
     def clean(self):
-        """Whether no QEMU has a job or a node that was added."""
-        return not any(one.jobs or one.nodes for one in self.qemus.values())
+        """Whether no QEMU has a job, or a node that no disk has."""
+        return not any(
+            one.jobs or {*one.nodes}.difference(one.roots.values())
+            for one in self.qemus.values())
 
     def _execute(self, uuid, commands, timeout, domid=None):
         answers = []
@@ -94,7 +100,8 @@ class FakeQemuFixture(fixtures.Fixture):
             target, format, path = disk
             device = f'/machine/unattached/device[{number}]'
             inserted = {**qemu.throttles[device],
-                        'file': path, 'node-name': f'{target}-{format}',
+                        'file': path, 'node-name': qemu.roots.get(
+                            target, f'{target}-{format}'),
                         'image': {'virtual-size': self._size(path, format)}}
             answer.append({'device': '', 'inserted': inserted,
                            'qdev': device})
@@ -115,7 +122,7 @@ class FakeQemuFixture(fixtures.Fixture):
 
     def _block_resize(self, domain, qemu, node_name, size):
         path, = [path for target, format, path in self._disks(domain)
-                 if f'{target}-{format}' == node_name]
+                 if qemu.roots.get(target, f'{target}-{format}') == node_name]
         os.truncate(path, size)
 
     def _blockdev_add(self, domain, qemu, **arguments):
@@ -123,10 +130,38 @@ class FakeQemuFixture(fixtures.Fixture):
 
     def _blockdev_del(self, domain, qemu, node_name):
         assert not qemu.jobs, 'node is in use'
-        del qemu.nodes[node_name]
+        in_use = {qemu.roots.get(target, f'{target}-{format}')
+                  for target, format, _path in self._disks(domain)}
+        assert node_name not in in_use, 'node is in use'
+        if qemu.nodes.pop(node_name, None) is None:
+            qemu.closed.add(node_name)
 
     def _query_named_block_nodes(self, domain, qemu, flat):
-        return [{'node-name': name} for name in qemu.nodes]
+        return [
+            *({'node-name': name, 'file': node['file']['filename']}
+              for name, node in qemu.nodes.items()),
+            *({'node-name': f'{target}-{format}', 'file': path}
+              for target, format, path in self._disks(domain)
+              if f'{target}-{format}' not in qemu.closed)]
+
+    def _blockdev_mirror(self, domain, qemu, job_id, device, target, sync,
+                         copy_mode, auto_dismiss):
+        assert (sync, copy_mode, auto_dismiss) == (
+            'full', 'write-blocking', False)
+        source, = [disk for disk in self._disks(domain)
+                   if qemu.roots.get(disk[0], f'{disk[0]}-{disk[1]}')
+                   == device]
+        qemu.jobs[job_id] = {
+            'id': job_id, 'status': 'running', 'type': 'mirror',
+            'current-progress': 0, 'total-progress': 10 * STEP,
+            'copy': (source, qemu.nodes[target])}
+
+    def _job_complete(self, domain, qemu, id):
+        job = qemu.jobs[id]
+        assert job['status'] == 'ready'
+        (target, _format, _path), node = job['copy']
+        job['status'] = 'concluded'
+        qemu.roots[target] = node['node_name']
 
     def _transaction(self, domain, qemu, actions):
         action, = actions
@@ -156,10 +191,10 @@ class FakeQemuFixture(fixtures.Fixture):
                 for job in qemu.jobs.values()]
 
     def _end(self, job):
-        job['status'] = 'concluded'
         if self.job_error:
-            job['error'] = self.job_error
+            job |= {'status': 'concluded', 'error': self.job_error}
             return
+        job['status'] = 'ready' if job['type'] == 'mirror' else 'concluded'
         (_target, format, path), target = job['copy']
         subprocess.run(
             ['qemu-img', 'convert', '-n', '-U', '-f', format,

@@ -11,6 +11,8 @@ from lxml import etree
 from nova import context as nova_context
 from nova import objects
 from nova.tests import fixtures as nova_fixtures
+from nova.tests.functional.api import client
+from nova.volume import cinder
 
 from tests.functional import base
 from tests.functional import fakebrick
@@ -624,6 +626,174 @@ class ExtendTest(VolumesBase):
         self.extend(server, volume)
         self.assertEqual(2 * 1024 ** 3, os.path.getsize(
             self.brick.connected[volume]))
+
+
+class SwapTest(VolumesBase):
+    """Cinder moves a volume that a running server has."""
+
+    def setUp(self):
+        super().setUp()
+        self.connection = {'driver_volume_type': 'nfs',
+                           'data': {'format': 'raw'}}
+        self.brick.size = 1 << 20
+        self.server = self.boot(flavor=self.flavor(xen44_guest_type='pvh'))
+        self.old, self.new = self.volume(), self.volume()
+        self.migrating = 'migrating'
+        get = cinder.API.get
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.get', lambda _api, *args, **values: {
+                **get(*args, **values), 'migration_status': self.migrating}))
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.volume.cinder.API.migrate_volume_completion',
+            self.completion))
+        self.assertIsNone(self.attach(self.server, self.old))
+        with open(self.brick.content(self.old), 'r+b') as file:
+            file.write(b'written')
+
+    def completion(self, _context, old, new, error=False):
+        """Cinder gives the new volume the id of the old one."""
+        if not error:
+            # Its file keeps its name.
+            os.unlink(self.brick.content(old))
+            os.symlink(self.brick.content(new), self.brick.content(old))
+            self.brick.connected[old] = self.brick.connected.pop(new)
+            self.cinder.volume_to_attachment[old] = (
+                self.cinder.volume_to_attachment.pop(new))
+        return {'save_volume_id': new if error else old}
+
+    def swap(self):
+        """Swap them, as Cinder asks for; return Nova's error, or None."""
+        self.notifier.reset()
+        self.admin_api.put_server_volume(
+            self.server['id'], self.old, self.new)
+        return self.wait_for('instance.volume_swap')
+
+    def has(self):
+        """The node of the disk in the server's QEMU."""
+        return self.below.qemu.qemus[
+            self.domain(self.server).ID()].roots.get('xvdb')
+
+    def assert_as_before(self):
+        self.assertIsNone(self.has())
+        self.assertTrue(self.below.qemu.clean())
+        self.assertEqual(self.brick.connected[self.old],
+                         os.readlink(self.link(self.server, self.old)))
+        self.assert_free(self.server, self.new)
+        end = time.monotonic() + 10
+        while self.attachments(self.new) and time.monotonic() < end:
+            time.sleep(0.05)
+        self.assertEqual({}, self.attachments(self.new))
+
+    def test_swap(self):
+        before = self.definition(self.server), self.running(self.server)
+        self.assertIsNone(self.swap())
+        self.assertEqual(f'swap-xvdb-{self.new[:8]}', self.has())
+        self.assertTrue(self.below.qemu.clean())
+        self.assertFalse(os.path.lexists(self.link(self.server, self.new)))
+        self.assertEqual(self.brick.connected[self.old],
+                         os.readlink(self.link(self.server, self.old)))
+        with open(self.link(self.server, self.old), 'rb') as file:
+            self.assertEqual(b'written', file.read(7))
+        # It is the same volume.
+        self.assertEqual(before, (
+            self.definition(self.server), self.running(self.server)))
+
+        # Once more, and back.
+        self.new = self.volume()
+        self.assertIsNone(self.swap())
+        self.assertEqual(f'swap-xvdb-{self.new[:8]}', self.has())
+        self.assertTrue(self.below.qemu.clean())
+
+        self.assertIsNone(self.detach(self.server, self.old))
+        self.assertEqual({}, self.below.qemu.qemus[
+            self.domain(self.server).ID()].nodes)
+        self.assert_free(self.server, self.old)
+
+    @base.slow
+    def test_limits_of_the_new_type(self):
+        self.connection['data']['qos_specs'] = {'total_iops_sec': '100'}
+        self.assertIsNone(self.swap())
+        self.assertIn(100, [
+            limits.get('iops') for limits in self.below.qemu.qemus[
+                self.domain(self.server).ID()].throttles.values()])
+        # Those of a start, too.
+        self._reboot_server(self.server, hard=True)
+        self.assertIn(100, [
+            limits.get('iops') for limits in self.below.qemu.qemus[
+                self.domain(self.server).ID()].throttles.values()])
+
+    @base.slow
+    def test_refused(self):
+        self.migrating = ''
+        error = self.assertRaises(
+            client.OpenStackApiException, self.swap)
+        self.assertIn('is not migrating', str(error))
+        self.migrating = 'migrating'
+        self.connection['data']['format'] = 'qcow2'
+        self.assertIn('it is raw, and the other one qcow2', self.swap())
+        self.connection = {'driver_volume_type': 'iscsi', 'data': {}}
+        self.assertIn('allowed: from a file to a file', self.swap())
+        self.assert_as_before()
+
+    @base.slow
+    def test_old_nova_does_not_ask(self):
+        self.useFixture(fixtures.MonkeyPatch(
+            'nova.api.openstack.compute.volume_attachments.'
+            'VolumeAttachmentController._update_volume_swap',
+            lambda controller, request, instance, volume, body:
+            controller.compute_api.swap_volume(
+                request.environ['nova.context'], instance,
+                controller.volume_api.get(None, volume),
+                controller.volume_api.get(
+                    None, body['volumeAttachment']['volumeId']))))
+        self.migrating = None
+        self.assertIn("migration_status is None; allowed: 'migrating'",
+                      self.swap())
+        self.assert_as_before()
+
+    @base.slow
+    def test_no_room(self):
+        self.below.qemu.job_error = 'No space left on device'
+        self.assertIn('No space left on device', self.swap())
+        self.assert_as_before()
+
+    @base.slow
+    def test_guest_reboots_meanwhile(self):
+        def reboot():
+            self.below.qemu.on_look = lambda: None
+            self.domain(self.server).reboot()
+            self.below.qemu.qemus.clear()
+
+        self.below.qemu.slow = True
+        self.below.qemu.on_look = reboot
+        self.assertIn('stopped or rebooted meanwhile', self.swap())
+        self.assert_as_before()
+
+    @base.slow
+    def test_every_fault(self):
+        points = []
+        self.fault = None
+
+        def at(point):
+            points.append(point)
+            if point == self.fault:
+                raise OSError(point)
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.faultpoints._action', at))
+        for self.fault in ('volume: connected', 'swap volume: connected',
+                           'swap volume: copied',
+                           'swap volume: links exchanged'):
+            self.assertIn(self.fault, self.swap())
+            self.assert_as_before()
+            self.new = self.volume()
+        points.clear()
+        self.fault = None
+        self.assertIsNone(self.swap())
+        self.assertEqual(
+            ['volume: connected', 'swap volume: connected',
+             'swap volume: copied', 'swap volume: links exchanged',
+             'swap volume: swapped'], points)
 
 
 class UsageTest(VolumesBase):

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 from typing import ClassVar
 
@@ -21,16 +22,19 @@ class VolumeCase(base.GateCase):
     """A PV guest, and volumes.
 
     :cvar guest_type: the guest's type.
+    :cvar kind: the type of the volumes, and the backend that they are on.
     :cvar device: the guest's name of its first volume.
     """
 
     guest_type: ClassVar[str] = 'pv'
+    kind: ClassVar[str] = 'lvm'
     device: ClassVar[str] = 'xvdb'
 
     def volume(self, size: int = 1, **options: Any) -> Any:
         """Make a volume and wait until it is there."""
         volume = self.cloud.block_storage.create_volume(
-            name=self._name('volume'), size=size, **options)
+            name=self._name('volume'), size=size,
+            **{'volume_type': self.kind, **options})
         self.addCleanup(self.remove_volume, volume)
         self.wait_for_volume(volume, 'available')
         return volume
@@ -190,6 +194,12 @@ class VolumesPvh(Volumes):
     guest_type = 'pvh'
 
 
+class VolumesNfs(Volumes):
+    """The same with files, which the guest's QEMU serves."""
+
+    kind = 'nfs'
+
+
 class VolumesShared(VolumeCase):
     """A volume that two guests have at a time."""
 
@@ -294,6 +304,144 @@ class VolumesLimited(VolumeCase):
         self.wait_for_size(guest, GIB)
         self.assertGreater(self.seconds(guest), 30 / self.IOPS - 1.5)
         self.detach(guest, volume)
+
+
+class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
+    """A volume that Cinder moves to another backend while a guest writes."""
+
+    kind = 'nfs'
+
+    #: The guest writes a number to each page of its volume, one after the
+    #: other, until it is told to end; each is on the disk before the next.
+    WRITER = (
+        'n=0; while [ ! -e /tmp/end ]; do '
+        'printf "%08d" $n | dd of=/dev/xvdb bs=4k seek=$n conv=fsync,notrunc '
+        '2>/dev/null || break; n=$((n + 1)); echo $n > /tmp/written; done')
+
+    def retype(self, volume: Any, kind: str) -> None:
+        """Ask Cinder to move a volume, whoever has it."""
+        self.cloud.block_storage.retype_volume(
+            volume, kind, migration_policy='on-demand')
+
+    def start_writer(self, guest: guest_lib.Guest) -> None:
+        guest.ssh(f'rm -f /tmp/end; ({self.WRITER}) >/dev/null 2>&1 &')
+
+    def written(self, guest: guest_lib.Guest) -> int:
+        """How many numbers the guest has written."""
+        return int(guest.ssh('cat /tmp/written 2>/dev/null || echo 0'))
+
+    def check(self, guest: guest_lib.Guest) -> int:
+        """End the writer, and read from the volume what it wrote.
+
+        :returns: how many numbers it wrote.
+        """
+        count = self.written(guest)
+        util.wait_for(f'{guest.name} to write on',
+                      lambda: self.written(guest) > count, TIMEOUT)
+        guest.ssh('touch /tmp/end')
+        time.sleep(2)
+        count = self.written(guest)
+        found = guest.ssh(
+            f'n=0; while [ $n -lt {count} ]; do dd if=/dev/xvdb bs=4k skip=$n '
+            'count=1 iflag=direct 2>/dev/null | head -c 8; '
+            'n=$((n + 1)); done', timeout=TIMEOUT)
+        self.assertEqual(''.join(f'{n:08d}' for n in range(count)), found)
+        return count
+
+    def files(self, volume: Any) -> list[str]:
+        """The files of the volume in which it is now, of all backends.
+
+        Cinder has a name of its own for a volume that it has moved.
+        """
+        volume = self.cloud.block_storage.get_volume(volume.id)
+        name = volume.migration_id or volume.id
+        return self.dom0('find', '/srv/volumes', '-name',
+                         f'volume-{name}').split()
+
+    @base.slow
+    def test_retype(self) -> None:
+        guest, volume = self.running(), self.volume()
+        self.attach(guest, volume)
+        self.wait_for_size(guest, GIB)
+        before = guest.boot_id()
+        old, = self.files(volume)
+        for kind in ('nfs2', 'nfs'):
+            self.start_writer(guest)
+            util.wait_for(f'{guest.name} to write',
+                          lambda: self.written(guest) > 10, TIMEOUT)
+            began = time.monotonic()
+            self.retype(volume, kind)
+            self.wait_for_volume(volume, 'retyping')
+            self.wait_for_volume(volume, 'in-use')
+            util.say(f'  moved to {kind} in {time.monotonic() - began:.1f} s')
+            found = self.cloud.block_storage.get_volume(volume.id)
+            self.assertEqual((kind, f'xen1@{kind}#{kind}'),
+                             (found.volume_type, found.host))
+            count = self.check(guest)
+            util.say(f'  {count} numbers')
+            self.assertEqual(before, guest.boot_id())
+            new, = self.files(volume)
+            self.assertNotEqual(old, new)
+            self.assertEqual('', self.host.ssh(
+                ['ls', old], check=False).stdout)
+            # Its QEMU has the new file open, and not the old one.
+            opened = self.host.ssh('ls -l /proc/[0-9]*/fd',
+                                   check=False).stdout
+            self.assertIn(new.rpartition('/')[2], opened)
+            self.assertNotIn(old.rpartition('/')[2], opened)
+            old = new
+        # A guest that reboots by itself, and one that Nova starts.
+        guest.ssh('reboot', check=False)
+        guest.wait_for_reboot(before)
+        self.wait_for_size(guest, GIB)
+        self.assertEqual('00000001', guest.ssh(
+            'dd if=/dev/xvdb bs=4k skip=1 count=1 2>/dev/null | head -c 8'))
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        self.assertEqual('00000002', guest.ssh(
+            'dd if=/dev/xvdb bs=4k skip=2 count=1 2>/dev/null | head -c 8'))
+        self.detach(guest, volume)
+        self.wait_until_gone(guest)
+        self.assert_gone(guest, volume)
+
+    @base.slow
+    def test_kill(self) -> None:
+        guest = self.present()
+        for point in ('swap volume: connected', 'swap volume: copied',
+                      'swap volume: links exchanged'):
+            volume = self.volume()
+            self.attach(guest, volume)
+            self.wait_for_size(guest, GIB)
+            self.start_writer(guest)
+            util.wait_for(f'{guest.name} to write',
+                          lambda: self.written(guest) > 10, TIMEOUT)
+            before = guest.boot_id()
+            self.kill(guest, point, self.retype, volume, 'nfs2',
+                      expected='ACTIVE')
+            # It goes on with the volume that Nova knows.
+            self.check(guest)
+            self.assertEqual(before, guest.boot_id())
+            guest.ssh('reboot', check=False)
+            guest.wait_for_reboot(before)
+            self.assertEqual('00000001', guest.ssh(
+                'dd if=/dev/xvdb bs=4k skip=1 count=1 2>/dev/null '
+                '| head -c 8'))
+            self.give_up_move(volume)
+            self.detach(guest, volume)
+            self.assert_gone(guest, volume)
+
+    def give_up_move(self, volume: Any) -> None:
+        """Do what an operator does after Cinder's move has failed."""
+        storage = self.cloud.block_storage
+        for other in storage.volumes(all_projects=True):
+            if other.migration_status == f'target:{volume.id}':
+                for attachment in storage.attachments(volume_id=other.id):
+                    storage.delete_attachment(attachment)
+                storage.reset_volume_status(
+                    other, 'available', 'detached', 'none')
+                storage.delete_volume(other.id, force=True)
+        storage.reset_volume_status(volume, 'in-use', 'attached', 'none')
 
 
 class KilledVolumes(test_kill_points.KillPointsCase, VolumeCase):

@@ -53,6 +53,21 @@ class LinksTest(base.TestCase):
         self.assertIsNone(privsep.unlink_volume(base.UUID, base.VOLUME))
         self.assertEqual(['sdb'], os.listdir(self.run))
 
+    def test_exchange(self):
+        self.put(f'{self.device}2')
+        privsep.link_volume(base.UUID, base.VOLUME, self.device)
+        self.assertRaises(FileNotFoundError, privsep.exchange_volume_links,
+                          base.UUID, base.VOLUME, OTHER)
+        privsep.link_volume(base.UUID, OTHER, f'{self.device}2')
+        for _ in range(2):
+            devices = [privsep.volume_device(base.UUID, volume)
+                       for volume in (base.VOLUME, OTHER)]
+            privsep.exchange_volume_links(base.UUID, base.VOLUME, OTHER)
+            self.assertEqual(devices[::-1], [
+                privsep.volume_device(base.UUID, volume)
+                for volume in (base.VOLUME, OTHER)])
+        self.assertEqual(self.device, os.readlink(self.link()))
+
     def test_users(self):
         self.assertFalse(privsep.volume_is_linked(base.VOLUME))
         for instance in (base.UUID, OTHER):

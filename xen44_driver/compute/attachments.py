@@ -39,7 +39,6 @@ from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import tags
-from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
 from xen44_driver.core import backends
 from xen44_driver.core import evidence
@@ -117,7 +116,7 @@ def attach(
         undo.add(_disconnect, instance, connection_info)
         connections.connect(context, instance, connection_info, encryption)
         undo.add(_forget, instance, record)
-        machine = _remember(instance, record)
+        machine = remember(instance, record)
         faultpoints.reached('attach volume: recorded')
         undo.add(_undefine, guest, disk)
         # It may have failed because libvirtd was restarted.
@@ -152,7 +151,7 @@ def detach(
         return
     volume = volumes.id_of(connection_info)
     machine = machine_lib.recall(instance)
-    record = _recorded(machine, volume) if machine else None
+    record = recorded(machine, volume) if machine else None
     try:
         _detach(instance, node.host.guest(instance.uuid), volume,
                 _spec(node, instance, machine, record)
@@ -183,7 +182,7 @@ def extend(
     """
     volume = volumes.id_of(connection_info)
     machine = power.machine_of(node, context, instance, None)
-    record = _recorded(machine, volume)
+    record = recorded(machine, volume)
     if record is None:
         raise exception.VolumeExtendFailed(
             volume_id=volume, reason='the instance does not have it here')
@@ -211,20 +210,6 @@ def extend(
     else:
         _resize_in_qemu(guest, disk, volume, size)
     faultpoints.reached('extend volume: disk extended')
-
-
-def refuse_to_swap(connection_info: Mapping[str, Any]) -> None:
-    """Refuse to replace a volume while an instance has it.
-
-    :param connection_info: what Cinder says of its connection.
-    :raises nova.exception.InvalidVolume: always; the message names it.
-    """
-    why = (', as dom0\'s kernel serves it, which cannot copy it'
-           if transports.of(connection_info).block else '')
-    raise exception.InvalidVolume(
-        reason=f'volume {volumes.id_of(connection_info)} cannot be replaced '
-               f'while an instance has it{why}; allowed: to detach it, and to '
-               'attach the other one')
 
 
 def _check_name(
@@ -258,7 +243,7 @@ def _disconnect(
     connections.disconnect(instance, connection_info, force=True)
 
 
-def _remember(
+def remember(
     instance: objects.Instance, record: kinds.DiskRecord,
 ) -> machine_lib.Machine:
     """Add a volume to an instance's record; the instance is saved."""
@@ -289,7 +274,7 @@ def _keep(
     return machine
 
 
-def _recorded(
+def recorded(
     machine: machine_lib.Machine, volume: str,
 ) -> kinds.DiskRecord | None:
     """Return the record of a volume, if an instance has it."""
@@ -421,14 +406,36 @@ def _detach_live(
             LOG.warning('libvirt cannot detach the disk %(disk)s: %(why)s',
                         {'disk': disk.target, 'why': problem},
                         instance=instance)
-    if _is_gone(guest, disk):
-        return
-    problem = _take_away(guest, disk) or problem
-    if _is_gone(guest, disk):
-        return
-    raise exception.DeviceDetachFailed(
-        device=disk.target,
-        reason='the guest still has it' + (f' ({problem})' if problem else ''))
+    if not _is_gone(guest, disk):
+        problem = _take_away(guest, disk) or problem
+        if not _is_gone(guest, disk):
+            raise exception.DeviceDetachFailed(
+                device=disk.target, reason='the guest still has it'
+                + (f' ({problem})' if problem else ''))
+    if not disk.by_kernel:
+        _close_swapped(instance, guest, disk)
+
+
+def _close_swapped(
+    instance: objects.Instance, guest: xen_guest.Guest, disk: domain.Disk,
+) -> None:
+    """Have QEMU close a detached disk whose volume was swapped.
+
+    By itself it closes the volume with which it opened the disk. What stays
+    open only takes room until the guest ends.
+    """
+    domid = guest.id
+    try:
+        for node in monitor.execute(
+                guest.uuid, 'query-named-block-nodes', {'flat': True},
+                domid=domid):
+            if blocks.is_swapped(node['node-name'], disk):
+                monitor.execute(guest.uuid, 'blockdev-del', {
+                    'node-name': node['node-name']}, domid=domid)
+    except xen_errors.XenError as error:
+        LOG.warning('QEMU may still have the detached disk %(disk)s open: '
+                    '%(error)s', {'disk': disk.target, 'error': error},
+                    instance=instance)
 
 
 def _is_gone(guest: xen_guest.Guest, disk: domain.Disk) -> bool:

@@ -33,7 +33,7 @@ class JobFailed(errors.XenError):
 
 def wait(
     uuid: str, job: str, *, same_guest: Callable[[], bool],
-    domid: int | None = None,
+    domid: int | None = None, status: str = 'concluded',
 ) -> None:
     """Wait until a job has succeeded, for as long as it makes progress.
 
@@ -42,6 +42,8 @@ def wait(
     :param same_guest: whether the guest still has the QEMU that it had when
         the job was started.
     :param domid: as for :func:`xen44_driver.core.monitor.execute`.
+    :param status: the status to wait for, of those with which it has
+        succeeded: ``concluded``, or ``ready`` to be completed.
     :raises JobFailed: the job failed (the message is QEMU's), made no progress
         for :data:`STALLED` seconds, or ended with its QEMU because the guest
         stopped or rebooted.
@@ -62,6 +64,8 @@ def wait(
             if found['status'] == 'concluded':
                 if found.get('error'):
                     raise JobFailed(str(found['error']))
+                return
+            if found['status'] == status:
                 return
             if found['current-progress'] != last:
                 last, since = found['current-progress'], time.monotonic()

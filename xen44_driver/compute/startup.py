@@ -24,6 +24,7 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
 from xen44_driver.compute import quiesce
 from xen44_driver.compute import snapshot
+from xen44_driver.compute import volumeswap
 from xen44_driver.core import loopdevices
 from xen44_driver.xen import threads
 
@@ -59,6 +60,7 @@ def start(node: compute_node.Node) -> None:
                     faultpoints.VARIABLE)
     LOG.info('%s', checks.summary(node))
     snapshot.mend(node)
+    volumeswap.mend(node)
     loopdevices.remove_leftovers(CONF.instances_path, {
         uuid for uuid, record in node.host.records().items()
         if not record.state.is_off})

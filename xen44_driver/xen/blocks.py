@@ -15,6 +15,8 @@ from xen44_driver.xen import domain
 #: both directions, of reads, of writes.
 THROTTLE = ('bps', 'bps_rd', 'bps_wr', 'iops', 'iops_rd', 'iops_wr')
 
+_SWAPPED = 'swap-'
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Attached:
@@ -70,7 +72,8 @@ def attached(
         if entry.get('qdev') and (
                 node.get('file') == disk.source
                 # QEMU's xen-block names its nodes so.
-                or node.get('node-name') == f'{disk.target}-{disk.format}'):
+                or node.get('node-name') == f'{disk.target}-{disk.format}'
+                or is_swapped(node.get('node-name', ''), disk)):
             found.append(Attached(
                 device=entry['qdev'],
                 node=node['node-name'],
@@ -79,6 +82,25 @@ def attached(
                 size=node['image']['virtual-size'],
                 throttle={name: node.get(name, 0) for name in THROTTLE}))
     return found
+
+
+def swapped_node(disk: domain.Disk, volume: str) -> str:
+    """Return the name of the block node of a volume that becomes a disk.
+
+    :param disk: the disk, which was another volume.
+    :param volume: Cinder's id of the volume.
+    """
+    # QEMU allows 31 characters.
+    return f'{_SWAPPED}{disk.target}-{volume[:8]}'
+
+
+def is_swapped(node: str, disk: domain.Disk) -> bool:
+    """Return whether a block node is one of a volume that became a disk.
+
+    :param node: QEMU's name of the block node.
+    :param disk: the disk.
+    """
+    return node.startswith(f'{_SWAPPED}{disk.target}-')
 
 
 def in_use(

@@ -28,7 +28,7 @@ FLAVORS: dict[str, tuple[str, int, int, int, dict[str, str]]] = {
 }
 KEYPAIR = 'xenlab'
 #: cinder-volume's backends, each a volume type too.
-VOLUME_TYPES = ('lvm', 'nfs')
+VOLUME_TYPES = ('lvm', 'nfs', 'nfs2')
 
 
 def write_keystone_keys() -> None:

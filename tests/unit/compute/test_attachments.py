@@ -117,6 +117,7 @@ class AttachmentsCase(base.TestCase):
                 (connections, 'connect', mock.Mock()),
                 (connections, 'disconnect', mock.Mock()),
                 (backends, 'wait_until_open', mock.Mock()),
+                (monitor, 'execute', mock.Mock(return_value=[])),
                 (tags, 'record', mock.Mock()),
                 (attachments, 'GONE_TIMEOUT', 0),
                 (attachments, 'EXTEND_TIMEOUT', 0)):
@@ -454,17 +455,6 @@ class ExtendTest(AttachmentsCase):
             {'node-name': 'xvdb-raw', 'size': 4096 * 512}, domid=7)
         with mock.patch.object(monitor, 'execute', return_value=[]):
             self.assertRaises(exception.VolumeExtendFailed, self.extend)
-
-
-class SwapTest(base.TestCase):
-
-    def test_refused(self):
-        for kind, says in (('iscsi', "dom0's kernel"), ('nfs', base.VOLUME)):
-            raised = self.assertRaises(
-                exception.InvalidVolume, attachments.refuse_to_swap,
-                base.connection_info(kind=kind))
-            self.assertIn(says, str(raised))
-            self.assertIn('allowed: to detach it', str(raised))
 
 
 class NameTest(AttachmentsCase):

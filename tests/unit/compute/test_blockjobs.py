@@ -53,9 +53,9 @@ class JobTest(base.TestCase):
             raise self.cancel_error
         return [{}]
 
-    def wait(self):
+    def wait(self, **options):
         blockjobs.wait(base.UUID, 'job', domid=7,
-                       same_guest=lambda: self.same)
+                       same_guest=lambda: self.same, **options)
 
     def clear(self):
         blockjobs.clear(base.UUID, 'job', ['target'], domid=7)
@@ -68,6 +68,11 @@ class WaitTest(JobTest):
                       job(progress=50), job('concluded', 100)]
         self.wait()
         self.assertEqual([], self.looks)
+
+    def test_ready(self):
+        self.looks = [job(), job('ready', 100), job('concluded', 100)]
+        self.wait(status='ready')
+        self.assertEqual(1, len(self.looks))
 
     def test_failure(self):
         self.looks = [job(), job('concluded', error='No space left')]
