@@ -447,34 +447,11 @@ def link_volume(instance: str, volume: str, device: str) -> None:
                           volumelinks.directory_of(instance)):
             with contextlib.suppress(FileExistsError):
                 os.mkdir(directory, mode=0o700)
-        _link(link, device)
-
-
-def _link(link: str, device: str) -> None:
-    """Make a link, or have one lead elsewhere."""
-    new = f'{link}.new'
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(new)
-    os.symlink(device, new)
-    os.rename(new, link)
-
-
-@sys_admin_pctxt.entrypoint
-def exchange_volume_links(instance: str, volume: str, other: str) -> None:
-    """Have each of two links of an instance lead where the other one led.
-
-    Doing it again undoes it.
-
-    :param instance: the instance's UUID.
-    :param volume: Cinder's id of a volume. Its link is changed first.
-    :param other: Cinder's id of the other volume.
-    :raises OSError: there is no such link.
-    """
-    links = [volumelinks.path(instance, one) for one in (volume, other)]
-    with lockutils.lock(_LINKS):
-        devices = [os.readlink(link) for link in links]
-        for link, device in zip(links, reversed(devices), strict=True):
-            _link(link, device)
+        new = f'{link}.new'
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(new)
+        os.symlink(device, new)
+        os.rename(new, link)
 
 
 @sys_admin_pctxt.entrypoint

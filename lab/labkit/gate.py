@@ -21,6 +21,7 @@ import time
 from labkit import browser
 from labkit import compute
 from labkit import config
+from labkit import gluster
 from labkit import guest
 from labkit import images
 from labkit import util
@@ -37,7 +38,7 @@ DEBIAN = 'tests.gate.test_debian.'
 #: The tests beside which nothing else runs.
 ALONE = 'tests.gate.alone.'
 #: The tests that need volumes, and cinder-volume in dom0 for them.
-VOLUMES = 'tests.gate.test_volumes.'
+VOLUMES = 'tests.gate.test_volumes'
 #: The tests for a lab with an ARM host, and the only ones there.
 ARM = 'tests.gate.test_arm.'
 #: The ones there whose guest has a 32-bit kernel.
@@ -65,9 +66,10 @@ FULL_LIMIT = 5 * 3600
 TEMPEST = 'tempest.txt'
 FULL_TEMPEST = 'tempest-full.txt'
 
-#: Debian packages with which tests make the disks of their guests. Where tests
-#: run there are no downloads.
-DISK_TOOLS = {
+#: Debian packages that tests need, such as to make the disks of their guests.
+#: Where tests run there are no downloads.
+TOOLS = {
+    'tests.gate.test_volumes_gluster.': gluster.PACKAGES,
     'tests.gate.test_loaders.': ('btrfs-progs', 'fdisk', 'xfsprogs'),
     'tests.gate.test_uefi.': (
         'fdisk', 'grub-common', 'grub-efi-amd64-bin', 'mtools'),
@@ -216,7 +218,7 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
                 util.say(str(e))
     if any(BROWSER in name for name in names):
         util.need_packages(*browser.PACKAGES)
-    for tests, debs in DISK_TOOLS.items():
+    for tests, debs in TOOLS.items():
         if any(name.startswith(tests) for name in names):
             util.need_packages(*debs)
 

@@ -47,6 +47,7 @@ class FakeQemuFixture(fixtures.Fixture):
     :ivar slow: whether a job goes on until it is cancelled
     :ivar refused: command -> QEMU's message, from now on
     :ivar job_error: what ends the next jobs, instead of success
+    :ivar on_complete: called when a job has been completed
     :ivar emulated: whether disks are also emulated, as before PV drivers
     :ivar on_look: called whenever a client looks at the jobs
     :ivar executed: names of all commands
@@ -61,6 +62,7 @@ class FakeQemuFixture(fixtures.Fixture):
         self.job_error = None
         self.emulated = False
         self.on_look = lambda: None
+        self.on_complete = lambda: None
         self.executed = []
 
     def _setUp(self):
@@ -99,9 +101,10 @@ class FakeQemuFixture(fixtures.Fixture):
         for number, disk in enumerate(self._disks(domain)):
             target, format, path = disk
             device = f'/machine/unattached/device[{number}]'
-            inserted = {**qemu.throttles[device],
-                        'file': path, 'node-name': qemu.roots.get(
-                            target, f'{target}-{format}'),
+            node = qemu.roots.get(target, f'{target}-{format}')
+            inserted = {**qemu.throttles[device], 'node-name': node,
+                        'file': qemu.nodes[node]['file']['filename']
+                        if node in qemu.nodes else path,
                         'image': {'virtual-size': self._size(path, format)}}
             answer.append({'device': '', 'inserted': inserted,
                            'qdev': device})
@@ -112,7 +115,8 @@ class FakeQemuFixture(fixtures.Fixture):
         return answer
 
     def _query_blockstats(self, domain, qemu):
-        return [{'node-name': f'{target}-{format}', 'stats': {
+        return [{'node-name': qemu.roots.get(
+            target, f'{target}-{format}'), 'stats': {
             'rd_bytes': 1024, 'rd_operations': 2, 'wr_bytes': 512,
             'wr_operations': 1, 'flush_operations': 3}}
             for target, format, _path in self._disks(domain)]
@@ -162,6 +166,7 @@ class FakeQemuFixture(fixtures.Fixture):
         (target, _format, _path), node = job['copy']
         job['status'] = 'concluded'
         qemu.roots[target] = node['node_name']
+        self.on_complete()
 
     def _transaction(self, domain, qemu, actions):
         action, = actions

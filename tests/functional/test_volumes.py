@@ -13,11 +13,13 @@ from nova import objects
 from nova.tests import fixtures as nova_fixtures
 from nova.tests.functional.api import client
 from nova.volume import cinder
+from oslo_serialization import jsonutils
 
 from tests.functional import base
 from tests.functional import fakebrick
 from tests.functional import test_servers
 from xen44_driver.compute import attachments
+from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
 
 
@@ -760,6 +762,9 @@ class SwapTest(VolumesBase):
     @base.slow
     def test_guest_reboots_meanwhile(self):
         def reboot():
+            if self.below.qemu.clean():
+                # It has not begun.
+                return
             self.below.qemu.on_look = lambda: None
             self.domain(self.server).reboot()
             self.below.qemu.qemus.clear()
@@ -768,6 +773,82 @@ class SwapTest(VolumesBase):
         self.below.qemu.on_look = reboot
         self.assertIn('stopped or rebooted meanwhile', self.swap())
         self.assert_as_before()
+
+    @base.slow
+    def test_qemu_does_not_leave_the_old_one(self):
+        before = self.noted()
+        self.below.qemu.refused['job-complete'] = 'not now'
+        self.assertIn('not now', self.swap())
+        self.below.qemu.refused.clear()
+        self.assert_as_before()
+        self.assertEqual(before, self.noted())
+
+    @base.slow
+    def test_qemu_does_so_and_does_not_say(self):
+        def hang():
+            self.below.qemu.on_complete = lambda: None
+            raise qmp.MonitorUnavailable('did not answer')
+
+        self.below.qemu.on_complete = hang
+        self.assertIsNone(self.swap())
+        self.assertEqual(f'swap-xvdb-{self.new[:8]}', self.has())
+        self.assertTrue(self.below.qemu.clean())
+
+    @base.slow
+    def test_guest_reboots_at_the_end(self):
+        """It comes back with the new one, and Nova has that."""
+        def reboot():
+            self.below.qemu.on_complete = lambda: None
+            self.domain(self.server).reboot()
+            self.below.qemu.qemus.clear()
+
+        self.below.qemu.on_complete = reboot
+        self.assertIsNone(self.swap())
+        self.assertIsNone(self.has())
+        self.assertEqual(self.brick.connected[self.old],
+                         os.readlink(self.link(self.server, self.old)))
+
+    @base.slow
+    def test_nothing_fails_once_it_is_swapped(self):
+        """Cinder would delete the volume that the guest has."""
+        self.connection['data']['qos_specs'] = {'total_iops_sec': '100'}
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.compute.attachments.remember',
+            mock.Mock(side_effect=OSError('no database'))))
+        self.below.qemu.refused['job-dismiss'] = 'not now'
+        self.assertIsNone(self.swap())
+        self.below.qemu.refused.clear()
+        self.assertEqual(f'swap-xvdb-{self.new[:8]}', self.has())
+
+        # The next one removes what is left.
+        self.new = self.volume()
+        self.assertIsNone(self.swap())
+        self.assertTrue(self.below.qemu.clean())
+
+    @base.slow
+    def test_root_disk_and_what_follows(self):
+        root, self.old = self.old, self.volume()
+        server = self.boot_volume(self.old)
+        self.assertIsNone(self.attach(server, root))
+        self.server = server
+        self.connection['data']['qos_specs'] = {'total_iops_sec': '100'}
+        self.assertIsNone(self.swap())
+        # It is the root disk still, and the other one can go.
+        self.assertIsNone(self.detach(server, root))
+        self.assertEqual(
+            [('xvda', 'file', self.old)], self.running(server))
+        self.compute.manager._poll_volume_usage(
+            nova_context.get_admin_context())
+        self._reboot_server(server, hard=True)
+        self.assertEqual(
+            [('xvda', 'file', self.old)], self.running(server))
+
+    def noted(self):
+        """The file of the volume in what Nova keeps."""
+        return jsonutils.loads(
+            objects.BlockDeviceMapping.get_by_volume_and_instance(
+                nova_context.get_admin_context(), self.old,
+                self.server['id']).connection_info)['data']['device_path']
 
     @base.slow
     def test_every_fault(self):
@@ -781,19 +862,21 @@ class SwapTest(VolumesBase):
 
         self.useFixture(fixtures.MonkeyPatch(
             'xen44_driver.faultpoints._action', at))
+        before = self.noted()
         for self.fault in ('volume: connected', 'swap volume: connected',
-                           'swap volume: copied',
-                           'swap volume: links exchanged'):
+                           'swap volume: copied', 'swap volume: link changed',
+                           'swap volume: noted'):
             self.assertIn(self.fault, self.swap())
             self.assert_as_before()
+            self.assertEqual(before, self.noted())
             self.new = self.volume()
         points.clear()
         self.fault = None
         self.assertIsNone(self.swap())
         self.assertEqual(
             ['volume: connected', 'swap volume: connected',
-             'swap volume: copied', 'swap volume: links exchanged',
-             'swap volume: swapped'], points)
+             'swap volume: copied', 'swap volume: link changed',
+             'swap volume: noted', 'swap volume: swapped'], points)
 
 
 class UsageTest(VolumesBase):

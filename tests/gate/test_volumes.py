@@ -30,6 +30,14 @@ class VolumeCase(base.GateCase):
     kind: ClassVar[str] = 'lvm'
     device: ClassVar[str] = 'xvdb'
 
+    #: The guest writes a number to each page of its volume, one after the
+    #: other, until it is told to end; each is on the disk before the next.
+    WRITER = (
+        'n=0; while [ ! -e /tmp/end ]; do '
+        'printf "%08d" $n | dd of=/dev/{device} bs=4k seek=$n '
+        'conv=fsync,notrunc 2>/dev/null || break; '
+        'n=$((n + 1)); echo $n > /tmp/written; done')
+
     def volume(self, size: int = 1, **options: Any) -> Any:
         """Make a volume and wait until it is there."""
         volume = self.cloud.block_storage.create_volume(
@@ -106,6 +114,39 @@ class VolumeCase(base.GateCase):
         """Read what :meth:`write` wrote, from the volume itself."""
         return guest.ssh(f'dd if=/dev/{self.device} bs=512 count=1 '
                          "iflag=direct 2>/dev/null | tr -d '\\0'")
+
+    def start_writer(self, guest: guest_lib.Guest) -> None:
+        """Have the guest write numbers; wait until it does."""
+        writer = self.WRITER.replace('{device}', self.device)
+        guest.ssh(f'rm -f /tmp/end /tmp/written; ({writer}) '
+                  '>/dev/null 2>&1 &')
+        self.wait_for_writer(guest, 10)
+
+    def wait_for_writer(self, guest: guest_lib.Guest, more: int = 1) -> None:
+        """Wait until the guest has written more numbers."""
+        count = self.written(guest) + more
+        util.wait_for(f'{guest.name} to write {count} numbers',
+                      lambda: self.written(guest) >= count, TIMEOUT)
+
+    def written(self, guest: guest_lib.Guest) -> int:
+        """How many numbers the guest has written."""
+        return int(guest.ssh('cat /tmp/written', check=False) or 0)
+
+    def check_written(self, guest: guest_lib.Guest) -> int:
+        """End the writer, and read from the volume what it wrote.
+
+        :returns: how many numbers it wrote.
+        """
+        self.wait_for_writer(guest)
+        guest.ssh('touch /tmp/end')
+        time.sleep(2)
+        count = self.written(guest)
+        found = guest.ssh(
+            f'dd if=/dev/{self.device} bs=4k count={count} iflag=direct '
+            "2>/dev/null | tr -d '\\0'", timeout=TIMEOUT)
+        self.assertEqual(''.join(f'{n:08d}' for n in range(count)), found)
+        util.say(f'  {guest.name} wrote {count} numbers')
+        return count
 
     def assert_gone(self, guest: guest_lib.Guest, volume: Any) -> None:
         """dom0 has nothing of a volume."""
@@ -311,42 +352,10 @@ class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
 
     kind = 'nfs'
 
-    #: The guest writes a number to each page of its volume, one after the
-    #: other, until it is told to end; each is on the disk before the next.
-    WRITER = (
-        'n=0; while [ ! -e /tmp/end ]; do '
-        'printf "%08d" $n | dd of=/dev/xvdb bs=4k seek=$n conv=fsync,notrunc '
-        '2>/dev/null || break; n=$((n + 1)); echo $n > /tmp/written; done')
-
     def retype(self, volume: Any, kind: str) -> None:
         """Ask Cinder to move a volume, whoever has it."""
         self.cloud.block_storage.retype_volume(
             volume, kind, migration_policy='on-demand')
-
-    def start_writer(self, guest: guest_lib.Guest) -> None:
-        guest.ssh(f'rm -f /tmp/end; ({self.WRITER}) >/dev/null 2>&1 &')
-
-    def written(self, guest: guest_lib.Guest) -> int:
-        """How many numbers the guest has written."""
-        return int(guest.ssh('cat /tmp/written 2>/dev/null || echo 0'))
-
-    def check(self, guest: guest_lib.Guest) -> int:
-        """End the writer, and read from the volume what it wrote.
-
-        :returns: how many numbers it wrote.
-        """
-        count = self.written(guest)
-        util.wait_for(f'{guest.name} to write on',
-                      lambda: self.written(guest) > count, TIMEOUT)
-        guest.ssh('touch /tmp/end')
-        time.sleep(2)
-        count = self.written(guest)
-        found = guest.ssh(
-            f'n=0; while [ $n -lt {count} ]; do dd if=/dev/xvdb bs=4k skip=$n '
-            'count=1 iflag=direct 2>/dev/null | head -c 8; '
-            'n=$((n + 1)); done', timeout=TIMEOUT)
-        self.assertEqual(''.join(f'{n:08d}' for n in range(count)), found)
-        return count
 
     def files(self, volume: Any) -> list[str]:
         """The files of the volume in which it is now, of all backends.
@@ -367,8 +376,6 @@ class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
         old, = self.files(volume)
         for kind in ('nfs2', 'nfs'):
             self.start_writer(guest)
-            util.wait_for(f'{guest.name} to write',
-                          lambda: self.written(guest) > 10, TIMEOUT)
             began = time.monotonic()
             self.retype(volume, kind)
             self.wait_for_volume(volume, 'retyping')
@@ -377,8 +384,7 @@ class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
             found = self.cloud.block_storage.get_volume(volume.id)
             self.assertEqual((kind, f'xen1@{kind}#{kind}'),
                              (found.volume_type, found.host))
-            count = self.check(guest)
-            util.say(f'  {count} numbers')
+            self.check_written(guest)
             self.assertEqual(before, guest.boot_id())
             new, = self.files(volume)
             self.assertNotEqual(old, new)
@@ -408,31 +414,45 @@ class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
     @base.slow
     def test_kill(self) -> None:
         guest = self.present()
-        for point in ('swap volume: connected', 'swap volume: copied',
-                      'swap volume: links exchanged'):
+        for point, moved in (('swap volume: copied', False),
+                             ('swap volume: link changed', False),
+                             ('swap volume: noted', True)):
             volume = self.volume()
             self.attach(guest, volume)
             self.wait_for_size(guest, GIB)
             self.start_writer(guest)
-            util.wait_for(f'{guest.name} to write',
-                          lambda: self.written(guest) > 10, TIMEOUT)
             before = guest.boot_id()
             self.kill(guest, point, self.retype, volume, 'nfs2',
                       expected='ACTIVE')
             # It goes on with the volume that Nova knows.
-            self.check(guest)
+            self.check_written(guest)
             self.assertEqual(before, guest.boot_id())
-            guest.ssh('reboot', check=False)
+            file = self.dom0('readlink', self.link(guest, volume)).strip()
+            self.assertEqual(moved, not file.endswith(volume.id))
+            self.cloud.compute.reboot_server(guest.id, 'HARD')
+            guest.wait_for_status('ACTIVE')
             guest.wait_for_reboot(before)
-            self.assertEqual('00000001', guest.ssh(
-                'dd if=/dev/xvdb bs=4k skip=1 count=1 2>/dev/null '
+            self.wait_for_size(guest, GIB)
+            self.assertEqual(file, self.dom0(
+                'readlink', self.link(guest, volume)).strip())
+            self.assertEqual('00000009', guest.ssh(
+                'dd if=/dev/xvdb bs=4k skip=9 count=1 2>/dev/null '
                 '| head -c 8'))
-            self.give_up_move(volume)
+            # What an operator does.
+            self.cloud.block_storage.reset_volume_status(
+                volume, 'in-use', 'attached', 'none')
             self.detach(guest, volume)
+            self.wait_until_gone(guest)
             self.assert_gone(guest, volume)
+            self.remove_target(volume)
 
-    def give_up_move(self, volume: Any) -> None:
-        """Do what an operator does after Cinder's move has failed."""
+    @staticmethod
+    def link(guest: guest_lib.Guest, volume: Any) -> str:
+        """The link with which the guest is defined."""
+        return f'/run/xen44/volumes/{guest.id}/{volume.id}'
+
+    def remove_target(self, volume: Any) -> None:
+        """Remove what a volume was to be moved to."""
         storage = self.cloud.block_storage
         for other in storage.volumes(all_projects=True):
             if other.migration_status == f'target:{volume.id}':
@@ -441,8 +461,6 @@ class VolumesMoved(test_kill_points.KillPointsCase, VolumeCase):
                 storage.reset_volume_status(
                     other, 'available', 'detached', 'none')
                 storage.delete_volume(other.id, force=True)
-        storage.reset_volume_status(volume, 'in-use', 'attached', 'none')
-
 
 class KilledVolumes(test_kill_points.KillPointsCase, VolumeCase):
     """nova-compute is killed at each named point."""

@@ -37,6 +37,8 @@ class LinksTest(base.TestCase):
     def test_link(self):
         privsep.link_volume(base.UUID, base.VOLUME, self.device)
         self.assertEqual(self.device, os.readlink(self.link()))
+        self.assertEqual(
+            self.device, privsep.volume_device(base.UUID, base.VOLUME))
         for directory in ('volumes', f'volumes/{base.UUID}'):
             self.assertEqual(0o700, os.stat(os.path.join(
                 self.run, directory)).st_mode & 0o777)
@@ -52,21 +54,6 @@ class LinksTest(base.TestCase):
             self.device, privsep.unlink_volume(base.UUID, base.VOLUME))
         self.assertIsNone(privsep.unlink_volume(base.UUID, base.VOLUME))
         self.assertEqual(['sdb'], os.listdir(self.run))
-
-    def test_exchange(self):
-        self.put(f'{self.device}2')
-        privsep.link_volume(base.UUID, base.VOLUME, self.device)
-        self.assertRaises(FileNotFoundError, privsep.exchange_volume_links,
-                          base.UUID, base.VOLUME, OTHER)
-        privsep.link_volume(base.UUID, OTHER, f'{self.device}2')
-        for _ in range(2):
-            devices = [privsep.volume_device(base.UUID, volume)
-                       for volume in (base.VOLUME, OTHER)]
-            privsep.exchange_volume_links(base.UUID, base.VOLUME, OTHER)
-            self.assertEqual(devices[::-1], [
-                privsep.volume_device(base.UUID, volume)
-                for volume in (base.VOLUME, OTHER)])
-        self.assertEqual(self.device, os.readlink(self.link()))
 
     def test_users(self):
         self.assertFalse(privsep.volume_is_linked(base.VOLUME))

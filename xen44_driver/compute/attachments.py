@@ -246,10 +246,15 @@ def _disconnect(
 def remember(
     instance: objects.Instance, record: kinds.DiskRecord,
 ) -> machine_lib.Machine:
-    """Add a volume to an instance's record; the instance is saved."""
+    """Put a volume into an instance's record; the instance is saved.
+
+    If the record has it, it keeps its place: the first disk is the root disk.
+    """
     return _keep(instance, lambda disks: (
-        *(disk for disk in disks if disk.volume_id != record.volume_id),
-        record))
+        tuple(record if disk.volume_id == record.volume_id else disk
+              for disk in disks)
+        if any(disk.volume_id == record.volume_id for disk in disks)
+        else (*disks, record)))
 
 
 def _forget(

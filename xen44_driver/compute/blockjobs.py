@@ -31,6 +31,15 @@ class JobFailed(errors.XenError):
     """A job ended without success, or made no progress."""
 
 
+class JobGone(JobFailed):
+    """A job ended with its QEMU, as the guest stopped or rebooted."""
+
+    def __init__(self, job: str) -> None:
+        super().__init__(
+            f'the guest stopped or rebooted meanwhile, which ends {job}; its '
+            'disk is as it was')
+
+
 def wait(
     uuid: str, job: str, *, same_guest: Callable[[], bool],
     domid: int | None = None, status: str = 'concluded',
@@ -44,9 +53,9 @@ def wait(
     :param domid: as for :func:`xen44_driver.core.monitor.execute`.
     :param status: the status to wait for, of those with which it has
         succeeded: ``concluded``, or ``ready`` to be completed.
-    :raises JobFailed: the job failed (the message is QEMU's), made no progress
-        for :data:`STALLED` seconds, or ended with its QEMU because the guest
-        stopped or rebooted.
+    :raises JobFailed: the job failed (the message is QEMU's), or made no
+        progress for :data:`STALLED` seconds.
+    :raises JobGone: it ended with its QEMU.
     """
     last, since = None, time.monotonic()
     pause = _FIRST_PAUSE
@@ -55,12 +64,12 @@ def wait(
             found = _find(uuid, job, domid)
         except qmp.MonitorUnavailable as error:
             if not same_guest():
-                raise JobFailed(_gone(job)) from error
+                raise JobGone(job) from error
             # dom0 may be busy.
             LOG.debug('%s; asking again', error)
         else:
             if found is None:
-                raise JobFailed(_gone(job))
+                raise JobGone(job)
             if found['status'] == 'concluded':
                 if found.get('error'):
                     raise JobFailed(str(found['error']))
@@ -74,11 +83,6 @@ def wait(
                 f'the copy has made no progress for {STALLED:g} s')
         time.sleep(pause)
         pause = min(2 * pause, _MAX_PAUSE)
-
-
-def _gone(job: str) -> str:
-    return (f'the guest stopped or rebooted meanwhile, which ends {job}; '
-            'its disk is as it was')
 
 
 def clear(

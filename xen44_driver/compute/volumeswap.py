@@ -4,12 +4,14 @@
 Cinder asks for it to move a volume that a guest uses to another backend
 (``os-migrate_volume``, ``os-retype``): it makes a volume there, has Nova swap
 them, and then gives it the id of the first one. So for the instance it is the
-same volume on the same link, and neither its record nor libvirt's definition
-changes, but for the limits that the volume's type asks for.
+same volume on the same link, and libvirt's definition of the domain stays.
 
-The guest's QEMU copies the volume (``blockdev-mirror``). Once all is copied,
-each write goes to both. Then the link is changed: a guest that reboots has the
-new one, which is equal. Then QEMU leaves the old one.
+The guest's QEMU copies the volume (``blockdev-mirror``), and from then on
+writes to both. Then the link is changed, so that a guest that reboots has the
+new one, which is equal, and Nova's record of the connection, so that Nova
+starts the guest with it. Before that record a failure leads back to the old
+volume, and after it an interrupted swap is finished. Last, QEMU leaves the old
+one.
 
 dom0's kernel cannot copy what it serves, so both have to be files.
 """
@@ -19,7 +21,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 import contextlib
 import dataclasses
-import itertools
 from typing import Any
 
 from nova import context as nova_context
@@ -27,6 +28,7 @@ from nova import exception
 from nova import objects
 from nova.volume import cinder
 from oslo_log import log as logging
+from oslo_serialization import jsonutils
 
 from xen44_driver import faultpoints
 from xen44_driver import privsep
@@ -67,7 +69,7 @@ def swap(
     :param new_info: the same of the other one. Its file on this host is noted
         in it, which Nova keeps.
     :raises nova.exception.InvalidVolume: this host cannot do so; the message
-        says what is allowed, and nothing was done.
+        says what is allowed, and the guest has the volume that it had.
     :raises xen44_driver.xen.errors.XenError: the volume cannot be copied, or
         the guest stopped or rebooted meanwhile; it has the volume that it had.
     """
@@ -86,41 +88,48 @@ def swap(
         undo.add(_disconnect, instance, new_info)
         connections.connect(context, instance, new_info)
         faultpoints.reached('swap volume: connected')
-        undo.add(mirror.abandon)
+        undo.add_first(mirror.abandon)
         mirror.copy(new_info['data']['device_path'])
         faultpoints.reached('swap volume: copied')
-        privsep.exchange_volume_links(instance.uuid, old, new)
-        undo.add(privsep.exchange_volume_links, instance.uuid, old, new)
-        faultpoints.reached('swap volume: links exchanged')
+        undo.add(privsep.link_volume, instance.uuid, old,
+                 privsep.volume_device(instance.uuid, old))
+        privsep.link_volume(
+            instance.uuid, old, new_info['data']['device_path'])
+        mirror.check()
+        faultpoints.reached('swap volume: link changed')
+        mapping = objects.BlockDeviceMapping.get_by_volume_and_instance(
+            context, old, instance.uuid)
+        undo.add(_note, mapping, mapping.connection_info)
+        _note(mapping, _as_volume(new_info, old))
+        faultpoints.reached('swap volume: noted')
+        # QEMU may have left the old one although it does not say so. Then
+        # nothing leads back.
+        undo.add_first(mirror.abandon)
         mirror.complete()
     faultpoints.reached('swap volume: swapped')
+    # Nothing may fail here: Cinder would delete the volume that the guest has.
     undo_lib.attempt(instance, mirror.close)
     undo_lib.attempt(instance, privsep.unlink_volume, instance.uuid, new)
-    before = machine.volume_limits.get(old)
-    limits = attachments.remember(instance, record).volume_limits.get(old)
-    if limits != before:
-        undo_lib.attempt(instance, mirror.limit, limits or disklimits.NONE)
+    undo_lib.attempt(instance, _remember, instance, machine, record, mirror)
     LOG.info('Its volume %(old)s is what was %(new)s now',
              {'old': old, 'new': new}, instance=instance)
 
 
 def mend(node: compute_node.Node) -> None:
-    """End what an earlier process was swapping.
-
-    Nova knows of nothing but the old volumes then.
-    """
+    """Finish what an earlier process was swapping, or lead back."""
     for uuid, record in node.host.records().items():
         if record.state.is_off:
             continue
         try:
-            _mend(uuid, node.host.guest(uuid), record.id)
-        except (errors.XenError, OSError) as error:
+            _mend(node.host.guest(uuid), record.id)
+        except (errors.XenError, exception.NovaException, OSError) as error:
             LOG.warning('It cannot be seen whether a volume of %(uuid)s was '
                         'being swapped: %(error)s',
                         {'uuid': uuid, 'error': error})
 
 
-def _mend(uuid: str, guest: xen_guest.Guest, domid: int | None) -> None:
+def _mend(guest: xen_guest.Guest, domid: int | None) -> None:
+    uuid = guest.uuid
     linked = privsep.linked_volumes(uuid)
     disks = guest.disks(live=True) if linked else ()
     # What is copied to has a link, and is no disk of the guest.
@@ -128,29 +137,47 @@ def _mend(uuid: str, guest: xen_guest.Guest, domid: int | None) -> None:
     mine = [disk for disk in disks if disk.serial and not disk.by_kernel]
     if not (others and mine):
         return
-    found, nodes = monitor.execute_all(uuid, [
-        ('query-block', {}), ('query-named-block-nodes', {'flat': True}),
-    ], domid=domid)
-    files = {one['node-name']: one.get('file') for one in nodes}
-    for disk, new in itertools.product(mine, others):
-        old, target = str(disk.serial), blocks.swapped_node(disk, new)
-        if target not in files:
-            continue
-        now = blocks.in_use(found, disk)
-        if now and now.node == target:
+    files = {one['node-name']: one.get('file') for one in monitor.execute(
+        uuid, 'query-named-block-nodes', {'flat': True}, domid=domid)}
+    for disk in mine:
+        old = str(disk.serial)
+        noted = _noted(uuid, old)
+        for new in others:
+            target = blocks.swapped_node(disk, new)
+            if target not in files:
+                continue
+            if noted == files[target]:
+                _finish(guest, disk, new)
+                return
+            # First this: it fails if QEMU has left the old one.
+            blockjobs.clear(uuid, JOB, [target], domid=domid)
+            if noted:
+                privsep.link_volume(uuid, old, noted)
+            privsep.unlink_volume(uuid, new)
+            LOG.warning('Ended the interrupted copy of volume %(old)s to '
+                        'volume %(new)s; the guest of %(uuid)s goes on with '
+                        'the first', {'old': old, 'new': new, 'uuid': uuid})
+            return
+        if noted and privsep.volume_device(uuid, old) != noted:
             LOG.error(
-                'Nova was ended when the disk %(disk)s of %(uuid)s had become '
-                'volume %(new)s, and takes it for volume %(old)s. What the '
-                'guest writes to it is lost when Nova starts it anew',
-                {'disk': disk.target, 'uuid': uuid, 'new': new, 'old': old})
-            continue
-        if privsep.volume_device(uuid, old) == files[target]:
-            privsep.exchange_volume_links(uuid, old, new)
-        blockjobs.clear(uuid, JOB, [target], domid=domid)
-        privsep.unlink_volume(uuid, new)
-        LOG.warning('Ended an interrupted copy of volume %(old)s to volume '
-                    '%(new)s; the guest of %(uuid)s goes on with the first',
-                    {'old': old, 'new': new, 'uuid': uuid})
+                'Nova was ended while a volume was swapped, and the guest of '
+                '%(uuid)s has rebooted since. Its disk %(disk)s is %(file)s '
+                'now, and Nova takes it for %(noted)s. What the guest writes '
+                'to it is lost when Nova starts it anew',
+                {'uuid': uuid, 'disk': disk.target, 'noted': noted,
+                 'file': privsep.volume_device(uuid, old)})
+
+
+def _finish(guest: xen_guest.Guest, disk: domain.Disk, new: str) -> None:
+    """Finish a swap of which Nova has a record."""
+    mirror = _Mirror(guest, disk, new)
+    mirror.complete()
+    mirror.close()
+    privsep.unlink_volume(guest.uuid, new)
+    LOG.warning('Finished the interrupted swap of volume %(old)s for volume '
+                '%(new)s, which the guest of %(uuid)s has now. Cinder may not '
+                'know of it yet (os-migrate_volume_completion)',
+                {'old': disk.serial, 'new': new, 'uuid': guest.uuid})
 
 
 class _Mirror:
@@ -174,39 +201,63 @@ class _Mirror:
 
         :param path: path of the file.
         """
+        # What an earlier one has left.
+        blockjobs.clear(
+            self._guest.uuid, JOB, [self._target], domid=self._domid)
         # As xen-block opens the disks.
-        cache = {'direct': True}
         self._execute('blockdev-add', {
             'driver': self._disk.format, 'node-name': self._target,
-            'discard': 'unmap', 'cache': cache,
-            'file': {'driver': 'file', 'filename': path, 'discard': 'unmap',
-                     'cache': cache}})
+            'discard': 'unmap', 'file': {
+                'driver': 'file', 'filename': path, 'discard': 'unmap',
+                'locking': 'off'}})
         self._execute('blockdev-mirror', {
             'job-id': JOB, 'device': self._source.node,
             'target': self._target, 'sync': 'full',
             'copy-mode': 'write-blocking', 'auto-dismiss': False})
         self._wait('ready')
 
+    def check(self) -> None:
+        """Check that the guest has not rebooted and still writes to both.
+
+        :raises JobFailed: it does not.
+        """
+        if not self._is_same_guest():
+            raise blockjobs.JobFailed('the guest stopped or rebooted')
+        self._wait('ready')
+
     def complete(self) -> None:
         """Have the guest use the other file only.
 
         A guest that reboots meanwhile does so, too.
+
+        :raises JobFailed: it does not, or that cannot be seen.
         """
+        if self._source.node == self._target:
+            return
         try:
             self._execute('job-complete', {'id': JOB})
+        except qmp.MonitorUnavailable as error:
+            # It may have heard it.
+            LOG.debug('%s; looking what it does', error)
+        try:
             self._wait('concluded')
-            if self._find().node != self._target:
-                raise blockjobs.JobFailed(
-                    f'QEMU has not left the node {self._source.node}')
-        except errors.XenError:
-            if self._is_same_guest():
-                raise
+        except blockjobs.JobGone:
+            LOG.info('The guest of %s stopped or rebooted meanwhile',
+                     self._guest.uuid)
 
     def close(self) -> None:
-        """Have QEMU close the file that the guest does not use any more."""
-        if self._is_same_guest():
-            blockjobs.clear(self._guest.uuid, JOB, [self._source.node],
-                            domid=self._domid)
+        """Have QEMU close the files that were the disk before."""
+        if not self._is_same_guest():
+            return
+        now = self._find().node
+        nodes = [one['node-name'] for one in monitor.execute(
+            self._guest.uuid, 'query-named-block-nodes', {'flat': True},
+            domid=self._domid)]
+        blockjobs.clear(
+            self._guest.uuid, JOB,
+            [name for name in nodes
+             if name != now and blocks.is_node_of(name, self._disk)],
+            domid=self._domid)
 
     def abandon(self) -> None:
         """Stop copying; it may not have begun, or its QEMU may be gone."""
@@ -285,6 +336,43 @@ def _refused(volume: str, why: str) -> exception.InvalidVolume:
     return exception.InvalidVolume(
         reason=f'volume {volume} cannot be swapped for another one while an '
                f'instance has it, {why}')
+
+
+def _remember(
+    instance: objects.Instance, machine: machine_lib.Machine,
+    record: kinds.DiskRecord, mirror: _Mirror,
+) -> None:
+    """Keep the limits of a volume's new type, and set them."""
+    volume = str(record.volume_id)
+    if attachments.recorded(machine, volume) != record:
+        machine = attachments.remember(instance, record)
+        mirror.limit(machine.volume_limits.get(volume, disklimits.NONE))
+
+
+def _as_volume(info: Mapping[str, Any], volume: str) -> str:
+    """Return how a volume is connected, as Nova keeps it.
+
+    :param info: what Cinder says of its connection.
+    :param volume: the id that Cinder is going to give it.
+    """
+    return str(jsonutils.dumps({
+        **info, 'serial': volume, 'volume_id': volume,
+        'data': {**info['data'], 'volume_id': volume}}))
+
+
+def _note(mapping: objects.BlockDeviceMapping, info: str) -> None:
+    """Have Nova keep how a volume is connected."""
+    mapping.connection_info = info
+    mapping.save()
+
+
+def _noted(uuid: str, volume: str) -> str | None:
+    """Return the file of a volume, by what Nova keeps of its connection."""
+    mapping = objects.BlockDeviceMapping.get_by_volume_and_instance(
+        nova_context.get_admin_context(), volume, uuid)
+    info = jsonutils.loads(mapping.connection_info or '{}')
+    found: str | None = info.get('data', {}).get('device_path')
+    return found
 
 
 def _disconnect(

@@ -71,9 +71,7 @@ def attached(
         # Without "qdev" it is not a device of the guest (any more).
         if entry.get('qdev') and (
                 node.get('file') == disk.source
-                # QEMU's xen-block names its nodes so.
-                or node.get('node-name') == f'{disk.target}-{disk.format}'
-                or is_swapped(node.get('node-name', ''), disk)):
+                or is_node_of(node.get('node-name', ''), disk)):
             found.append(Attached(
                 device=entry['qdev'],
                 node=node['node-name'],
@@ -101,6 +99,16 @@ def is_swapped(node: str, disk: domain.Disk) -> bool:
     :param disk: the disk.
     """
     return node.startswith(f'{_SWAPPED}{disk.target}-')
+
+
+def is_node_of(node: str, disk: domain.Disk) -> bool:
+    """Return whether a block node has the name of one of a PV disk.
+
+    :param node: QEMU's name of the block node.
+    :param disk: the disk.
+    """
+    # QEMU's xen-block names its nodes so.
+    return node == f'{disk.target}-{disk.format}' or is_swapped(node, disk)
 
 
 def in_use(

@@ -355,13 +355,17 @@ class Cloud:
 
     def wait_volumes(self, host: str, timeout: float = 300,
                      since: datetime.datetime | None = None,
-                     hopeless: Callable[[], None] | None = None) -> None:
+                     hopeless: Callable[[], None] | None = None,
+                     more: Sequence[str] = ()) -> None:
         """Wait until volumes of each type can be made on a host.
 
-        Parameters as for :meth:`wait_compute`.
+        Others as for :meth:`wait_compute`.
+
+        :param more: backends that it has beside the usual ones.
         """
         client = self.client()
-        backends = {f'{host}@{name}#{name}' for name in content.VOLUME_TYPES}
+        backends = {f'{host}@{name}#{name}'
+                    for name in (*content.VOLUME_TYPES, *more)}
 
         def ready() -> bool:
             if hopeless:

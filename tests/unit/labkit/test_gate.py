@@ -105,7 +105,7 @@ class NeedsTest(base.TestCase):
 
     def test_tools(self):
         self.assertEqual(
-            [[], list(gate.DISK_TOOLS['tests.gate.test_uefi.'])],
+            [[], list(gate.TOOLS['tests.gate.test_uefi.'])],
             list(self.needed(
                 'tests.gate.test_guests.HVM.test_screen',
                 'tests.gate.test_uefi.Uefi.test_x[slow]')))

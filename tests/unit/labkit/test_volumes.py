@@ -8,6 +8,7 @@ from labkit import compute
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
+from labkit.cloud import content
 from tests.unit.labkit import base
 
 
@@ -85,16 +86,21 @@ class WaitTest(base.TestCase):
             {'name': name, 'capabilities': {'timestamp': stamp}}
             for name, stamp in self.stamps.items()]}
 
-    def wait(self):
-        self.cloud.wait_volumes('xen1', 0, self.SINCE)
+    def wait(self, **options):
+        self.cloud.wait_volumes('xen1', 0, self.SINCE, **options)
 
     def test_each_backend_has_reported(self):
-        self.stamps = {'xen1@lvm#lvm': '2026-11-26T14:00:01.5',
-                       'xen1@nfs#nfs': '2026-11-26T14:00:02.5'}
+        self.stamps = {
+            f'xen1@{name}#{name}': f'2026-11-26T14:00:0{number}.5'
+            for number, name in enumerate(content.VOLUME_TYPES, 1)}
         self.wait()
+        self.assertRaises(util.LabError, self.wait, more=['gluster'])
+        self.stamps['xen1@gluster#gluster'] = '2026-11-26T14:00:09'
+        self.wait(more=['gluster'])
 
     def test_one_is_missing_or_old(self):
-        self.stamps = {'xen1@lvm#lvm': '2026-11-26T14:00:01.5'}
+        self.stamps = {f'xen1@{name}#{name}': '2026-11-26T14:00:01.5'
+                       for name in content.VOLUME_TYPES if name != 'nfs'}
         self.assertRaises(util.LabError, self.wait)
         self.stamps['xen1@nfs#nfs'] = '2026-11-26T13:59:59'
         self.assertRaises(util.LabError, self.wait)

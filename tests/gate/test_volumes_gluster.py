@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A guest's disk on GlusterFS, by iSCSI.
+
+The volume group of a backend of Cinder's is on an iSCSI disk that tgt serves
+from a Gluster volume (:mod:`labkit.gluster`).
+"""
+
+from __future__ import annotations
+
+import datetime
+import shlex
+from typing import ClassVar
+
+from labkit import config
+from labkit import gluster
+from labkit import util
+from labkit import volumes
+from labkit.cloud import Cloud
+from tests.gate import base
+from tests.gate import test_volumes
+
+GROUP = 'gate-gluster'
+DISK = (f'/dev/disk/by-path/ip-{config.CONTROLLER_IP}:3260-iscsi-'
+        f'{gluster.TARGET}-lun-1')
+PORTAL = ('--targetname', gluster.TARGET, '--portal', config.CONTROLLER_IP)
+
+LVM_CONF = '/etc/lvm/lvm.conf'
+#: What lets dom0's LVM see the disk, too.
+LVM_FILTER = r's#"r|#"a|^/dev/disk/by-path/.*:gluster-|", "r|#'
+BACKEND = f'''
+[gluster]
+volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver
+volume_backend_name = gluster
+volume_group = {GROUP}
+lvm_type = default
+target_helper = lioadm
+target_protocol = iscsi
+'''
+
+
+class VolumesGluster(test_volumes.VolumeCase):
+    """A guest writes while bricks are killed and healed."""
+
+    served: ClassVar[gluster.Gluster]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.served = gluster.Gluster(config.STATE / 'gluster')
+        cls.addClassCleanup(cls.served.stop)
+        with util.step('Gluster, and its iSCSI disk'):
+            cls.served.start(2 << 30, cls.host.address)
+        cls.log_in()
+        for path in (LVM_CONF, volumes.CINDER_CONF):
+            cls.host.ssh(['cp', '-p', path, f'{path}.gate'])
+        cls.addClassCleanup(cls.restore)
+        cls.host.ssh(['sed', '-i', LVM_FILTER, LVM_CONF])
+        cls.host.ssh(['vgcreate', GROUP, DISK])
+        cls.addClassCleanup(cls.host.ssh, ['vgremove', '--force', GROUP])
+        cls.host.ssh(
+            f"sed -i 's/^enabled_backends.*/&,gluster/' {volumes.CINDER_CONF} "
+            f'&& printf %s {shlex.quote(BACKEND)} >> {volumes.CINDER_CONF}')
+        cls.restart('gluster')
+
+    @classmethod
+    def log_in(cls) -> None:
+        """Have the disk in dom0."""
+        cls.host.ssh(['iscsiadm', '--mode', 'discovery', '--type',
+                      'sendtargets', '--portal', config.CONTROLLER_IP])
+        cls.addClassCleanup(cls.host.ssh, [
+            'iscsiadm', '--mode', 'node', *PORTAL, '--op', 'delete'])
+        cls.host.ssh(['iscsiadm', '--mode', 'node', *PORTAL, '--login'])
+        cls.addClassCleanup(cls.host.ssh, [
+            'iscsiadm', '--mode', 'node', *PORTAL, '--logout'])
+        util.wait_for(DISK, lambda: not cls.host.ssh(
+            ['test', '-e', DISK], check=False).returncode, 60, interval=1)
+
+    @classmethod
+    def restore(cls) -> None:
+        """Take the backend away again."""
+        for path in (LVM_CONF, volumes.CINDER_CONF):
+            cls.host.ssh(['mv', f'{path}.gate', path])
+        cls.restart()
+
+    @classmethod
+    def restart(cls, *more: str) -> None:
+        """Restart cinder-volume; wait until it has all its backends."""
+        begin = datetime.datetime.now(datetime.UTC)
+        cls.host.ssh(['systemctl', 'restart', 'cinder-volume'],
+                     timeout=volumes.TIMEOUT)
+        Cloud().wait_volumes(cls.host.name, volumes.TIMEOUT, begin,
+                             more=more)
+
+    @base.slow
+    def test_bricks_die(self) -> None:
+        kind = self.volume_type(volume_backend_name='gluster')
+        guest, volume = self.running(), self.volume(volume_type=kind.name)
+        self.attach(guest, volume)
+        self.wait_for_size(guest, test_volumes.GIB)
+        self.assertIn(GROUP, self.dom0('lvs', '--noheadings', '-o', 'vg_name',
+                                       '--select', f'lv_name=~{volume.id}'))
+        self.start_writer(guest)
+        for number in range(gluster.BRICKS):
+            # Each of them holds the only whole copy at no time.
+            self.served.kill_brick(number)
+            util.wait_for(f'brick {number} to be away',
+                          lambda: self.served.bricks() < gluster.BRICKS,
+                          gluster.TIMEOUT)
+            self.wait_for_writer(guest, 10)
+            self.assertGreater(self.served.unhealed(), 0)
+            self.served.start_bricks()
+            util.wait_for(
+                'Gluster to heal', lambda: (
+                    self.served.bricks() == gluster.BRICKS
+                    and not self.served.unhealed()), gluster.TIMEOUT)
+        self.check_written(guest)
+
+        # With the bricks that were healed first.
+        self.served.kill_brick(2)
+        before = guest.boot_id()
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_reboot(before)
+        self.wait_for_size(guest, test_volumes.GIB)
+        self.assertEqual('00000001', guest.ssh(
+            f'dd if=/dev/{self.device} bs=4k skip=1 count=1 2>/dev/null '
+            '| head -c 8'))
+        self.detach(guest, volume)
+        self.wait_until_gone(guest)
+        self.assert_gone(guest, volume)
