@@ -120,7 +120,9 @@ OPTIONS: Mapping[str, Rows | Fixed] = {
         'operation.rescue',
         why='Complete rescue includes disks that keep their places.'),
     'suspend': _rows('operation.suspend', 'operation.resume'),
-    'swap_volume': _rows('operation.swap-volume'),
+    'swap_volume': _whole(
+        'operation.swap-volume',
+        why='Its volumes are block devices, and Cinder does not move them.'),
     'unified_limits': Fixed(
         'false', "Nova keeps quotas in its own database, as by default."),
     'vnc_console': _rows('console.vnc'),

@@ -827,14 +827,13 @@ class SwapTest(VolumesBase):
 
     @base.slow
     def test_root_disk_and_what_follows(self):
-        root, self.old = self.old, self.volume()
-        server = self.boot_volume(self.old)
-        self.assertIsNone(self.attach(server, root))
-        self.server = server
+        other, self.old = self.volume(), self.volume()
+        self.server = server = self.boot_volume(self.old)
+        self.assertIsNone(self.attach(server, other))
         self.connection['data']['qos_specs'] = {'total_iops_sec': '100'}
         self.assertIsNone(self.swap())
         # It is the root disk still, and the other one can go.
-        self.assertIsNone(self.detach(server, root))
+        self.assertIsNone(self.detach(server, other))
         self.assertEqual(
             [('xvda', 'file', self.old)], self.running(server))
         self.compute.manager._poll_volume_usage(

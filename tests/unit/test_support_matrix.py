@@ -99,7 +99,7 @@ MORE_THAN_METHODS = {
     'operation.rebuild-volume-backed', 'storage.block.backend.fibrechannel',
     'storage.block.backend.iscsi', 'storage.block.backend.iscsi.auth.chap',
     'operation.encrypted-volume',
-    # The method refuses it, with a reason.
+    # The method refuses block devices, with a reason.
     'operation.swap-volume',
 }
 
