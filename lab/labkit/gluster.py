@@ -8,6 +8,7 @@ this lab, in its network namespace (:func:`labkit.util.in_netns`).
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import shutil
 
@@ -63,7 +64,7 @@ class Gluster:
         :param initiator: the address that may log in.
         :raises LabError: a part does not start.
         """
-        shutil.rmtree(self.directory, ignore_errors=True)
+        self.stop()
         for name in ('work', 'run', *map(self._brick, range(BRICKS))):
             (self.directory / name).mkdir(parents=True)
         options = self.directory / 'glusterd.vol'
@@ -97,8 +98,17 @@ class Gluster:
         # It ends by force only.
         util.stop(self._tgtd, grace=0)
         if util.running(self._glusterd):
-            self.command('volume', 'stop', VOLUME, 'force', check=False)
+            with contextlib.suppress(util.LabError):
+                self.command('volume', 'stop', VOLUME, 'force', check=False)
             util.stop(self._glusterd)
+        # Bricks and healers that glusterd has left.
+        for pidfile in self.directory.glob('run/**/*.pid'):
+            pid = pidfile.read_text().strip()
+            with contextlib.suppress(FileNotFoundError):
+                # Its arguments name its pid file.
+                started = pathlib.Path('/proc', pid, 'cmdline').read_text()
+                if str(pidfile) in started:
+                    util.run(['kill', '-9', pid], check=False)
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def kill_brick(self, number: int) -> None:

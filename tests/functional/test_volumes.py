@@ -19,6 +19,7 @@ from tests.functional import base
 from tests.functional import fakebrick
 from tests.functional import test_servers
 from xen44_driver.compute import attachments
+from xen44_driver.compute import volumeswap
 from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
 
@@ -807,6 +808,36 @@ class SwapTest(VolumesBase):
         self.assertIsNone(self.has())
         self.assertEqual(self.brick.connected[self.old],
                          os.readlink(self.link(self.server, self.old)))
+
+    @base.slow
+    def test_guest_reboots_before_the_end(self):
+        """Its new QEMU knows of no job."""
+        def at(point):
+            if point == 'swap volume: noted':
+                self.domain(self.server).reboot()
+                self.below.qemu.qemus.clear()
+
+        self.useFixture(fixtures.MonkeyPatch(
+            'xen44_driver.faultpoints._action', at))
+        self.assertIsNone(self.swap())
+        self.assertIsNone(self.has())
+        self.assertEqual(self.brick.connected[self.old], self.noted())
+        self.assertEqual(self.brick.connected[self.old],
+                         os.readlink(self.link(self.server, self.old)))
+
+    @base.slow
+    def test_nobody_sees_the_end(self):
+        """Both are equal then, and Nova has the new one."""
+        def hang():
+            self.below.qemu.refused = dict.fromkeys(
+                ('query-jobs', 'query-block', 'query-named-block-nodes'), '')
+            raise qmp.MonitorUnavailable('did not answer')
+
+        self.useFixture(fixtures.MockPatchObject(
+            volumeswap, 'COMPLETE_TIMEOUT', 0.1))
+        self.below.qemu.on_complete = hang
+        self.assertIsNone(self.swap())
+        self.assertEqual(self.brick.connected[self.old], self.noted())
 
     @base.slow
     def test_nothing_fails_once_it_is_swapped(self):

@@ -113,7 +113,7 @@ def attach(
     guest = node.host.guest(instance.uuid)
     _note(context, instance, connection_info)
     with undo_lib.Undo(instance) as undo:
-        undo.add(_disconnect, instance, connection_info)
+        undo.add(connections.give_up, instance, connection_info)
         connections.connect(context, instance, connection_info, encryption)
         undo.add(_forget, instance, record)
         machine = remember(instance, record)
@@ -235,12 +235,6 @@ def _note(
         context, volumes.id_of(connection_info), instance.uuid)
     mapping.connection_info = jsonutils.dumps(connection_info)
     mapping.save()
-
-
-def _disconnect(
-    instance: objects.Instance, connection_info: Mapping[str, Any],
-) -> None:
-    connections.disconnect(instance, connection_info, force=True)
 
 
 def remember(

@@ -61,7 +61,7 @@ def wait(
     pause = _FIRST_PAUSE
     while True:
         try:
-            found = _find(uuid, job, domid)
+            found = find(uuid, job, domid)
         except qmp.MonitorUnavailable as error:
             if not same_guest():
                 raise JobGone(job) from error
@@ -101,7 +101,7 @@ def clear(
     """
     end = time.monotonic() + CANCEL_TIMEOUT
     asked = False
-    while (found := _find(uuid, job, domid)) is not None:
+    while (found := find(uuid, job, domid)) is not None:
         if found['status'] == 'concluded':
             monitor.execute(uuid, 'job-dismiss', {'id': job}, domid=domid)
             break
@@ -124,8 +124,14 @@ def clear(
                 uuid, 'blockdev-del', {'node-name': node}, domid=domid)
 
 
-def _find(uuid: str, job: str, domid: int | None) -> dict[str, Any] | None:
-    """Return QEMU's record of a job; None if it does not have it."""
+def find(uuid: str, job: str, domid: int | None) -> dict[str, Any] | None:
+    """Return QEMU's record of a job; None if it does not have it.
+
+    :param uuid: the domain's UUID.
+    :param job: the job's id.
+    :param domid: as for :func:`xen44_driver.core.monitor.execute`.
+    :raises xen44_driver.xen.qmp.MonitorUnavailable: see there.
+    """
     for found in monitor.execute(uuid, 'query-jobs', domid=domid):
         if found['id'] == job:
             return dict(found)

@@ -213,7 +213,7 @@ def connect_all(
         if volume not in wanted:
             continue
         if undo:
-            undo.add(_give_up, instance, connection_info)
+            undo.add(give_up, instance, connection_info)
         connect(context, instance, connection_info)
         # Nova has to know the device, too.
         mapping.save()  # type: ignore[attr-defined]
@@ -266,7 +266,7 @@ def disconnect_all(
         undo_lib.attempt(instance, monitor.wait_until_closed, instance.uuid)
     for mapping in mappings:
         undo_lib.attempt(
-            instance, _give_up, instance, mapping['connection_info'])
+            instance, give_up, instance, mapping['connection_info'])
     undo_lib.attempt(instance, _unlink_all, instance)
 
 
@@ -289,9 +289,10 @@ def _unlink(instance: objects.Instance, strangers: Collection[str]) -> None:
                     {'volume': volume, 'device': device}, instance=instance)
 
 
-def _give_up(
+def give_up(
     instance: objects.Instance, connection_info: Mapping[str, Any],
 ) -> None:
+    """Disconnect a volume by force, as after a failure."""
     disconnect(instance, connection_info, force=True)
 
 

@@ -41,6 +41,7 @@ from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import power
 from xen44_driver.compute import transports
 from xen44_driver.compute import volumes
+from xen44_driver.core import backends
 from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
 from xen44_driver.storage import kinds
@@ -55,6 +56,9 @@ LOG = logging.getLogger(__name__)
 
 #: Name of the job in QEMU.
 JOB = 'xen44-swap'
+
+#: Seconds until a QEMU that writes to both volumes must have left the first.
+COMPLETE_TIMEOUT = 300.0
 
 
 def swap(
@@ -85,7 +89,7 @@ def swap(
                             'disk without emulating it')
     mirror = _Mirror(guest, disk, new)
     with undo_lib.Undo(instance) as undo:
-        undo.add(_disconnect, instance, new_info)
+        undo.add(connections.give_up, instance, new_info)
         connections.connect(context, instance, new_info)
         faultpoints.reached('swap volume: connected')
         undo.add_first(mirror.abandon)
@@ -102,8 +106,7 @@ def swap(
         undo.add(_note, mapping, mapping.connection_info)
         _note(mapping, _as_volume(new_info, old))
         faultpoints.reached('swap volume: noted')
-        # QEMU may have left the old one although it does not say so. Then
-        # nothing leads back.
+        # From a guest that has left the old one nothing leads back.
         undo.add_first(mirror.abandon)
         mirror.complete()
     faultpoints.reached('swap volume: swapped')
@@ -147,7 +150,11 @@ def _mend(guest: xen_guest.Guest, domid: int | None) -> None:
             if target not in files:
                 continue
             if noted == files[target]:
-                _finish(guest, disk, new)
+                try:
+                    _finish(guest, disk, new)
+                except (blockjobs.JobFailed, qmp.CommandFailed) as error:
+                    LOG.error('%s', error)
+                    _report(guest, disk, 'what it was', str(noted))
                 return
             # First this: it fails if QEMU has left the old one.
             blockjobs.clear(uuid, JOB, [target], domid=domid)
@@ -158,14 +165,26 @@ def _mend(guest: xen_guest.Guest, domid: int | None) -> None:
                         'volume %(new)s; the guest of %(uuid)s goes on with '
                         'the first', {'old': old, 'new': new, 'uuid': uuid})
             return
-        if noted and privsep.volume_device(uuid, old) != noted:
-            LOG.error(
-                'Nova was ended while a volume was swapped, and the guest of '
-                '%(uuid)s has rebooted since. Its disk %(disk)s is %(file)s '
-                'now, and Nova takes it for %(noted)s. What the guest writes '
-                'to it is lost when Nova starts it anew',
-                {'uuid': uuid, 'disk': disk.target, 'noted': noted,
-                 'file': privsep.volume_device(uuid, old)})
+        device = privsep.volume_device(uuid, old)
+        if noted and device != noted:
+            # It has rebooted since.
+            _report(guest, disk, device, noted)
+
+
+def _report(
+    guest: xen_guest.Guest, disk: domain.Disk, device: str, noted: str,
+) -> None:
+    """Say that a guest has another volume than Nova starts it with.
+
+    :param device: the file that it has, or what it is.
+    :param noted: the file that Nova starts it with.
+    """
+    LOG.error(
+        'Nova was ended while it swapped a volume. The disk %(disk)s of '
+        '%(uuid)s is %(device)s, and Nova takes it for %(noted)s. What the '
+        'guest writes to it is lost when Nova starts it anew',
+        {'disk': disk.target, 'uuid': guest.uuid, 'device': device,
+         'noted': noted})
 
 
 def _finish(guest: xen_guest.Guest, disk: domain.Disk, new: str) -> None:
@@ -228,22 +247,39 @@ class _Mirror:
     def complete(self) -> None:
         """Have the guest use the other file only.
 
-        A guest that reboots meanwhile does so, too.
+        A guest that reboots meanwhile does so, too. While nobody can see what
+        QEMU does, both files are equal, so the other one is the right one.
 
-        :raises JobFailed: it does not, or that cannot be seen.
+        :raises JobFailed: the guest uses the first one only.
+        :raises xen44_driver.xen.qmp.CommandFailed: QEMU does not leave it.
         """
         if self._source.node == self._target:
             return
-        try:
-            self._execute('job-complete', {'id': JOB})
-        except qmp.MonitorUnavailable as error:
-            # It may have heard it.
-            LOG.debug('%s; looking what it does', error)
-        try:
-            self._wait('concluded')
-        except blockjobs.JobGone:
-            LOG.info('The guest of %s stopped or rebooted meanwhile',
-                     self._guest.uuid)
+        refused: qmp.CommandFailed | None = None
+        for _ in backends.pauses(COMPLETE_TIMEOUT):
+            try:
+                job = blockjobs.find(self._guest.uuid, JOB, self._domid)
+                if job and job['status'] == 'ready' and not refused:
+                    self._execute('job-complete', {'id': JOB})
+            except qmp.CommandFailed as error:
+                # It may be another QEMU already.
+                refused = error
+            except qmp.MonitorUnavailable as error:
+                LOG.debug('%s; asking again', error)
+            else:
+                if job is None:
+                    LOG.info('The guest of %s stopped or rebooted meanwhile',
+                             self._guest.uuid)
+                    return
+                if job['status'] == 'concluded':
+                    if job.get('error'):
+                        raise blockjobs.JobFailed(str(job['error']))
+                    return
+                if refused:
+                    raise refused
+        LOG.warning('The QEMU of %(uuid)s has not said within %(seconds)g s '
+                    'that it writes to the new volume only',
+                    {'uuid': self._guest.uuid, 'seconds': COMPLETE_TIMEOUT})
 
     def close(self) -> None:
         """Have QEMU close the files that were the disk before."""
@@ -373,9 +409,3 @@ def _noted(uuid: str, volume: str) -> str | None:
     info = jsonutils.loads(mapping.connection_info or '{}')
     found: str | None = info.get('data', {}).get('device_path')
     return found
-
-
-def _disconnect(
-    instance: objects.Instance, connection_info: Mapping[str, Any],
-) -> None:
-    connections.disconnect(instance, connection_info, force=True)

@@ -32,6 +32,7 @@ class MendTest(base.TestCase):
         self.root = 'xvdb-raw'
         self.nodes = {'xvdb-raw': '/run/link', TARGET: FILES[NEW]}
         self.jobs = {volumeswap.JOB: 'ready'}
+        self.error = None
         self.asked = []
         self.disk = domain.Disk(
             target='xvdb', source='/run/link', serial=base.VOLUME,
@@ -77,8 +78,8 @@ class MendTest(base.TestCase):
                 for name, file in self.nodes.items()]
 
     def query_jobs(self):
-        return [{'id': name, 'status': status, 'current-progress': 1}
-                for name, status in self.jobs.items()]
+        return [{'id': name, 'status': status, 'current-progress': 1,
+                 'error': self.error} for name, status in self.jobs.items()]
 
     def job_complete(self, id):
         self.asked.append('complete')
@@ -129,6 +130,16 @@ class MendTest(base.TestCase):
         self.jobs[volumeswap.JOB] = 'concluded'
         self.mend()
         self.assert_has(NEW)
+
+    def test_noted_and_failed_since(self):
+        """The guest has the old one alone, and the other one is stale."""
+        self.links[base.VOLUME] = self.noted = FILES[NEW]
+        self.jobs[volumeswap.JOB] = 'concluded'
+        self.error = 'No space left on device'
+        with self.assertLogs(volumeswap.LOG.logger, 'ERROR') as said:
+            self.mend()
+        self.assertIn(self.error, said.output[0])
+        self.assertIn('is lost when Nova starts it anew', said.output[1])
 
     def test_closed(self):
         self.links[base.VOLUME] = self.noted = FILES[NEW]
