@@ -13,7 +13,7 @@ from labkit.host import XenHost
 
 CINDER_CONF = '/etc/cinder/cinder.conf'
 
-#: Seconds for both backends: its code is loaded already.
+#: Seconds for all backends: its code is loaded already.
 TIMEOUT = 300
 
 

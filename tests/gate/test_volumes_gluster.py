@@ -33,6 +33,7 @@ volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver
 volume_backend_name = gluster
 volume_group = {GROUP}
 lvm_type = default
+volume_clear = none
 target_helper = lioadm
 target_protocol = iscsi
 '''
