@@ -100,9 +100,10 @@ class VolumesGluster(test_volumes.VolumeCase):
         self.wait_for_size(guest, test_volumes.GIB)
         self.assertIn(GROUP, self.dom0('lvs', '--noheadings', '-o', 'vg_name',
                                        '--select', f'lv_name=~{volume.id}'))
-        self.start_writer(guest)
+        count = 0
         for number in range(gluster.BRICKS):
             # No brick ever has the only whole copy.
+            self.start_writer(guest, count)
             self.served.kill_brick(number)
             util.wait_for(f'brick {number} to be away',
                           lambda: self.served.bricks() < gluster.BRICKS,
@@ -111,11 +112,12 @@ class VolumesGluster(test_volumes.VolumeCase):
             util.wait_for('Gluster to note what that brick lacks',
                           self.served.unhealed, gluster.TIMEOUT)
             self.served.start_bricks()
+            # While something is written, something is to be healed.
+            count = self.end_writer(guest)
             util.wait_for(
                 'Gluster to heal', lambda: (
                     self.served.bricks() == gluster.BRICKS
                     and not self.served.unhealed()), gluster.TIMEOUT)
-        count = self.end_writer(guest)
 
         # With the bricks that were healed first.
         self.served.kill_brick(2)
