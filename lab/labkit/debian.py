@@ -22,6 +22,7 @@ EPOCH = 1767225600
 #: mmdebstrap takes no old one.
 NO_UPDATES = ('--setup-hook=sed -i "/-updates/d; /-security/d" '
               '"$1/etc/apt/sources.list"')
+
 #: Who signs Debian 13; older keyring packages do not know it.
 _KEYRING = pathlib.Path(
     '/usr/share/keyrings/debian-archive-trixie-automatic.gpg')

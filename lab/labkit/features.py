@@ -122,7 +122,7 @@ OPTIONS: Mapping[str, Rows | Fixed] = {
     'suspend': _rows('operation.suspend', 'operation.resume'),
     'swap_volume': _whole(
         'operation.swap-volume',
-        why='Its volumes are block devices, and Cinder does not move them.'),
+        why='Tempest swaps volumes that Cinder does not move.'),
     'unified_limits': Fixed(
         'false', "Nova keeps quotas in its own database, as by default."),
     'vnc_console': _rows('console.vnc'),

@@ -241,7 +241,8 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
         yield run('alone', alone, '--serial')
     if with_volumes := [name for name in names if name.startswith(VOLUMES)]:
         with _cinder_volume(cloud):
-            yield run('volumes', with_volumes, '--serial')
+            yield run('volumes', with_volumes, '--serial',
+                      limit=2 * LIMIT)
     if tempest:
         yield tempest()
     if uefi := [name for name in names if name.startswith(UEFI)]:
