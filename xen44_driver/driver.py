@@ -31,6 +31,7 @@ from xen44_driver import conf as our_conf
 from xen44_driver.compute import attachments
 from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import crashdump
 from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
@@ -86,6 +87,7 @@ class Xen44Driver(driver.ComputeDriver):
         'supports_image_type_qcow2': True,
         'supports_image_type_raw': True,
         'supports_multiattach': True,
+        'supports_pcpus': True,
         # On hosts with a UEFI firmware, see capabilities_as_traits.
         'supports_stateless_firmware': True,
         'supports_tagged_attach_interface': True,
@@ -123,6 +125,14 @@ class Xen44Driver(driver.ComputeDriver):
         for uuid, record in self._node.host.records().items():
             if not record.state.is_off:
                 self._limiter.started(uuid)
+
+    def process_instances_at_startup(
+        self, context: nova_context.RequestContext,
+        instances: objects.InstanceList,
+    ) -> objects.InstanceList:
+        # Only Nova 34 and newer call this; older ones check alike themselves.
+        cpusets.check_instances(instances)
+        return instances
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()

@@ -34,12 +34,14 @@ CAPABILITIES = """
     </cpu>
     <migration_features><live/></migration_features>
     <topology><cells num='1'><cell id='0'>
-      <memory unit='KiB'>67108864</memory>
+      <memory unit='KiB'>67108864</memory><cpus num='16'>{cpus}</cpus>
     </cell></cells></topology>
   </host>
   {guests}
 </capabilities>
 """
+
+CPU = "<cpu id='{}' socket_id='0' core_id='{}' siblings='{}-{}'/>"
 
 GUEST = """
 <guest><os_type>{os_type}</os_type>
@@ -519,7 +521,9 @@ class XenHost:
         return 60 * 1024 ** 3
 
     def getCapabilities(self):
-        return CAPABILITIES.format(arch=self.arch, guests=''.join(
+        cpus = ''.join(
+            CPU.format(cpu, cpu // 2, cpu & ~1, cpu | 1) for cpu in range(16))
+        return CAPABILITIES.format(arch=self.arch, cpus=cpus, guests=''.join(
             GUEST.format(os_type=MACHINES[machine][0], machine=machine,
                          arch=self.arch)
             for machine in self.machines))

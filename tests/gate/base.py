@@ -19,9 +19,11 @@ import testtools
 from testtools import content
 from testtools import testcase
 
+from labkit import compute
 from labkit import config
 from labkit import images
 from labkit import util
+from labkit.cloud import Cloud
 from labkit.cloud.content import KEYPAIR
 from labkit.host import XenHost
 from labkit.host import hosts
@@ -33,6 +35,9 @@ from tests.gate.traces import Traces
 #: keeps of images.
 INSTANCES = '/var/lib/nova/instances'
 IMAGES = f'{INSTANCES}/_base'
+
+#: In dom0: what nova-compute reads after its nova.conf.
+CONFIGURATION = '/etc/nova/nova.conf.d'
 
 #: Marks a test that only ``--full`` runs: one of many of its kind, or one
 #: that takes minutes. The test's id then ends with "[slow]".
@@ -163,6 +168,24 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         guest = Guest(cls.cloud, server.id, user)
         util.say(f'  {cls.__name__}: {guest.name} is {guest.id}')
         return guest
+
+    @classmethod
+    def configure(cls, undo: Any, text: str) -> None:
+        """Have nova-compute run with this beside its configuration.
+
+        :param undo: ``addCleanup`` or ``addClassCleanup``.
+        """
+        path = f'{CONFIGURATION}/zz-{cls.__name__.lower()}.conf'
+        cloud = Cloud()
+
+        def restore() -> None:
+            cls.host.ssh(['rm', '-f', path])
+            compute.restart(cls.host, cloud)
+
+        cls.host.ssh(['mkdir', '-p', CONFIGURATION])
+        cls.host.ssh(['tee', path], input=text)
+        undo(restore)
+        compute.restart(cls.host, cloud)
 
     @classmethod
     def remove_server(cls, server_id: str) -> None:

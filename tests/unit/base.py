@@ -62,7 +62,8 @@ def instance(*, root_gb=1, extra_specs=None, **values):
         'os_type': None, 'project_id': 'project', 'user_id': 'user',
         'config_drive': '', 'launched_at': None, 'system_metadata': {},
         'vm_state': 'active', 'task_state': None,
-        'root_device_name': None, 'key_name': None, 'trusted_certs': None}
+        'root_device_name': None, 'key_name': None, 'trusted_certs': None,
+        'numa_topology': None}
     return objects.Instance(None, **{**defaults, **values})
 
 
@@ -71,6 +72,16 @@ def image(**properties):
     return objects.ImageMeta.from_dict({
         'id': IMAGE, 'name': 'image', 'disk_format': 'qcow2',
         'container_format': 'bare', 'properties': properties})
+
+
+def numa_topology(pinned, shared=(), policy=None):
+    """Where Nova has placed an instance's vCPUs."""
+    policy = policy or ('mixed' if shared else 'dedicated')
+    cell = objects.InstanceNUMACell(
+        id=0, cpuset=set(shared), pcpuset=set(pinned), memory=256,
+        cpu_policy=policy)
+    cell.cpu_pinning = pinned
+    return objects.InstanceNUMATopology(cells=[cell])
 
 
 def vif(**values):
@@ -97,6 +108,12 @@ def host_capabilities(*guest_types):
         arch='x86_64', guest_types=kinds, cpu_model='EPYC',
         cpu_features=frozenset({'pni', 'aes', 'svm', 'avx512-bf16'}),
         topology=capabilities.Topology(sockets=1, cores=4, threads=2),
+        cells=tuple(capabilities.Cell(
+            id=number, memory_mib=4096, socket=number,
+            cpus=frozenset(range(4 * number, 4 * number + 4)),
+            siblings=tuple(frozenset({first, first + 1}) for first in
+                           (4 * number, 4 * number + 2)))
+            for number in range(2)),
         max_vcpus=dict.fromkeys(kinds, 128),
         disk_buses=frozenset({'xen', 'ide'}),
         video_models=frozenset({'vga', 'cirrus', 'xen'}))

@@ -19,10 +19,10 @@ import shutil
 
 from nova import conf
 from nova import exception
-from nova.virt import hardware
 from oslo_log import log as logging
 from oslo_utils import units
 
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import dom0
 from xen44_driver.compute import lvmfilter
 from xen44_driver.compute import node as compute_node
@@ -283,20 +283,7 @@ class HostChecks:
                    f'guests; it can run: {", ".join(sorted(offered))}')
 
     def _cpus(self) -> Iterator[str]:
-        if CONF.compute.cpu_dedicated_set:
-            yield ('[compute] cpu_dedicated_set is '
-                   f'{CONF.compute.cpu_dedicated_set!r}, and this driver '
-                   'gives no guest CPUs of its own; cpu_shared_set is '
-                   'possible')
-        try:
-            shared = hardware.get_cpu_shared_set() or ()
-        except exception.Invalid as error:
-            yield f'[compute] cpu_shared_set: {error}'
-            return
-        there = self.node.host.cpus()
-        if missing := sorted(cpu for cpu in shared if cpu >= there):
-            yield (f'[compute] cpu_shared_set has CPU {missing[0]}; this host '
-                   f'has CPUs 0 to {there - 1}')
+        yield from cpusets.problems(self.node.host.cpus())
 
     def _loaders(self) -> Iterator[str]:
         node = self.node

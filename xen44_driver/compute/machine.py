@@ -34,6 +34,7 @@ from oslo_serialization import jsonutils
 from oslo_utils import units
 
 from xen44_driver.compute import cpulimits
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import devices
 from xen44_driver.compute import disk_class as disk_class_lib
 from xen44_driver.compute import disklimits
@@ -82,6 +83,7 @@ class Options:
     :ivar offered: guest types that the host can run.
     :ivar default_guest_type: the type if neither image nor flavor asks.
     :ivar max_vcpus: the most vCPUs of a guest, by guest type.
+    :ivar dedicated_cpus: whether vCPUs can have CPUs of their own.
     :ivar loaders: the loader that boots a guest's own disk, by guest type;
         only for types without firmware.
     :ivar uefi: the UEFI firmware of guests that have firmware, or None.
@@ -107,6 +109,7 @@ class Options:
     default_guest_type: GuestType
     max_vcpus: Mapping[GuestType, int] = dataclasses.field(
         default_factory=dict)
+    dedicated_cpus: bool = False
     loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
     uefi: bootfile.BootFile | None = None
@@ -427,6 +430,7 @@ def choose(
                      profile=options.arch.profile(chosen))
     properties.check_memory(flavor, chosen, direct_kernel=bool(kernel_id))
     _check_vcpus(flavor, chosen, options)
+    cpusets.check_policy(image, flavor, offered=options.dedicated_cpus)
     properties.check_outbound_limit(
         flavor, chosen, profile=options.arch.profile(chosen),
         vif_model=image.properties.get('hw_vif_model'))

@@ -10,12 +10,12 @@ import time
 
 from nova import conf
 from nova import objects
-from nova.virt import hardware
 from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 from oslo_log import log as logging
 
 from xen44_driver import relay
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import spec
@@ -134,6 +134,7 @@ class Node:
             offered=capabilities.guest_types,
             default_guest_type=self.default_guest_type,
             max_vcpus=capabilities.max_vcpus,
+            dedicated_cpus=bool(cpusets.dedicated()),
             loaders=self.loaders(),
             uefi=self.uefi(),
             disk_format=CONF.xen44.disk_format,
@@ -170,8 +171,7 @@ class Node:
 
     def spec_options(self) -> spec.Options:
         """Return the host's options that apply to a domain at each start."""
-        shared = hardware.get_cpu_shared_set()
-        return spec.Options(cpus=frozenset(shared) if shared else None,
+        return spec.Options(shared_cpus=cpusets.shared(),
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 

@@ -570,6 +570,13 @@ _IMAGES = (
 )
 
 _IMAGES_AND_FLAVORS = (
+    _honoured(*_both('cpu_policy'),
+              'the choice of CPUs: other than shared, hosts with [compute] '
+              'cpu_dedicated_set only',
+              Values(('shared', 'dedicated', 'mixed'))),
+    _honoured(*_both('cpu_thread_policy'), 'Nova, with dedicated CPUs',
+              Values(('prefer', 'isolate', 'require'))),
+
     _harmless(*_both('cpu_realtime_mask'), _REALTIME),
     _harmless(*_both('ephemeral_encryption_format'),
               'it means nothing without encryption, which is refused'),
@@ -593,10 +600,6 @@ _IMAGES_AND_FLAVORS = (
     _refuse(*_both('cpu_max_sockets'), _TOPOLOGY),
     _refuse(*_both('cpu_max_cores'), _TOPOLOGY),
     _refuse(*_both('cpu_max_threads'), _TOPOLOGY),
-    _refuse(*_both('cpu_policy'), "guests' CPUs are not pinned",
-            Values(('shared',))),
-    _refuse(*_both('cpu_thread_policy'), "guests' CPUs are not pinned",
-            Values(('prefer',))),
     _refuse(*_both('ephemeral_encryption'), _ENCRYPTED, _FALSE,
             boolean=True),
     _refuse('img_hide_hypervisor_id', 'hw:hide_hypervisor_id',
@@ -643,6 +646,8 @@ _FLAVORS = (
     _honoured(None, 'aggregate_instance_extra_specs:*', _SCHEDULER),
     _honoured(None, 'capabilities:*', _SCHEDULER),
     _honoured(None, 'group_policy', _SCHEDULER),
+    _honoured(None, 'hw:cpu_dedicated_mask',
+              'which vCPUs have CPUs of their own, with hw:cpu_policy=mixed'),
     _honoured(None, 'quota:cpu_period', 'as quota:cpu_quota'),
     _honoured(None, 'quota:cpu_quota',
               "Xen's scheduler, as a cap on all vCPUs together"),
@@ -675,9 +680,8 @@ _FLAVORS = (
     _refuse(None, 'accel:device_profile', 'accelerators are not attached'),
     _refuse(None, 'hide_hypervisor_id',
             'guests always see that they run on Xen', _FALSE, boolean=True),
-    _refuse(None, 'hw:cpu_dedicated_mask', "guests' CPUs are not pinned"),
-    _refuse(None, 'hw:cpu_realtime', "guests' CPUs are not pinned", _FALSE,
-            boolean=True),
+    _refuse(None, 'hw:cpu_realtime', 'guests are not scheduled in real time',
+            _FALSE, boolean=True),
     _refuse(None, 'hw:emulator_threads_policy',
             "device models run on dom0's CPUs", Values(('share',))),
     _refuse(None, 'hw:pmem', 'guests have no persistent memory'),

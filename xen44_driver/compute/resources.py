@@ -18,13 +18,13 @@ from nova import exception
 from nova.compute import provider_tree as nova_provider_tree
 from nova.compute import utils as compute_utils
 from nova.objects import fields
-from nova.virt import hardware
 from nova.virt import node as nova_node
 import os_resource_classes as orc
 import os_traits
 from oslo_log import log as logging
 from oslo_utils import units
 
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import guest_type as guest_types
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import traits
@@ -126,12 +126,13 @@ def available(node: compute_node.Node) -> dict[str, Any]:
     caps = host.capabilities
     memory = host.memory
     disk = disk_usage.measure(CONF.instances_path)
+    numa = cpusets.topology(caps, host.cpus)
     return {
         'hypervisor_type': fields.HVType.XEN,
         'hypervisor_version': version_number(host.versions.xen),
         'hypervisor_hostname': host.hostname,
         'uuid': nova_node.get_local_node_uuid(),
-        'vcpus': cpus(host.cpus),
+        'vcpus': len(cpusets.counted(host.cpus)),
         # Nova itself counts what its instances use.
         'vcpus_used': 0,
         'memory_mb': memory.total_mib,
@@ -141,7 +142,7 @@ def available(node: compute_node.Node) -> dict[str, Any]:
         'disk_available_least': (disk.free - disk.promised) // units.Gi,
         'cpu_info': json.dumps(_cpu_info(caps)),
         'supported_instances': _supported_instances(caps),
-        'numa_topology': None,
+        'numa_topology': None if numa is None else numa._to_json(),
         'stats': uptime.stats(),
     }
 
@@ -202,7 +203,9 @@ def update_provider_tree(
     _warn_of_overcommit(node, ratios[orc.MEMORY_MB])
     fifo = _dom0_uses_fifo(host.versions.xen)
     totals = {
-        orc.VCPU: (cpus(host.cpus), CONF.reserved_host_cpus),
+        orc.VCPU: (len(cpusets.counted(host.cpus)),
+                   CONF.reserved_host_cpus),
+        orc.PCPU: (len(cpusets.dedicated()), 0),
         orc.MEMORY_MB: (host.memory.total_mib, reserved_memory_mib(
             host.memory, host.capabilities.guest_types)),
         orc.DISK_GB: (
@@ -262,17 +265,6 @@ def _dom0_uses_fifo(xen: tuple[int, ...]) -> bool:
             'whether it has %d: %s', eventchannels.MAX_2L,
             eventchannels.MAX_FIFO, error)
         return False
-
-
-def cpus(there: int) -> int:
-    """Return the number of CPUs that guests run on.
-
-    These are all CPUs, or those in ``[compute] cpu_shared_set``.
-
-    :param there: the number of CPUs that Xen has.
-    """
-    shared = hardware.get_cpu_shared_set()
-    return len(shared) if shared else there
 
 
 def reserved_memory_mib(

@@ -9,6 +9,7 @@ import dataclasses
 from nova import objects
 from nova.network import model
 
+from xen44_driver.compute import cpusets
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import properties
 from xen44_driver.network import vif as vif_lib
@@ -24,13 +25,14 @@ class Options:
 
     They are the host's, so they are not part of the instance's record.
 
-    :ivar cpus: numbers of the host's CPUs that guests run on; None for all.
+    :ivar shared_cpus: numbers of the host's CPUs on which all vCPUs run that
+        have no CPU of their own; None for all.
     :ivar serial_console: whether the serial port of an HVM guest can be
         written to.
     :ivar spice: options of QEMU's SPICE servers.
     """
 
-    cpus: frozenset[int] | None
+    shared_cpus: frozenset[int] | None
     serial_console: bool = False
     spice: tuple[str, ...] = ()
 
@@ -49,6 +51,7 @@ def build(
     :param options: the host's options.
     :raises xen44_driver.xen.errors.SpecError: a value is not possible, such
         as a newline in the kernel's command line.
+    :raises nova.exception.InvalidInput: a vCPU has no CPU to run on.
     """
     profile = arch.profile(machine.guest_type)
     disks = machine.devices(files.directory)
@@ -59,7 +62,7 @@ def build(
         guest_type=machine.guest_type,
         memory_mib=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
-        cpus=options.cpus,
+        cpus=cpusets.of_instance(instance, options.shared_cpus),
         boot=_boot(machine, files, profile),
         disks=disks,
         interfaces=tuple(

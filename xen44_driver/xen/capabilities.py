@@ -9,6 +9,7 @@ import dataclasses
 import types
 
 from lxml import etree
+from oslo_utils import units
 
 from xen44_driver.xen import arch
 from xen44_driver.xen import errors
@@ -31,6 +32,24 @@ class Topology:
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Cell:
+    """A NUMA node of the host.
+
+    :ivar id: its number.
+    :ivar memory_mib: its memory, in MiB.
+    :ivar cpus: numbers of its CPUs.
+    :ivar siblings: its CPUs again, a set for those that share a core.
+    :ivar socket: number of the socket; None if it has CPUs of several.
+    """
+
+    id: int
+    memory_mib: int
+    cpus: frozenset[int]
+    siblings: tuple[frozenset[int], ...]
+    socket: int | None
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a host can do.
 
@@ -44,6 +63,7 @@ class Capabilities:
     :ivar cpu_features: libvirt's names of the CPU's features, including those
         that the model implies; empty on ARM.
     :ivar topology: topology of the processors.
+    :ivar cells: the NUMA nodes.
     :ivar max_vcpus: the most vCPUs of a guest, by guest type.
     :ivar disk_buses: ``xen``, ``ide``, ``scsi`` ... of all guest types.
     :ivar video_models: graphics cards of HVM guests; empty without HVM.
@@ -55,6 +75,7 @@ class Capabilities:
     cpu_model: str | None
     cpu_features: frozenset[str]
     topology: Topology
+    cells: tuple[Cell, ...]
     max_vcpus: Mapping[GuestType, int]
     disk_buses: frozenset[str]
     video_models: frozenset[str]
@@ -139,6 +160,7 @@ def parse(capabilities_xml: str, domain_xml: Mapping[str, str],
             for feature in root.iterfind('host/cpu/feature')
         ) | implied_features,
         topology=_topology(root),
+        cells=tuple(map(_cell, root.iterfind('host/topology/cells/cell'))),
         max_vcpus=types.MappingProxyType({
             guest_type: int(xml.need(domain, 'vcpu', 'max'))
             for guest_type, domain in domains.items()}),
@@ -157,6 +179,20 @@ def _topology(root: etree._Element) -> Topology:
     return Topology(sockets=int(topology.get('sockets', '1')),
                     cores=int(topology.get('cores', '1')),
                     threads=int(topology.get('threads', '1')))
+
+
+def _cell(cell: etree._Element) -> Cell:
+    cpus = cell.findall('cpus/cpu')
+    sockets = {cpu.get('socket_id') for cpu in cpus}
+    siblings = {xml.cpus(cpu.get('siblings', '') or cpu.get('id', ''))
+                for cpu in cpus}
+    return Cell(
+        id=int(cell.get('id', '')),
+        # libvirt always states it in KiB here.
+        memory_mib=int(xml.need(cell, 'memory')) // units.Ki,
+        cpus=frozenset(int(cpu.get('id', '')) for cpu in cpus),
+        siblings=tuple(sorted(siblings, key=min)),
+        socket=int(sockets.pop() or 0) if len(sockets) == 1 else None)
 
 
 def _enum(domain: etree._Element, device: str, name: str) -> set[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 
-from labkit import compute
 from labkit import config
 from labkit import images
 from labkit import spice
@@ -17,9 +16,6 @@ from labkit.cloud import services
 from tests.gate import base
 from tests.gate.rows import consoles
 
-#: In dom0: what nova-compute reads beside its nova.conf.
-DIRECTORY = '/etc/nova/nova.conf.d'
-FILE = f'{DIRECTORY}/zz-spice.conf'
 OPTIONS = '''[spice]
 enabled = true
 server_listen = {address}
@@ -42,23 +38,15 @@ class Spice(base.GateCase):
         proxy = services.spice_proxy(cloud.venv)
         proxy.start(cloud.venv)
         cls.addClassCleanup(util.stop, proxy.pidfile)
-        cls.host.ssh(['mkdir', '-p', DIRECTORY])
-        cls.host.ssh(['tee', FILE], input=OPTIONS.format(
+        cls.configure(cls.addClassCleanup, OPTIONS.format(
             address=cls.host.address, proxy=config.CONTROLLER_IP,
             port=PROXY_PORT))
-        cls.addClassCleanup(cls._switch_off)
-        compute.restart(cls.host, cloud)
 
         def listens() -> bool:
             proxy.check()
             return rest.listening(config.CONTROLLER_IP, PROXY_PORT)
 
         util.wait_for(proxy.name, listens, PROXY_TIMEOUT, proxy.log)
-
-    @classmethod
-    def _switch_off(cls) -> None:
-        cls.host.ssh(['rm', '-f', FILE])
-        compute.restart(cls.host, Cloud())
 
     @base.slow  # nova-compute restarts twice.
     def test_spice_console(self) -> None:

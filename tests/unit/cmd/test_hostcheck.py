@@ -107,7 +107,7 @@ class HostCheckTestCase(base.CommandTestCase):
             'libvirt-guests.service': 'enabled\n'}
         self.programs.clear()
         self.flags(instances_path='/no/such/directory')
-        self.flags(cpu_dedicated_set='1', group='compute')
+        self.flags(cpu_dedicated_set='77', group='compute')
         self.flags(ovs_bridge='br-none', group='neutron')
         for name in ('pv.bin', 'uefi.bin', 'xen/bin/qemu-system-i386'):
             os.unlink(self.path(name))

@@ -80,7 +80,7 @@ class Case:
     block_devices: dict[str, Any] | None = None
     ports: tuple[dict[str, Any], ...] = ({},)
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
-    cpus: frozenset[int] | None = None
+    shared_cpus: frozenset[int] | None = None
     serial_console: bool = False
     spice: tuple[str, ...] = ()
 
@@ -104,8 +104,8 @@ class Case:
             arch=arch.load(self.arch),
             files=layout.InstanceFiles(INSTANCES, base.UUID),
             options=spec.Options(
-                cpus=self.cpus, serial_console=self.serial_console,
-                spice=self.spice))
+                shared_cpus=self.shared_cpus,
+                serial_console=self.serial_console, spice=self.spice))
 
     def xml(self) -> str:
         """Return what libvirt is told."""
@@ -160,8 +160,14 @@ CASES = {
                 'mount_device': '/dev/xvdf',
                 'connection_info': base.connection_info(kind='nfs')}]}),
     'pvh_x86_64_grub_limits': Case(
-        extra_specs=_PVH, flavor={'vcpus': 3}, cpus=frozenset({2, 3, 7}),
+        extra_specs=_PVH, flavor={'vcpus': 3},
+        shared_cpus=frozenset({2, 3, 7}),
         options={'max_event_channels': 4096, 'max_grant_frames': 256}),
+    'pvh_x86_64_grub_mixed': Case(
+        extra_specs={**_PVH, 'hw:cpu_policy': 'mixed'},
+        flavor={'vcpus': 3}, shared_cpus=frozenset({2, 3}),
+        instance={'numa_topology': base.numa_topology({0: 5, 2: 4}, {1})},
+        options={'dedicated_cpus': True}),
     'pvh_x86_64_grub_tables': Case(
         extra_specs={**_PVH, 'xen44:max_event_channels': '2500',
                      'xen44:max_grant_frames': '128'}),

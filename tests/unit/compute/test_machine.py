@@ -69,7 +69,8 @@ class MachineCase(base.TestCase):
             self.decide(*args, **values), base.instance(), vifs,
             arch=arch.load('x86_64'),
             files=layout.InstanceFiles('/instances', base.UUID),
-            options=spec.Options(cpus=None, serial_console=serial_console))
+            options=spec.Options(
+                shared_cpus=None, serial_console=serial_console))
 
     def refuse(self, *says, error=exception.InvalidInput, **asked):
         raised = self.assertRaises(error, self.decide, **asked)
@@ -577,7 +578,7 @@ class SpecTest(MachineCase):
             machine.Machine.from_json(old.to_json()), flavor, (),
             arch=arch.load('x86_64'),
             files=layout.InstanceFiles('/instances', base.UUID),
-            options=spec.Options(cpus=None))
+            options=spec.Options(shared_cpus=None))
         self.assertEqual((None, None), (built.max_event_channels,
                                         built.max_grant_frames))
 

@@ -159,7 +159,6 @@ class CheckTest(PropertiesCase):
 
     def test_image_and_flavor_are_refused_alike(self):
         for name, value in (
-            ('cpu_policy', 'dedicated'), ('cpu_thread_policy', 'isolate'),
             ('mem_page_size', 'large'), ('mem_page_size', '2048'),
             ('numa_nodes', '1'), ('tpm_model', 'tpm-crb'),
             ('tpm_version', '2.0'), ('watchdog_action', 'reset'),
@@ -195,7 +194,7 @@ class CheckTest(PropertiesCase):
 
     def test_refused_of_a_flavor(self):
         for name, value in (
-            ('hw:cpu_realtime', 'yes'), ('hw:cpu_dedicated_mask', '0'),
+            ('hw:cpu_realtime', 'yes'),
             ('hw:emulator_threads_policy', 'isolate'),
             ('hw:numa_cpus.0', '0'), ('hw:numa_mem.0', '64'),
             ('hw:pmem', '6GB'), ('hw:hide_hypervisor_id', 'true'),
@@ -214,7 +213,7 @@ class CheckTest(PropertiesCase):
 
     def test_harmless_of_an_image(self):
         for name, value in (
-            ('hw_cpu_policy', 'shared'), ('hw_mem_page_size', 'any'),
+            ('hw_cpu_policy', 'dedicated'), ('hw_mem_page_size', 'any'),
             ('os_secure_boot', 'optional'), ('os_secure_boot', 'disabled'),
             ('hw_watchdog_action', 'disabled'), ('hw_pmu', 'false'),
             ('hw_rng_model', 'virtio'), ('os_require_quiesce', 'no'),
@@ -235,7 +234,9 @@ class CheckTest(PropertiesCase):
 
     def test_harmless_of_a_flavor(self):
         for name, value in (
-            ('hw:cpu_policy', 'shared'), ('hw:cpu_realtime', 'no'),
+            ('hw:cpu_policy', 'mixed'), ('hw:cpu_realtime', 'no'),
+            ('hw:cpu_dedicated_mask', '^0'),
+            ('hw:cpu_thread_policy', 'isolate'),
             ('hw:boot_menu', 'False'), ('os:secure_boot', 'disabled'),
             ('quota:cpu_quota', '-1'), ('quota:memory_limit', '0'),
             ('quota:disk_read_bytes_sec', '0'), ('hw_rng:allowed', 'true'),
@@ -300,9 +301,9 @@ class CheckTest(PropertiesCase):
                                 image={name: value})
 
     def test_says_what_is_allowed_and_why(self):
-        self.refuse("the flavor asks for hw:cpu_policy 'dedicated'",
-                    'allowed for a hvm guest: shared', 'not pinned',
-                    flavor={'hw:cpu_policy': 'dedicated'})
+        self.refuse("the flavor asks for hw:emulator_threads_policy 'isolate'",
+                    'allowed for a hvm guest: share', "dom0's CPUs",
+                    flavor={'hw:emulator_threads_policy': 'isolate'})
         self.refuse('allowed for a hvm guest: nothing', 'no TPM',
                     image={'hw_tpm_model': 'tpm-tis'})
 

@@ -51,7 +51,7 @@ class DecideTest(base.TestCase):
         self.made = spec.build(
             made, case._instance(), [base.vif()], arch=arch.load(case.arch),
             files=layout.InstanceFiles(golden.INSTANCES, base.UUID),
-            options=spec.Options(cpus=None))
+            options=spec.Options(shared_cpus=None))
         schema.assert_valid(
             domain.to_xml(self.made, arch.load(case.arch)))
         return [(disk.kind, disk.target, disk.file, disk.device)

@@ -172,10 +172,10 @@ class ProviderTreeTest(base.TestCase):
         self.tree = provider_tree.ProviderTree()
         self.tree.new_root('xen1', NODE)
 
-    def update(self, ram_ratio=1.0):
+    def update(self, ram_ratio=1.0, cpu_ratio=4.0):
         resources.update_provider_tree(
             self.node, self.tree, 'xen1', allocation_ratios=lambda inv: {
-                'VCPU': 4.0, 'MEMORY_MB': ram_ratio, 'DISK_GB': 1.0})
+                'VCPU': cpu_ratio, 'MEMORY_MB': ram_ratio, 'DISK_GB': 1.0})
         return self.tree.data('xen1')
 
     def test_memory_promised_twice(self):
@@ -201,7 +201,23 @@ class ProviderTreeTest(base.TestCase):
 
     def test_cpus_of_guests_only(self):
         self.flags(cpu_shared_set='2-4', group='compute')
-        self.assertEqual(3, self.update().inventory['VCPU']['total'])
+        inventory = self.update().inventory
+        self.assertEqual(3, inventory['VCPU']['total'])
+        self.assertNotIn('PCPU', inventory)
+
+    def test_dedicated_cpus(self):
+        self.flags(cpu_dedicated_set='4-7', group='compute')
+        inventory = self.update().inventory
+        self.assertNotIn('VCPU', inventory)
+        self.flags(cpu_shared_set='2-3', group='compute')
+        inventory = self.update(cpu_ratio=16.0).inventory
+        self.assertEqual((2, 16.0), (
+            inventory['VCPU']['total'],
+            inventory['VCPU']['allocation_ratio']))
+        # Never promised twice, whatever the ratio of others.
+        self.assertEqual((4, 0, 1.0), tuple(
+            inventory['PCPU'][name]
+            for name in ('total', 'reserved', 'allocation_ratio')))
 
     def test_event_channels_of_dom0(self):
         path = os.path.join(self.instances, 'cmdline')

@@ -39,7 +39,18 @@ class CpusTest(base.TestCase):
         problem, = self.problems(cpu_shared_set='3-1')
         self.assertTrue(problem.startswith('[compute] cpu_shared_set: '))
 
-    def test_dedicated_ones_are_refused(self):
-        problem, = self.problems(cpu_dedicated_set='1')
-        self.assertIn("cpu_dedicated_set is '1'", problem)
-        self.assertIn('cpu_shared_set is possible', problem)
+    def test_dedicated_ones(self):
+        self.assertEqual([], self.problems(cpu_dedicated_set='0-3'))
+        self.assertEqual([], self.problems(
+            cpu_shared_set='0,3', cpu_dedicated_set='1-2'))
+
+    def test_one_more_dedicated_than_there_are(self):
+        self.assertEqual(
+            ['[compute] cpu_dedicated_set has CPU 4; this host has CPUs 0 '
+             'to 3'], self.problems(cpu_dedicated_set='3-4'))
+
+    def test_in_both_sets(self):
+        self.assertEqual(
+            ['[compute] cpu_shared_set and cpu_dedicated_set both have CPU '
+             '2; a CPU can be in one of them'], self.problems(
+                cpu_shared_set='0-3', cpu_dedicated_set='2,3'))

@@ -33,6 +33,10 @@ class CapabilitiesTest(base.BaseTestCase):
         self.assertEqual(
             capabilities.Topology(sockets=1, cores=2, threads=1),
             found.topology)
+        self.assertEqual((capabilities.Cell(
+            id=0, memory_mib=7168, cpus=frozenset({0, 1}),
+            siblings=(frozenset({0}), frozenset({1})), socket=0),),
+            found.cells)
         self.assertEqual({PV: 512, PVH: 512, HVM: 128}, found.max_vcpus)
         self.assertEqual({'xen', 'ide', 'scsi'}, found.disk_buses)
         self.assertEqual({'vga', 'cirrus', 'xen'}, found.video_models)
@@ -69,6 +73,27 @@ class CapabilitiesTest(base.BaseTestCase):
         self.assertEqual(
             capabilities.Topology(sockets=1, cores=3, threads=1),
             found.topology)
+
+    def test_numa_nodes(self):
+        nodes = """<cells num='2'>
+          <cell id='0'><memory unit='KiB'>4194304</memory><cpus num='4'>
+            <cpu id='0' socket_id='0' core_id='0' siblings='0,2'/>
+            <cpu id='1' socket_id='1' core_id='1' siblings='1,3'/>
+            <cpu id='2' socket_id='0' core_id='0' siblings='0,2'/>
+            <cpu id='3' socket_id='1' core_id='1' siblings='1,3'/>
+          </cpus></cell>
+          <cell id='1'><memory unit='KiB'>2097152</memory></cell>
+        </cells>"""
+        found = capabilities.parse(
+            re.sub('<cells .*</cells>', nodes, X86, flags=re.S),
+            _domains('xenpv', 'xenpvh', 'xenfv'))
+        self.assertEqual((
+            capabilities.Cell(
+                id=0, memory_mib=4096, cpus=frozenset(range(4)),
+                siblings=(frozenset({0, 2}), frozenset({1, 3})), socket=None),
+            capabilities.Cell(
+                id=1, memory_mib=2048, cpus=frozenset(), siblings=(),
+                socket=None)), found.cells)
 
     def test_x86_without_hardware_virtualisation(self):
         only_pv = X86.replace('xenfv', 'other').replace('xenpvh<', 'other<')

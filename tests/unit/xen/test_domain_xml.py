@@ -75,9 +75,11 @@ def _specs(draw: st.DrawFn) -> domain.DomainSpec:
         uuid=str(draw(st.uuids())), name=draw(_word),
         arch=architecture.name, guest_type=guest_type,
         memory_mib=draw(st.integers(1, 2 ** 24)),
-        vcpus=draw(st.integers(1, 512)), boot=draw(st.one_of(boots)),
-        cpus=draw(st.none() | st.frozensets(st.integers(0, 511),
-                                            min_size=1, max_size=9)),
+        vcpus=(vcpus := draw(st.integers(1, 512))),
+        boot=draw(st.one_of(boots)),
+        cpus=draw(st.just(()) | st.lists(
+            st.frozensets(st.integers(0, 511), min_size=1, max_size=3),
+            min_size=vcpus, max_size=vcpus).map(tuple)),
         clock=draw(st.sampled_from(['utc', 'localtime'])),
         disks=tuple(disks),
         interfaces=tuple(draw(st.lists(st.builds(
@@ -271,10 +273,15 @@ class LiveXmlTest(base.BaseTestCase):
 
     def test_cpus_as_libvirt_answers_them(self):
         text = domain.to_xml(specs.HVM, X86_64()).replace(
-            '</vcpu>', '</vcpu><cputune><vcpupin vcpu="0" cpuset="0,4-6"/>'
-            '</cputune>')
-        self.assertEqual({0, 4, 5, 6},
-                         domain.from_xml(text, X86_64()).cpus)
+            '</vcpu>', '</vcpu><cputune>{}</cputune>')
+        first, second = ('<vcpupin vcpu="1" cpuset="7"/>',
+                         '<vcpupin vcpu="0" cpuset="0,4-6"/>')
+        self.assertEqual(
+            (frozenset({0, 4, 5, 6}), frozenset({7})),
+            domain.from_xml(text.format(first + second), X86_64()).cpus)
+        # Not ours.
+        self.assertEqual(
+            (), domain.from_xml(text.format(first), X86_64()).cpus)
 
     def test_hvm_with_hvmloader_named(self):
         text = domain.to_xml(specs.HVM, X86_64()).replace(

@@ -30,8 +30,11 @@ class SpecTest(base.BaseTestCase):
         self.refused('guest_type', PV, guest_type='lxc')
         self.refused('memory_mib', PV, memory_mib=0)
         self.refused('vcpus', PV, vcpus=0)
-        self.refused('cpus', PV, cpus=frozenset())
-        self.refused('cpus', PV, cpus=frozenset({-1}))
+        one = frozenset({1})
+        self.refused('cpus', PV, cpus=(one, frozenset()))
+        self.refused('cpus', PV, cpus=(one, frozenset({-1})))
+        self.refused('cpus', PV, cpus=(one,))
+        self.refused('cpus', PV, cpus=(one, one, one))
         self.refused('max_event_channels', PV, max_event_channels=2 ** 17 + 1)
         self.refused('max_grant_frames', PV, max_grant_frames=0)
 

@@ -45,7 +45,8 @@ class DomainSpec:
     :ivar guest_type: PV, PVH or HVM.
     :ivar memory_mib: memory in MiB.
     :ivar vcpus: number of vCPUs.
-    :ivar cpus: numbers of the host's CPUs that they run on; None for all.
+    :ivar cpus: for each of them the numbers of the host's CPUs that it runs
+        on; empty if all run on all.
     :ivar boot: what it boots.
     :ivar clock: time zone of its hardware clock: ``utc`` or the host's
         ``localtime``.
@@ -72,7 +73,7 @@ class DomainSpec:
     memory_mib: int
     vcpus: int
     boot: boot_lib.Boot
-    cpus: frozenset[int] | None = None
+    cpus: tuple[frozenset[int], ...] = ()
     clock: clock_lib.Clock = 'utc'
     disks: tuple[disk_lib.Disk, ...] = ()
     interfaces: tuple[interface_lib.Interface, ...] = ()
@@ -100,10 +101,14 @@ class DomainSpec:
         # value in KiB fits into the schema's integer of 63 bits.
         check.within('memory_mib', self.memory_mib, 1, 2 ** 40)
         check.within('vcpus', self.vcpus, 1, 65535)
-        if self.cpus is not None:
-            if not self.cpus:
+        if len(self.cpus) not in (0, self.vcpus):
+            raise errors.SpecError(
+                'cpus', f'{len(self.cpus)} sets',
+                f'one for each of {self.vcpus} vCPUs, or none')
+        for cpuset in self.cpus:
+            if not cpuset:
                 raise errors.SpecError('cpus', 'none', 'one or more')
-            for cpu in self.cpus:
+            for cpu in cpuset:
                 check.within('cpus', cpu, 0, 65535)
         check.one_of('clock', self.clock, clock_lib.CLOCKS)
         xenbus.check_limits(self.max_event_channels, self.max_grant_frames)
@@ -150,12 +155,12 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
                         mark_direct=boot_lib.needs_mark(spec.boot))
     xml.add(domain, 'memory', str(spec.memory_mib), unit='MiB')
     xml.add(domain, 'vcpu', str(spec.vcpus))
-    if spec.cpus is not None:
+    if spec.cpus:
         # Pin each vCPU: libvirt's libxl driver ignores the cpuset of <vcpu>.
-        cpuset = ','.join(map(str, sorted(spec.cpus)))
         tune = xml.add(domain, 'cputune')
-        for vcpu in range(spec.vcpus):
-            xml.add(tune, 'vcpupin', vcpu=str(vcpu), cpuset=cpuset)
+        for vcpu, cpuset in enumerate(spec.cpus):
+            xml.add(tune, 'vcpupin', vcpu=str(vcpu),
+                    cpuset=','.join(map(str, sorted(cpuset))))
     boot_lib.to_xml(domain, spec.guest_type, spec.boot, arch)
     if spec.guest_type is GuestType.HVM:
         features = xml.add(domain, 'features')
@@ -217,7 +222,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         guest_type=guest_type,
         memory_mib=memory_mib(domain),
         vcpus=int(xml.need(domain, 'vcpu')),
-        cpus=_cpus(xml.get(domain, 'cputune/vcpupin', 'cpuset')),
+        cpus=_cpus(domain),
         boot=boot_lib.from_xml(os, guest_type,
                                marked=metadata_lib.marks_direct(domain)),
         clock=clock_lib.from_xml(domain),
@@ -236,15 +241,13 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         title=xml.text(domain, 'title'))
 
 
-def _cpus(text: str | None) -> frozenset[int] | None:
-    """Parse a list of numbers and ranges, such as ``0,4-7``."""
-    if text is None:
-        return None
-    cpus: set[int] = set()
-    for part in text.split(','):
-        first, _, last = part.partition('-')
-        cpus.update(range(int(first), int(last or first) + 1))
-    return frozenset(cpus)
+def _cpus(domain: etree._Element) -> tuple[frozenset[int], ...]:
+    """Return the CPUs of each vCPU; none if not every vCPU is pinned."""
+    pins = {int(pin.get('vcpu', '')): xml.cpus(pin.get('cpuset', ''))
+            for pin in domain.iterfind('cputune/vcpupin')}
+    vcpus = range(int(xml.need(domain, 'vcpu')))
+    return tuple(pins[vcpu] for vcpu in vcpus) if set(vcpus) <= set(
+        pins) else ()
 
 
 def memory_mib(domain: etree._Element) -> int:

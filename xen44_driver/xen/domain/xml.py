@@ -49,6 +49,15 @@ def text(element: etree._Element, path: str) -> str | None:
     return element.findtext(path)
 
 
+def cpus(text: str) -> frozenset[int]:
+    """Parse libvirt's list of CPUs, numbers and ranges such as ``0,4-7``."""
+    numbers: set[int] = set()
+    for part in text.split(','):
+        first, _, last = part.partition('-')
+        numbers.update(range(int(first), int(last or first) + 1))
+    return frozenset(numbers)
+
+
 def need(element: etree._Element, path: str,
          attribute: str | None = None) -> str:
     """Return the text, or an attribute, of an element that must exist.

@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which CPUs vCPUs run on, and what Nova is told of a host's CPUs."""
+
+import json
+
+from nova import exception
+from nova.objects import numa
+from nova.virt import hardware
+
+from tests.unit import base
+from xen44_driver.compute import cpusets
+from xen44_driver.compute import resources
+
+
+class OfInstanceTest(base.TestCase):
+
+    def cpus(self, shared=None, **values):
+        return cpusets.of_instance(
+            base.instance(**values),
+            None if shared is None else frozenset(shared))
+
+    def test_all(self):
+        self.assertEqual((), self.cpus())
+
+    def test_those_that_all_share(self):
+        self.assertEqual((frozenset({1, 3}),) * 2, self.cpus({1, 3}))
+
+    def test_its_own(self):
+        for shared in (None, {0}):
+            self.assertEqual(
+                (frozenset({7}), frozenset({4})),
+                self.cpus(shared,
+                          numa_topology=base.numa_topology({0: 7, 1: 4})))
+
+    def test_some_of_its_own(self):
+        numa_topology = base.numa_topology({1: 7}, {0})
+        self.assertEqual((frozenset({2, 3}), frozenset({7})),
+                         self.cpus({2, 3}, numa_topology=numa_topology))
+        raised = self.assertRaises(exception.InvalidInput, self.cpus,
+                                   numa_topology=numa_topology)
+        self.assertIn('cpu_shared_set is not set', str(raised))
+
+    def test_not_chosen_by_nova(self):
+        topology = base.numa_topology({0: 7, 1: 4})
+        topology.cells[0].cpu_pinning = {0: 7}
+        raised = self.assertRaises(exception.InvalidInput, self.cpus,
+                                   numa_topology=topology)
+        self.assertIn('vCPU 1 ', str(raised))
+
+
+class PolicyTest(base.TestCase):
+
+    def check(self, *, offered, image=None, flavor=None):
+        cpusets.check_policy(base.image(**(image or {})),
+                             base.instance(extra_specs=flavor).flavor,
+                             offered=offered)
+
+    def test_none_to_give(self):
+        self.check(offered=False)
+        self.check(offered=False, flavor={'hw:cpu_policy': 'shared'})
+        for values in ({'flavor': {'hw:cpu_policy': 'dedicated'}},
+                       {'image': {'hw_cpu_policy': 'dedicated'}}):
+            raised = self.assertRaises(exception.InvalidInput, self.check,
+                                       offered=False, **values)
+            for text in ("hw:cpu_policy 'dedicated'", 'cpu_dedicated_set',
+                         'allowed: shared'):
+                self.assertIn(text, str(raised))
+            self.check(offered=True, **values)
+
+
+class TopologyTest(base.TestCase):
+    """Nova's own functions take what it is told."""
+
+    def topology(self, **options):
+        self.flags(group='compute', **options)
+        return cpusets.topology(base.host_capabilities(), 8)
+
+    def test_none_without_dedicated_cpus(self):
+        self.assertIsNone(self.topology())
+        self.assertIsNone(self.topology(cpu_shared_set='0-3'))
+
+    def test_nova_pins_an_instance(self):
+        host = self.topology(cpu_shared_set='0-1', cpu_dedicated_set='2-7')
+        self.assertEqual(
+            [({0, 1}, {2, 3}, 4096), (set(), {4, 5, 6, 7}, 4096)],
+            [(cell.cpuset, cell.pcpuset, cell.memory)
+             for cell in host.cells])
+        # As the resource tracker sends it.
+        host = numa.NUMATopology.obj_from_db_obj(host._to_json())
+        asked = hardware.numa_get_constraints(
+            base.instance(extra_specs={
+                'hw:cpu_policy': 'dedicated',
+                'hw:cpu_thread_policy': 'require'}).flavor, base.image())
+        placed = hardware.numa_fit_instance_to_host(host, asked, None)
+        # Threads of one core.
+        self.assertEqual([{0: 4, 1: 5}],
+                         [cell.cpu_pinning for cell in placed.cells])
+        used = hardware.numa_usage_from_instance_numa(host, placed)
+        self.assertEqual({4, 5}, used.cells[1].pinned_cpus)
+        for taken in ({2, 3}, {6, 7}):
+            placed = hardware.numa_fit_instance_to_host(used, asked, None)
+            self.assertEqual(taken, placed.cpu_pinning)
+            used = hardware.numa_usage_from_instance_numa(used, placed)
+        self.assertIsNone(
+            hardware.numa_fit_instance_to_host(used, asked, None))
+
+    def test_the_resource_tracker_gets_it(self):
+        self.flags(cpu_dedicated_set='4-5', group='compute')
+        node = base.node()
+        node.host.memory.return_value.total_mib = 8192
+        node.host.memory.return_value.free_mib = 4096
+        node.host.cpus.return_value = 8
+        node.host.versions.return_value = base.versions(4, 20, 0)
+        node.host.hostname.return_value = 'xen1'
+        found = resources.available(node)
+        self.assertEqual(0, found['vcpus'])
+        json.loads(found['numa_topology'])
+
+
+class InstancesTest(base.TestCase):
+    """Options that leave instances of the host without CPUs."""
+
+    def check(self, *topologies, **options):
+        self.flags(group='compute', **options)
+        cpusets.check_instances(
+            [base.instance(numa_topology=one) for one in topologies])
+
+    def refuse(self, says, *topologies, **options):
+        raised = self.assertRaises(exception.InvalidConfiguration, self.check,
+                                   *topologies, **options)
+        self.assertIn(says, str(raised))
+        self.assertIn(base.UUID, str(raised))
+
+    def test_as_they_are(self):
+        own = base.numa_topology({0: 7, 1: 4})
+        mixed = base.numa_topology({0: 5}, {1})
+        self.check(None)
+        self.check(own, cpu_dedicated_set='4,7')
+        self.check(own, mixed, None, cpu_dedicated_set='4-7',
+                   cpu_shared_set='0')
+
+    def test_nothing_is_shared_any_more(self):
+        for topology in (None, base.numa_topology({0: 5}, {1})):
+            self.refuse('without cpu_shared_set', topology,
+                        cpu_dedicated_set='4-7')
+
+    def test_a_cpu_is_not_dedicated_any_more(self):
+        own = base.numa_topology({0: 7, 1: 4})
+        self.refuse('CPU 7 belongs to', own, cpu_dedicated_set='4-6')
+        self.refuse('CPU 4 belongs to', own, cpu_dedicated_set=None)
