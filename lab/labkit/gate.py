@@ -19,6 +19,7 @@ import threading
 import time
 
 from labkit import browser
+from labkit import ceph
 from labkit import compute
 from labkit import config
 from labkit import gluster
@@ -39,6 +40,8 @@ DEBIAN = 'tests.gate.test_debian.'
 ALONE = 'tests.gate.alone.'
 #: The tests that need volumes, and cinder-volume in dom0 for them.
 VOLUMES = 'tests.gate.test_volumes'
+#: The ones of them for which dom0 gets a client of Ceph's.
+RBD = 'tests.gate.test_volumes_rbd.'
 #: The tests for a lab with an ARM host, and the only ones there.
 ARM = 'tests.gate.test_arm.'
 #: The ones there whose guest has a 32-bit kernel.
@@ -69,6 +72,7 @@ FULL_TEMPEST = 'tempest-full.txt'
 #: Debian packages that tests need, such as to make the disks of their guests.
 #: Where tests run there are no downloads.
 TOOLS = {
+    RBD: ceph.PACKAGES,
     'tests.gate.test_volumes_gluster.': gluster.PACKAGES,
     'tests.gate.test_loaders.': ('btrfs-progs', 'fdisk', 'xfsprogs'),
     'tests.gate.test_uefi.': (
@@ -208,7 +212,7 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
              if (pattern or full or not is_slow(name))
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
     # Built out here: where the tests run there are no downloads.
-    for tests, build in {DEBIAN: guest.debian_guest,
+    for tests, build in {DEBIAN: guest.debian_guest, RBD: ceph.client,
                          ARM_32: lambda: guest.small_guest('armv7l')}.items():
         if any(name.startswith(tests) for name in names):
             try:

@@ -5,10 +5,12 @@ A volume is a file that keeps its content, and each connection has another
 device, a link to it. Encrypted ones get one more, as from dm-crypt.
 """
 
+import errno
 import os
 
 import fixtures
 from os_brick import exception as brick_exception
+from oslo_concurrency import processutils
 
 
 class Connector:
@@ -26,6 +28,10 @@ class Connector:
     def disconnect_volume(self, properties, device_info, force=False,
                           ignore_errors=False):
         volume = properties['volume_id']
+        if self._brick.busy:
+            self._brick.busy -= 1
+            raise processutils.ProcessExecutionError(
+                cmd='rbd unmap', exit_code=errno.EBUSY)
         self._brick.forced.append(force)
         self._brick.connected.pop(volume, None)
         if not (force and ignore_errors):
@@ -65,6 +71,7 @@ class FakeBrickFixture(fixtures.Fixture):
     :ivar opened: encrypted volume -> what its encryptor was told
     :ivar protocols: those of all connections, in their order
     :ivar failures: what fails from now on: connect, disconnect, open, extend
+    :ivar busy: how often a device cannot be disconnected, as it is in use
     :ivar forced: whether each disconnection was by force
     :ivar size: bytes of every volume
     """
@@ -75,6 +82,7 @@ class FakeBrickFixture(fixtures.Fixture):
         self.opened = {}
         self.protocols = []
         self.failures = set()
+        self.busy = 0
         self.forced = []
         self.size = 1024 ** 3
 

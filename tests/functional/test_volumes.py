@@ -179,6 +179,20 @@ class AttachTest(VolumesBase):
             self.assertIn(('xvde', 'block', volume), self.running(server))
 
     @base.slow
+    def test_ceph(self):
+        """dom0's kernel has it open a moment longer than the guest."""
+        self.connection = {'driver_volume_type': 'rbd', 'data': {}}
+        server = self.boot()
+        volume = self.volume()
+        self.assertIsNone(self.attach(server, volume))
+        self.assertEqual(['RBD'], self.brick.protocols)
+        self.assertIn(('xvde', 'block', volume), self.running(server))
+        self.brick.busy = 1
+        self.assertIsNone(self.detach(server, volume))
+        self.assertEqual(0, self.brick.busy)
+        self.assert_free(server, volume)
+
+    @base.slow
     def test_file(self):
         for format in ('raw', 'qcow2'):
             self.connection = {'driver_volume_type': 'nfs',

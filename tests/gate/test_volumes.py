@@ -3,11 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+import datetime
+import shlex
 import time
 from typing import Any
 from typing import ClassVar
 
 from labkit import util
+from labkit import volumes
+from labkit.cloud import Cloud
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.alone import test_kill_points
@@ -173,6 +178,45 @@ class VolumeCase(base.GateCase):
         # Whatever the transport, the device's name has the volume's id.
         self.assertNotIn(volume.id, self.host.ssh(
             'ls /dev/disk/by-path /dev/rbd/*', check=False).stdout)
+
+
+class BackendCase(VolumeCase):
+    """What has a backend of Cinder's beside the usual ones."""
+
+    @classmethod
+    def add_backend(cls, name: str, options: str) -> None:
+        """Have a backend until the class has ended.
+
+        :param options: their lines in Cinder's configuration.
+        """
+        cls.keep(volumes.CINDER_CONF, cls.restart)
+        section = f'\n[{name}]\nvolume_backend_name = {name}\n{options}'
+        cls.host.ssh(
+            f"sed -i 's/^enabled_backends.*/&,{name}/' {volumes.CINDER_CONF} "
+            f'&& printf %s {shlex.quote(section)} >> {volumes.CINDER_CONF}')
+        cls.restart(name)
+
+    @classmethod
+    def keep(cls, path: str, restored: Callable[[], None] | None = None,
+             ) -> None:
+        """Have a file of dom0 as it is now when the class has ended.
+
+        :param restored: called then.
+        """
+        cls.host.ssh(['cp', '-p', path, f'{path}.gate'])
+        if restored:
+            # The last added comes first.
+            cls.addClassCleanup(restored)
+        cls.addClassCleanup(cls.host.ssh, ['mv', f'{path}.gate', path])
+
+    @classmethod
+    def restart(cls, *more: str) -> None:
+        """Restart cinder-volume; wait until it has all its backends."""
+        begin = datetime.datetime.now(datetime.UTC)
+        cls.host.ssh(['systemctl', 'restart', 'cinder-volume'],
+                     timeout=volumes.TIMEOUT)
+        Cloud().wait_volumes(cls.host.name, volumes.TIMEOUT, begin,
+                             more=more)
 
 
 class Volumes(VolumeCase):

@@ -7,15 +7,11 @@ from a Gluster volume (:mod:`labkit.gluster`).
 
 from __future__ import annotations
 
-import datetime
-import shlex
 from typing import ClassVar
 
 from labkit import config
 from labkit import gluster
 from labkit import util
-from labkit import volumes
-from labkit.cloud import Cloud
 from tests.gate import base
 from tests.gate import test_volumes
 
@@ -28,9 +24,7 @@ LVM_CONF = '/etc/lvm/lvm.conf'
 #: What lets dom0's LVM see the disk, too.
 LVM_FILTER = r's#"r|#"a|^/dev/disk/by-path/.*:gluster-|", "r|#'
 BACKEND = f'''
-[gluster]
 volume_driver = cinder.volume.drivers.lvm.LVMVolumeDriver
-volume_backend_name = gluster
 volume_group = {GROUP}
 lvm_type = default
 volume_clear = none
@@ -39,7 +33,7 @@ target_protocol = iscsi
 '''
 
 
-class VolumesGluster(test_volumes.VolumeCase):
+class VolumesGluster(test_volumes.BackendCase):
     """A guest writes while bricks are killed and healed."""
 
     served: ClassVar[gluster.Gluster]
@@ -52,16 +46,11 @@ class VolumesGluster(test_volumes.VolumeCase):
         with util.step('Gluster, and its iSCSI disk'):
             cls.served.start(2 << 30, cls.host.address)
         cls.log_in()
-        for path in (LVM_CONF, volumes.CINDER_CONF):
-            cls.host.ssh(['cp', '-p', path, f'{path}.gate'])
-        cls.addClassCleanup(cls.restore)
+        cls.keep(LVM_CONF)
         cls.host.ssh(['sed', '-i', LVM_FILTER, LVM_CONF])
         cls.host.ssh(['vgcreate', GROUP, DISK])
         cls.addClassCleanup(cls.host.ssh, ['vgremove', '--force', GROUP])
-        cls.host.ssh(
-            f"sed -i 's/^enabled_backends.*/&,gluster/' {volumes.CINDER_CONF} "
-            f'&& printf %s {shlex.quote(BACKEND)} >> {volumes.CINDER_CONF}')
-        cls.restart('gluster')
+        cls.add_backend('gluster', BACKEND)
 
     @classmethod
     def log_in(cls) -> None:
@@ -75,22 +64,6 @@ class VolumesGluster(test_volumes.VolumeCase):
             'iscsiadm', '--mode', 'node', *PORTAL, '--logout'])
         util.wait_for(DISK, lambda: not cls.host.ssh(
             ['test', '-e', DISK], check=False).returncode, 60, interval=1)
-
-    @classmethod
-    def restore(cls) -> None:
-        """Take the backend away again."""
-        for path in (LVM_CONF, volumes.CINDER_CONF):
-            cls.host.ssh(['mv', f'{path}.gate', path])
-        cls.restart()
-
-    @classmethod
-    def restart(cls, *more: str) -> None:
-        """Restart cinder-volume; wait until it has all its backends."""
-        begin = datetime.datetime.now(datetime.UTC)
-        cls.host.ssh(['systemctl', 'restart', 'cinder-volume'],
-                     timeout=volumes.TIMEOUT)
-        Cloud().wait_volumes(cls.host.name, volumes.TIMEOUT, begin,
-                             more=more)
 
     @base.slow
     def test_bricks_die(self) -> None:

@@ -28,6 +28,7 @@ from os_brick import encryptors
 from os_brick import exception as brick_exception
 from os_brick.initiator import connector as brick
 from oslo_concurrency import lockutils
+from oslo_concurrency import processutils
 from oslo_log import log as logging
 
 from xen44_driver import faultpoints
@@ -37,12 +38,16 @@ from xen44_driver.compute import sharing
 from xen44_driver.compute import transports
 from xen44_driver.compute import volumefiles
 from xen44_driver.compute import volumes
+from xen44_driver.core import backends
 from xen44_driver.core import monitor
 from xen44_driver.core import undo as undo_lib
 from xen44_driver.xen.diskclass import DiskClass
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
+
+#: Seconds until dom0's kernel must have closed a device that a guest has lost.
+BUSY_TIMEOUT = 20
 
 # What closes every kind of encrypted device.
 _ANY_ENCRYPTION = {'control_location': 'front-end', 'provider': 'luks'}
@@ -120,6 +125,7 @@ def disconnect(
     :param force: do not fail if the volume does not answer; what the host has
         not written to it yet is lost.
     :raises os_brick.exception.BrickException: it cannot be disconnected.
+    :raises oslo_concurrency.processutils.ProcessExecutionError: the same.
     """
     volume = volumes.id_of(connection_info)
     with lockutils.lock(_lock(volume)):
@@ -140,11 +146,34 @@ def disconnect(
             _encryptor(info, _ANY_ENCRYPTION).detach_volume()
             faultpoints.reached('volume: encryption closed')
         try:
-            _connector(info).disconnect_volume(
-                data, data, force=force, ignore_errors=force)
+            _let_go(info, force=force)
         except brick_exception.VolumeDeviceNotFound as error:
             LOG.info('It was not connected: %s', error, instance=instance)
     LOG.info('Disconnected volume %s', volume, instance=instance)
+
+
+def _let_go(connection_info: Mapping[str, Any], *, force: bool) -> None:
+    """Have os-brick disconnect this host from a volume.
+
+    dom0's kernel closes a device a moment after the guest has lost it, and
+    udev may look into it then. Not every transport waits for that.
+    """
+    busy = transports.of(connection_info).busy
+    connector = _connector(connection_info)
+    data = connection_info['data']
+    failed: processutils.ProcessExecutionError | None = None
+    for _ in backends.pauses(BUSY_TIMEOUT):
+        try:
+            connector.disconnect_volume(
+                data, data, force=force, ignore_errors=force)
+        except processutils.ProcessExecutionError as error:
+            if busy is None or error.exit_code != busy:
+                raise
+            failed = error
+        else:
+            return
+    if failed:
+        raise failed
 
 
 def extend(

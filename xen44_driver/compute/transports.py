@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 import dataclasses
+import errno
 from typing import Any
 
 from nova import exception
@@ -26,10 +27,13 @@ class Transport:
 
     :ivar protocol: os-brick's name of it.
     :ivar block: whether a volume is a block device here, or else a file.
+    :ivar busy: exit status of what disconnects a volume, if the kernel still
+        has its device open; None where that does not matter.
     """
 
     protocol: str
     block: bool = True
+    busy: int | None = None
 
 
 #: The transports by Cinder's names (``driver_volume_type``).
@@ -40,8 +44,9 @@ TRANSPORTS: Mapping[str, Transport] = {
     'local': Transport(protocol=initiator.LOCAL),
     'nfs': Transport(protocol=initiator.NFS, block=False),
     'nvmeof': Transport(protocol=initiator.NVMEOF),
-    'rbd': Transport(protocol=initiator.RBD),
+    'rbd': Transport(protocol=initiator.RBD, busy=errno.EBUSY),
 }
+
 
 def of(connection_info: Mapping[str, Any]) -> Transport:
     """Return the transport of a volume.

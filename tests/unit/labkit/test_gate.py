@@ -6,6 +6,7 @@ import re
 from unittest import mock
 
 from labkit import browser
+from labkit import ceph
 from labkit import gate
 from labkit import guest
 from labkit import util
@@ -114,6 +115,18 @@ class NeedsTest(base.TestCase):
         self.assertEqual([[], ['xen1', 'xen1 is stopped']], list(self.needed(
             'tests.gate.test_guests.PV.test_volume',
             'tests.gate.test_volumes.PV.test_attach[slow]')))
+
+    def test_rbd(self):
+        """What dom0 gets is unpacked where there are downloads."""
+        self.patch(ceph, 'client', lambda: needed.append('client'))
+        needed = []
+        ran = self.needed('tests.gate.test_guests.PV.test_x',
+                          'tests.gate.test_volumes_rbd.X.test_x[slow]')
+        next(ran)
+        self.assertEqual([], needed)
+        self.assertEqual([*ceph.PACKAGES, 'xen1', 'xen1 is stopped'],
+                         next(ran))
+        self.assertEqual(['client'], needed)
 
     def test_debian(self):
         self.assertEqual([[], ['debian']], list(self.needed(
