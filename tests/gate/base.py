@@ -36,9 +36,6 @@ from tests.gate.traces import Traces
 INSTANCES = '/var/lib/nova/instances'
 IMAGES = f'{INSTANCES}/_base'
 
-#: In dom0: what nova-compute reads after its nova.conf.
-CONFIGURATION = '/etc/nova/nova.conf.d'
-
 #: Marks a test that only ``--full`` runs: one of many of its kind, or one
 #: that takes minutes. The test's id then ends with "[slow]".
 slow = testcase.attr('slow')
@@ -171,19 +168,20 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
 
     @classmethod
     def configure(cls, undo: Any, text: str) -> None:
-        """Have nova-compute run with this beside its configuration.
+        """Have nova-compute run with these options in its configuration.
 
         :param undo: ``addCleanup`` or ``addClassCleanup``.
         """
-        path = f'{CONFIGURATION}/zz-{cls.__name__.lower()}.conf'
         cloud = Cloud()
+        kept = f'{compute.NOVA_CONF}.gate'
 
         def restore() -> None:
-            cls.host.ssh(['rm', '-f', path])
+            cls.host.ssh(['mv', kept, compute.NOVA_CONF])
             compute.restart(cls.host, cloud)
 
-        cls.host.ssh(['mkdir', '-p', CONFIGURATION])
-        cls.host.ssh(['tee', path], input=text)
+        cls.host.ssh(['cp', '-p', compute.NOVA_CONF, kept])
+        # Not in a file of its own: nova-compute reads nova.conf last.
+        cls.host.ssh(['tee', '-a', compute.NOVA_CONF], input=text)
         undo(restore)
         compute.restart(cls.host, cloud)
 
