@@ -7,10 +7,21 @@ from typing import Any
 
 from labkit import config
 from labkit import util
+from labkit.cloud import GUEST_KEY
 from labkit.cloud import rest
+from labkit.cloud.content import KEYPAIR
 
 #: Seconds that hardly ever pass under emulation.
 TIMEOUT = 300
+
+#: Into a guest, from inside the lab's namespace: without the user, the host
+#: and the command.
+SSH = ['ssh', '-F', 'none', '-i', str(GUEST_KEY),
+       '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes',
+       '-o', 'ConnectTimeout=20', '-o', 'LogLevel=ERROR',
+       # Addresses are used again by other guests.
+       '-o', 'StrictHostKeyChecking=no',
+       '-o', 'UserKnownHostsFile=/dev/null']
 
 
 class Servers:
@@ -32,6 +43,7 @@ class Servers:
         server: str = self._client.call('POST', 'compute', '/servers', {
             'server': {
                 'name': name, 'imageRef': image, 'flavorRef': flavor,
+                'key_name': KEYPAIR,
                 'networks': [{'uuid': network['networks'][0]['id']}],
             }})['server']['id']
         return server
@@ -57,7 +69,7 @@ class Servers:
 
     def wait(self, ident: str, status: str = 'ACTIVE',
              timeout: float = TIMEOUT) -> dict[str, Any]:
-        """Wait for a status.
+        """Wait for a status, and the end of what leads to it.
 
         :raises util.LabError: it became ERROR, or did not come in time.
         """
@@ -67,7 +79,9 @@ class Servers:
                 reason = server.get('fault', {}).get('message', '?')
                 raise util.LabError(
                     f'server {server["name"]} is in ERROR: {reason}')
-            return server if server['status'] == status else None
+            return server if (
+                server['status'] == status
+                and not server['OS-EXT-STS:task_state']) else None
 
         return util.wait_for(f'server to be {status}', reached, timeout,
                              interval=0.2)
@@ -87,6 +101,21 @@ class Servers:
         """The console log."""
         output: str = self.act(ident, 'os-getConsoleOutput', {})['output']
         return output
+
+    def ssh(self, ident: str, command: str, *, check: bool = True,
+            timeout: float = 90) -> str:
+        """Run a shell command as root in its guest; returns what it prints.
+
+        :raises util.LabError: no ssh, or the command failed.
+        """
+        address = self.get(ident)['addresses'][config.LAB_NET][0]['addr']
+        return util.run([*SSH, f'root@{address}', command], netns=True,
+                        check=check, timeout=timeout).stdout.strip()
+
+    def wait_for_ssh(self, ident: str) -> None:
+        """Wait until ssh into its guest works."""
+        util.wait_for('ssh into the guest', lambda: self.ssh(
+            ident, 'echo in', check=False), TIMEOUT, interval=2)
 
     def screen(self, ident: str) -> str:
         """Address of the VNC console in a browser, with its token."""

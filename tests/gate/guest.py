@@ -9,7 +9,7 @@ from typing import Any
 import openstack
 
 from labkit import util
-from labkit.cloud import GUEST_KEY
+from labkit.servers import SSH
 
 #: Seconds that hardly ever pass: emulation, and two guests at once.
 ACTIVE_TIMEOUT = 600
@@ -25,14 +25,6 @@ METADATA = 'http://169.254.169.254/openstack/latest/meta_data.json'
 
 #: A script for a first boot.
 USER_DATA = '#!/bin/sh\necho "user data of $(hostname)" > /root/user-data\n'
-
-#: Without the user, the host and the command.
-SSH = ['ssh', '-F', 'none', '-i', str(GUEST_KEY),
-        '-o', 'BatchMode=yes', '-o', 'IdentitiesOnly=yes',
-        '-o', 'ConnectTimeout=20', '-o', 'LogLevel=ERROR',
-        # Addresses are used again by other guests.
-        '-o', 'StrictHostKeyChecking=no',
-        '-o', 'UserKnownHostsFile=/dev/null']
 
 
 class Guest:

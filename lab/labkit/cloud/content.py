@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Mapping
 import os
 import pathlib
 import secrets
@@ -130,15 +131,29 @@ def serve_dhcp(client: rest.Client, network: str) -> None:
                   config.LOGS / 'neutron-dhcp-agent.log')
 
 
+def create_flavor(client: rest.Client, name: str, ram: int, disk: int,
+                  specs: Mapping[str, str], *, ident: str = 'auto',
+                  vcpus: int = 1) -> str:
+    """Make a flavor; returns its id.
+
+    :param ram: MiB.
+    :param disk: GiB.
+    :param ident: its id, if Nova is not to choose one.
+    """
+    made: str = client.call('POST', 'compute', '/flavors', {'flavor': {
+        'name': name, 'id': ident, 'ram': ram, 'vcpus': vcpus,
+        'disk': disk}})['flavor']['id']
+    if specs:
+        client.call('POST', 'compute', f'/flavors/{made}/os-extra_specs',
+                    {'extra_specs': specs})
+    return made
+
+
 def create_flavors(client: rest.Client) -> None:
     """Make the flavors."""
     for name, (ident, ram, vcpus, disk, specs) in FLAVORS.items():
-        client.call('POST', 'compute', '/flavors', {'flavor': {
-            'name': name, 'id': ident, 'ram': ram, 'vcpus': vcpus,
-            'disk': disk}})
-        if specs:
-            client.call('POST', 'compute', f'/flavors/{ident}/os-extra_specs',
-                        {'extra_specs': specs})
+        create_flavor(client, name, ram, disk, specs, ident=ident,
+                      vcpus=vcpus)
 
 
 def create_volume_types(client: rest.Client) -> None:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import itertools
 import time
 from typing import Any
 
+from labkit import records
 from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
@@ -17,19 +17,6 @@ IMAGE_TIMEOUT = 600
 #: Seconds that the guest's own writing may pause. With the host to itself it
 #: is a fraction of one; here other guests share dom0's two emulated CPUs.
 MAX_HOLD = 10.0
-
-#: Writes numbered records, each on the disk before the next, with the time
-#: since boot in seconds.
-WRITER = r'''
-rm -f /root/records
-n=0
-while :; do
-    n=$((n + 1))
-    read -r up rest < /proc/uptime
-    echo "$n $up" >> /root/records
-    sync
-done
-'''
 
 
 def take(case: Any, guest: guest_lib.Guest) -> Any:
@@ -57,20 +44,18 @@ class Snapshot:
         """
         boot = guest.boot_id()
         domid = self.dom0('xl', 'domid', guest.domain)
-        guest.ssh(f"cat > /root/writer <<'END'\n{WRITER}END\n"
-                  'sh /root/writer >/dev/null 2>&1 & echo $! > /root/pid')
+        guest.ssh(records.START)
         util.wait_for(f'records of {guest.name}',
-                      lambda: guest.ssh('cat /root/records', check=False),
+                      lambda: guest.ssh(f'cat {records.FILE}', check=False),
                       60, interval=1)
         before = self.records(guest)[-1][0]
         image = take(self, guest)
         guest.wait_for_status('ACTIVE')
-        guest.ssh('kill $(cat /root/pid)')
+        guest.ssh(records.STOP)
 
-        records = self.records(guest)
-        hold = max(later - earlier for (_, earlier), (_, later)
-                   in itertools.pairwise(records))
-        util.say(f'  {guest.name}: {len(records)} records during a '
+        written = self.records(guest)
+        hold = records.longest(written)
+        util.say(f'  {guest.name}: {len(written)} records during a '
                  'snapshot, longest pause', hold)
         self.assertLess(hold, MAX_HOLD)
         self.assertEqual((boot, domid), (
@@ -84,12 +69,9 @@ class Snapshot:
             '-name', f'*{guest.id}*'))
         return image, before
 
-    def records(self: Any,
-                guest: guest_lib.Guest) -> list[tuple[int, float]]:
+    def records(self: Any, guest: guest_lib.Guest) -> list[records.Record]:
         """What the writer has written: numbers and times, without gaps."""
-        lines = guest.ssh('cat /root/records').splitlines()
-        found = [(int(number), float(when)) for number, when in
-                 (line.split() for line in lines)]
+        found = records.parse(guest.ssh(f'cat {records.FILE}'))
         self.assertEqual(list(range(1, len(found) + 1)),
                          [number for number, _ in found])
         return found
