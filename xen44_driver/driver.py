@@ -130,7 +130,8 @@ class Xen44Driver(driver.ComputeDriver):
         self, context: nova_context.RequestContext,
         instances: objects.InstanceList,
     ) -> objects.InstanceList:
-        # Only Nova 34 and newer call this; older ones check alike themselves.
+        # Only Nova 34 and newer call this. Older ones check part of it
+        # themselves; each start of an instance checks the rest.
         cpusets.check_instances(instances)
         return instances
 

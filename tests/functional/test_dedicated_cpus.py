@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Dedicated CPUs, chosen by Nova's scheduler and resource tracker."""
 
+import unittest
+from unittest import mock
+
 from lxml import etree
 from nova import exception
+from nova.virt import driver
 
 from tests.functional import test_resize
+from xen44_driver.compute import resize
 
 DEDICATED = {'hw:cpu_policy': 'dedicated'}
 
@@ -55,14 +60,43 @@ class DedicatedCpusTest(test_resize.ResizeCase):
         self._wait_for_state_change(server, 'ACTIVE')
         self.assertIn(self.pins(server), (['4'], ['5']))
 
+    def test_resize_that_fails(self):
+        """It has what it had, and not a flavor of one and CPUs of the other.
+        """
+        for before, after, pins in (
+                (DEDICATED, {}, (['4'], ['5'])),
+                ({}, DEDICATED, (['0,1,2,3'],))):
+            server = self.boot(flavor=self.flavor(**before))
+            with mock.patch.object(resize, '_make',
+                                   side_effect=OSError('no room')):
+                self.resize(server, self.larger(**after), 'ERROR')
+            self.api.post_server_action(
+                server['id'], {'reboot': {'type': 'HARD'}})
+            self._wait_for_state_change(server, 'ACTIVE')
+            self.assertIn(self.pins(server), pins)
+            self._delete_server(server)
+
+    def test_move_within_the_host(self):
+        server = self.boot(flavor=self.flavor(**DEDICATED))
+        self.api.post_server_action(server['id'], {'migrate': None})
+        server = self._wait_for_state_change(server, 'ACTIVE')
+        event = self._wait_for_action_fail_completion(
+            server, 'migrate', 'compute_resize_instance')
+        self.assertIn('CPUs of its own', event['details'])
+        late = self.boot(flavor=self.flavor(**DEDICATED))
+        self.assertNotEqual(self.pins(server), self.pins(late))
+
+    @unittest.skipUnless(
+        hasattr(driver.ComputeDriver, 'process_instances_at_startup'),
+        'Nova before 34 only warns')
     def test_options_that_take_a_cpu_away(self):
         server = self.boot(flavor=self.flavor(**DEDICATED))
         error = self.assertRaises(
             exception.InvalidConfiguration, self.configure, '0-3', '8-9')
         self.assertIn(server['id'], str(error))
 
-    def test_a_host_with_none(self):
-        # Nova's scheduler tries such hosts as well, with a VCPU.
+    def test_hosts_with_none(self):
+        """Nova's scheduler tries such hosts as well, with a VCPU."""
         self.configure('0-3', None)
         server = self.boot(flavor=self.flavor(**DEDICATED), expected='ERROR')
-        self.assertIn("hw:cpu_policy 'dedicated'", server['fault']['message'])
+        self.assertIn('maximum number of retries', server['fault']['message'])

@@ -100,8 +100,8 @@ class Refusals(base.GateCase):
         guest = self.make_server(
             self.addCleanup, flavor=self.make_flavor(
                 self.addCleanup, specs={'hw:cpu_policy': 'dedicated'}))
-        self.assert_refused(guest, 'aborted', "hw:cpu_policy 'dedicated'",
-                            'shared')
+        # Nova tries other hosts, and the lab has none.
+        self.assert_refused(guest, 'maximum number of retries')
 
     @base.slow
     def test_flavor_with_too_little_memory(self) -> None:

@@ -283,7 +283,9 @@ class HostChecks:
                    f'guests; it can run: {", ".join(sorted(offered))}')
 
     def _cpus(self) -> Iterator[str]:
-        yield from cpusets.problems(self.node.host.cpus())
+        node = self.node
+        yield from cpusets.problems(
+            cpusets.there(node.capabilities, node.host.cpus()))
 
     def _loaders(self) -> Iterator[str]:
         node = self.node

@@ -172,6 +172,7 @@ class Node:
     def spec_options(self) -> spec.Options:
         """Return the host's options that apply to a domain at each start."""
         return spec.Options(shared_cpus=cpusets.shared(),
+                            dedicated_cpus=cpusets.dedicated(),
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 

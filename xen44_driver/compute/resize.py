@@ -74,6 +74,7 @@ def begin(
     """
     with faults.state_kept('resize', instance):
         _check_host(context, instance)
+        _check_cpus(instance, flavor)
         before_resize.mend(node, instance)
         old = power.machine_of(node, context, instance, block_device_info)
         new = plan(node, instance, old, instance.flavor, flavor,
@@ -112,6 +113,32 @@ def _check_host(
             reason=f'host {instance.host} moves no disks to another host, '
                    f'such as {migration.dest_compute}; allowed: the same '
                    'host (allow_resize_to_same_host)')
+
+
+def _check_cpus(instance: objects.Instance, flavor: objects.Flavor) -> None:
+    """Refuse what makes Nova give a CPU away twice.
+
+    Until a move within its host is confirmed, Nova's resource tracker counts
+    the instance's new CPUs twice, and those that a revert needs not at all.
+    """
+    topology = instance.numa_topology
+    if (topology and topology.cpu_pinning
+            and flavor.id == instance.flavor.id):
+        raise exception.MigrationPreCheckError(
+            reason='the instance has CPUs of its own, and does not change its '
+                   'flavor; allowed: a resize to another flavor')
+
+
+def _leave_migration(instance: objects.Instance) -> None:
+    """Give an instance the CPUs from before a resize that has failed.
+
+    Nova itself takes back only the flavor. Its resource tracker counts the
+    other CPUs as long as there is a migration context.
+    """
+    if instance.migration_context is not None:
+        instance.revert_migration_context()
+        instance.save()
+        instance.drop_migration_context()
 
 
 def _migration(
@@ -290,6 +317,7 @@ def finish(
             reason=f'there is no {files.before_resize}; allowed: a resize '
                    'on the same host')
     with undo_lib.Undo(instance) as undo:
+        undo.add(_leave_migration, instance)
         undo.add(before_resize.restore, node, instance)
         new = plan(node, instance, old, instance.old_flavor,
                    instance.flavor, block_device_info)
@@ -429,7 +457,8 @@ def mend_finish(
             block_device_info=connections.renewed(context, instance),
             power_on=_ran(instance))
     except Exception:
-        give_up(context, instance)
+        _fail(context, instance, migration)
+        _leave_migration(instance)
         raise
     migration.status = 'finished'
     migration.save()
@@ -469,6 +498,7 @@ def _as_before(
     :returns: the instance's state in Nova.
     """
     ran = _ran(instance)
+    instance.revert_migration_context()
     revert(node, context, instance, network_info=instance.get_network_info(),
            block_device_info=connections.renewed(context, instance),
            power_on=ran)
@@ -485,7 +515,13 @@ def give_up(
 
     The instance is saved; its disks and its domain are not touched.
     """
-    migration = _migration(context, instance)
+    _fail(context, instance, _migration(context, instance))
+
+
+def _fail(
+    context: nova_context.RequestContext, instance: objects.Instance,
+    migration: objects.Migration,
+) -> None:
     migration.status = 'error'
     migration.save()
     _take_back_flavor(context, instance, migration)

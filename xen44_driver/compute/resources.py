@@ -132,7 +132,7 @@ def available(node: compute_node.Node) -> dict[str, Any]:
         'hypervisor_version': version_number(host.versions.xen),
         'hypervisor_hostname': host.hostname,
         'uuid': nova_node.get_local_node_uuid(),
-        'vcpus': len(cpusets.counted(host.cpus)),
+        'vcpus': len(cpusets.counted(cpusets.there(caps, host.cpus))),
         # Nova itself counts what its instances use.
         'vcpus_used': 0,
         'memory_mb': memory.total_mib,
@@ -200,11 +200,11 @@ def update_provider_tree(
     """
     host = facts(node)
     ratios = allocation_ratios(tree.data(nodename).inventory)
+    cpus = cpusets.there(host.capabilities, host.cpus)
     _warn_of_overcommit(node, ratios[orc.MEMORY_MB])
     fifo = _dom0_uses_fifo(host.versions.xen)
     totals = {
-        orc.VCPU: (len(cpusets.counted(host.cpus)),
-                   CONF.reserved_host_cpus),
+        orc.VCPU: (len(cpusets.counted(cpus)), CONF.reserved_host_cpus),
         orc.PCPU: (len(cpusets.dedicated()), 0),
         orc.MEMORY_MB: (host.memory.total_mib, reserved_memory_mib(
             host.memory, host.capabilities.guest_types)),

@@ -27,12 +27,14 @@ class Options:
 
     :ivar shared_cpus: numbers of the host's CPUs on which all vCPUs run that
         have no CPU of their own; None for all.
+    :ivar dedicated_cpus: numbers of those that belong to one vCPU each.
     :ivar serial_console: whether the serial port of an HVM guest can be
         written to.
     :ivar spice: options of QEMU's SPICE servers.
     """
 
     shared_cpus: frozenset[int] | None
+    dedicated_cpus: frozenset[int] = frozenset()
     serial_console: bool = False
     spice: tuple[str, ...] = ()
 
@@ -62,7 +64,8 @@ def build(
         guest_type=machine.guest_type,
         memory_mib=instance.flavor.memory_mb,
         vcpus=instance.flavor.vcpus,
-        cpus=cpusets.of_instance(instance, options.shared_cpus),
+        cpus=cpusets.of_instance(
+            instance, options.shared_cpus, options.dedicated_cpus),
         boot=_boot(machine, files, profile),
         disks=disks,
         interfaces=tuple(

@@ -105,6 +105,7 @@ class Case:
             files=layout.InstanceFiles(INSTANCES, base.UUID),
             options=spec.Options(
                 shared_cpus=self.shared_cpus,
+                dedicated_cpus=frozenset({4, 5}),
                 serial_console=self.serial_console, spice=self.spice))
 
     def xml(self) -> str:
@@ -164,7 +165,8 @@ CASES = {
         shared_cpus=frozenset({2, 3, 7}),
         options={'max_event_channels': 4096, 'max_grant_frames': 256}),
     'pvh_x86_64_grub_mixed': Case(
-        extra_specs={**_PVH, 'hw:cpu_policy': 'mixed'},
+        extra_specs={**_PVH, 'hw:cpu_policy': 'mixed',
+                     'hw:cpu_dedicated_mask': '0,2'},
         flavor={'vcpus': 3}, shared_cpus=frozenset({2, 3}),
         instance={'numa_topology': base.numa_topology({0: 5, 2: 4}, {1})},
         options={'dedicated_cpus': True}),

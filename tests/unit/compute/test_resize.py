@@ -52,6 +52,7 @@ class ResizeCase(base.TestCase):
         self.node = base.node()
         self.instance = base.instance(memory_mb=256)
         self.instance.save = mock.Mock()
+        self.instance.drop_migration_context = mock.Mock()
         self.own = machine.Machine(guest_type='hvm', disks=(ROOT,))
         self.files = self.node.files(self.instance)
 
@@ -438,8 +439,14 @@ class GiveUpTest(ResizeCase):
         self.placement.move_allocations.assert_not_called()
 
     def test_interrupted_one_that_cannot_be_completed(self):
+        before = base.numa_topology({0: 5})
+        self.instance.migration_context.old_numa_topology = before
+        self.instance.numa_topology = base.numa_topology({0: 4, 1: 7})
         self.assertRaises(OSError, self.mend, False, OSError('no room'))
         self.assert_given_up()
+        # The CPUs of its old flavor.
+        self.assertEqual({5}, self.instance.numa_topology.cpu_pinning)
+        self.instance.drop_migration_context.assert_called_once_with()
 
 
 class BeginTest(ResizeCase):
@@ -491,6 +498,15 @@ class BeginTest(ResizeCase):
     def test_another_host(self):
         self.migration.dest_compute = 'there'
         self.refuse('another host', 'there')
+
+    def test_cpus_of_its_own(self):
+        """Nova's tracker would give one to two guests."""
+        self.flags(cpu_dedicated_set='4-5', group='compute')
+        self.instance.flavor.id = 3
+        self.instance.flavor.extra_specs = {'hw:cpu_policy': 'dedicated'}
+        self.instance.numa_topology = base.numa_topology({0: 4, 1: 5})
+        self.refuse('CPUs of its own', 'another flavor', id=3)
+        self.begin(id=4)
 
     def test_refused(self):
         os.truncate(self.files.path('disk.raw'), 3 * GIB)
