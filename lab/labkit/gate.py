@@ -27,6 +27,7 @@ from labkit import images
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
+from labkit.cloud import dashboard
 from labkit.cloud import install
 from labkit.host import hosts
 
@@ -37,6 +38,8 @@ RESULTS = config.STATE / 'gate'
 DEBIAN = 'tests.gate.test_debian.'
 #: The tests beside which nothing else runs.
 ALONE = 'tests.gate.alone.'
+#: The tests of the web page, one of which takes the host out of use.
+HORIZON = f'{ALONE}test_horizon.'
 #: The tests that need volumes, and cinder-volume in dom0 for them.
 VOLUMES = 'tests.gate.test_volumes'
 #: The tests for a lab with an ARM host, and the only ones there.
@@ -209,6 +212,7 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
     # Built out here: where the tests run there are no downloads.
     for tests, build in {DEBIAN: guest.debian_guest,
+                         HORIZON: dashboard.install,
                          ARM_32: lambda: guest.small_guest('armv7l')}.items():
         if any(name.startswith(tests) for name in names):
             try:

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the lab's Horizon has in place of its defaults."""
+
+from horizon.utils import secret_key
+
+ALLOWED_HOSTS = ['${ip}']
+OPENSTACK_KEYSTONE_URL = '${auth_url}'
+SECRET_KEY = secret_key.generate_or_read_from_file(
+    '${directory}/secret_key')
+STATIC_ROOT = '${venv}/static'
+COMPRESS_OFFLINE = True
+AVAILABLE_THEMES = [('default', 'Default', 'themes/default')]
+# One process serves it, and static files are compressed without memcached.
+CACHES = {'default': {
+    'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}
+# A lab begins without cinder-volume.
+LAUNCH_INSTANCE_DEFAULTS = {'create_volume': False}
+# Django's default would send errors by mail.
+LOGGING = {
+    'version': 1,
+    'disable_existing_loggers': False,
+    'handlers': {'console': {'class': 'logging.StreamHandler'}},
+    'root': {'handlers': ['console'], 'level': 'INFO'},
+}
