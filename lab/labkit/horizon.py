@@ -27,6 +27,7 @@ from labkit import util
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 #: Seconds for a page, or a part of it: beside an emulated host.
 PAGE_TIMEOUT = 120
@@ -228,11 +229,23 @@ class Pages:
                 f'waited {timeout:.0f} s in vain on '
                 f'{self._driver.current_url}: {what}') from None
 
+    def _find(self, path: str) -> WebElement:
+        """The first such part of the page that can be seen.
+
+        There are others, in tabs that are not open.
+        """
+        from selenium.common import exceptions  # noqa: PLC0415
+
+        for element in self._driver.find_elements('xpath', path):
+            if element.is_displayed():
+                return element
+        raise exceptions.NoSuchElementException(path)
+
     def _text(self, path: str, wanted: str = '',
               timeout: float = PAGE_TIMEOUT) -> str:
         """Wait until something shows a text; returns all that it shows."""
         def shown() -> str:
-            text: str = self._driver.find_element('xpath', path).text
+            text: str = self._find(path).text
             return text if wanted in text else ''
 
         found: str = self._wait(shown, f'"{wanted}" in {path}', timeout)
@@ -240,7 +253,7 @@ class Pages:
 
     def _click(self, path: str) -> None:
         def clicked() -> bool:
-            self._driver.find_element('xpath', path).click()
+            self._find(path).click()
             return True
 
         self._wait(clicked, f'a click on {path}')
@@ -248,7 +261,7 @@ class Pages:
     def _choose(self, name: str, action: str) -> None:
         """Choose an action of a row, in its menu if it is there."""
         def chosen() -> bool:
-            line = self._driver.find_element('xpath', row(name))
+            line = self._find(row(name))
             item = line.find_element(
                 'xpath', ".//*[self::a or self::button]"
                          f"[normalize-space(.)='{action}' or "
@@ -263,7 +276,7 @@ class Pages:
 
     def _type(self, path: str, text: str) -> None:
         def typed() -> bool:
-            field = self._driver.find_element('xpath', path)
+            field = self._find(path)
             field.clear()
             field.send_keys(text)
             return bool(field.get_attribute('value') == text)

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
+import functools
 import pathlib
-import tempfile
 
 from labkit import cache
 from labkit import config
@@ -24,57 +24,58 @@ DIRECTORY = settings.ETC / 'horizon'
 URL = f'http://{config.CONTROLLER_IP}/'
 USER = 'admin'
 
+_MODULE = 'openstack_dashboard.settings'
+
 
 def venv_path() -> pathlib.Path:
-    """Where its venv is, or would be; its static files are in it."""
+    """Where its venv is, or would be."""
     key = cache.recipe(release.CURRENT.constraints.read_text(),
                        release.CURRENT.dashboard_constraints.read_text(),
                        services_install.python_version(),
-                       release.CURRENT.templates / 'horizon',
                        *release.CURRENT.dashboard_packages)
     return config.CACHE / f'venv-horizon-{key}'
 
 
-def install() -> pathlib.Path:
-    """Install what is missing and return the venv's path.
+def install() -> tuple[pathlib.Path, pathlib.Path]:
+    """Install what is missing.
 
+    :returns: paths of the venv and of the static files.
     :raises util.LabError: apt or pip failed, or Horizon's own commands.
     """
     util.need_packages(*services_install.DEBIAN_PACKAGES, *DEBIAN_PACKAGES)
     venv = venv_path()
-    services_install.ensure(venv, 'openstack: install Horizon',
-                            lambda: _build(venv))
-    return venv
+    services_install.ensure(
+        venv, 'openstack: install Horizon', functools.partial(
+            services_install.build, venv, release.CURRENT.dashboard_packages,
+            release.CURRENT.constraints,
+            release.CURRENT.dashboard_constraints))
+    static = cache.directory(
+        'horizon-static',
+        cache.recipe(venv.name, release.CURRENT.templates / 'horizon'),
+        functools.partial(_collect, venv))
+    return venv, static
 
 
-def _build(venv: pathlib.Path) -> None:
-    services_install.build(venv, release.CURRENT.dashboard_packages,
-                           release.CURRENT.constraints,
-                           release.CURRENT.dashboard_constraints)
-    # With a key that is thrown away: all labs share the venv.
-    with tempfile.TemporaryDirectory() as directory:
-        _write_settings(venv, pathlib.Path(directory))
-        for command in (('collectstatic', '--no-input', '--verbosity', '0'),
-                        ('compress', '--force', '--verbosity', '0')):
-            util.run([venv / 'bin/django-admin', *command], env={
-                **services_install.environment(venv),
-                'PYTHONPATH': directory,
-                'DJANGO_SETTINGS_MODULE': 'openstack_dashboard.settings',
-            }, timeout=600, log=config.LOGS / 'openstack-install.log')
+def _collect(venv: pathlib.Path, scratch: pathlib.Path,
+             log: pathlib.Path) -> None:
+    """Collect the static files, and compress scripts and style sheets."""
+    _write_settings(scratch / 'settings', scratch / 'result')
+    for command in ('collectstatic', '--no-input'), ('compress', '--force'):
+        util.run([venv / 'bin/django-admin', *command, '--verbosity', '0'],
+                 env={**services_install.environment(venv),
+                      'PYTHONPATH': str(scratch / 'settings'),
+                      'DJANGO_SETTINGS_MODULE': _MODULE},
+                 timeout=600, log=log)
 
 
-def _write_settings(venv: pathlib.Path, directory: pathlib.Path) -> None:
-    """Write the settings; they hold no secret but make one beside them."""
+def _write_settings(directory: pathlib.Path, static: pathlib.Path) -> None:
+    """Write the settings; Horizon makes its secret key beside them."""
     for name, text in settings.render('horizon', {
             'ip': config.CONTROLLER_IP,
             'auth_url': settings.ENDPOINTS['identity'],
             'directory': str(directory),
-            'venv': str(venv)}).items():
+            'static': str(static)}).items():
         settings.write_private(directory / name, text)
-
-
-def _service(venv: pathlib.Path) -> services.Service:
-    return services.horizon(venv, DIRECTORY)
 
 
 def start() -> None:
@@ -82,14 +83,14 @@ def start() -> None:
 
     :raises util.LabError: it cannot be installed, or does not come up.
     """
-    venv = install()
-    service = _service(venv)
+    venv, static = install()
+    service = services.horizon(venv, static, DIRECTORY)
     if not util.running(service.pidfile):
-        _write_settings(venv, DIRECTORY)
+        _write_settings(DIRECTORY, static)
         service.start(venv)
     service.wait()
 
 
 def stop() -> None:
     """Stop it, if it runs."""
-    util.stop(_service(venv_path()).pidfile)
+    util.stop(services.Service(services.HORIZON, ()).pidfile)

@@ -28,6 +28,9 @@ _GRACE = 3
 #: Seconds for the database to write what it holds.
 _DATABASE_GRACE = 30
 
+#: Name of the web page's service.
+HORIZON = 'horizon'
+
 _WAIT_FOR_QUEUES = config.LAB / 'openstack/wait_for_queues.py'
 
 
@@ -198,15 +201,17 @@ def spice_proxy(venv: pathlib.Path) -> Service:
                  config.CONTROLLER_IP, '--web', '')
 
 
-def horizon(venv: pathlib.Path, directory: pathlib.Path) -> Service:
+def horizon(venv: pathlib.Path, static: pathlib.Path,
+            directory: pathlib.Path) -> Service:
     """The web page, started on demand only (:mod:`labkit.cloud.dashboard`).
 
     :param venv: its own.
+    :param static: directory of static files.
     :param directory: with the settings, as Python's package ``local``.
     """
-    service = _api(venv, 'horizon', 'openstack_dashboard.wsgi', 80, {
+    service = _api(venv, HORIZON, 'openstack_dashboard.wsgi', 80, {
         'PYTHONPATH': str(directory),
-    }, extra=('--static-map', f'/static={venv}/static'))
+    }, extra=('--static-map', f'/static={static}'))
     # Not the first page, which is only a redirection to that.
     return dataclasses.replace(service, url=f'{service.url}auth/login/')
 
@@ -263,8 +268,7 @@ def openstack(venv: pathlib.Path) -> list[Service]:
 def stop_all(venv: pathlib.Path) -> None:
     """End every process of the cloud, and what the DHCP agent left."""
     _stop([service.pidfile for service in (
-        *openstack(venv), spice_proxy(venv),
-        horizon(venv, settings.ETC))], _GRACE)
+        *openstack(venv), spice_proxy(venv), Service(HORIZON, ()))], _GRACE)
     _remove_dhcp_namespaces()
     switch.stop()
     _stop([service.pidfile for service in infrastructure()], _GRACE)

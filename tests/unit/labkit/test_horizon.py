@@ -2,6 +2,7 @@
 """Horizon: what it is made of, its settings, and who drives a browser."""
 
 import ast
+import contextlib
 import re
 import sys
 from unittest import mock
@@ -76,8 +77,8 @@ class InstallTest(base.TestCase):
 class SettingsTest(base.TestCase):
 
     def test_settings(self):
-        dashboard._write_settings(self.directory / 'venv',
-                                  self.directory / 'horizon')
+        dashboard._write_settings(self.directory / 'horizon',
+                                  self.directory / 'static')
         path = self.directory / 'horizon/local/local_settings.py'
         self.assertEqual(0o600, path.stat().st_mode & 0o777)
         text = path.read_text()
@@ -85,12 +86,10 @@ class SettingsTest(base.TestCase):
         known = {}
         for node in ast.parse(text).body:
             if isinstance(node, ast.Assign):
-                try:
+                with contextlib.suppress(AttributeError, ValueError):
                     known[node.targets[0].id] = ast.literal_eval(node.value)
-                except ValueError:
-                    pass
         self.assertEqual([config.CONTROLLER_IP], known['ALLOWED_HOSTS'])
-        self.assertEqual(str(self.directory / 'venv/static'),
+        self.assertEqual(str(self.directory / 'static'),
                          known['STATIC_ROOT'])
         self.assertNotIn('DEBUG', known)
         # A file beside it, not here.
@@ -100,9 +99,11 @@ class SettingsTest(base.TestCase):
         self.assertTrue((path.parent / '__init__.py').exists())
 
     def test_service(self):
-        service = services.horizon(self.directory, dashboard.DIRECTORY)
+        service = services.horizon(
+            self.directory, self.directory / 'static', dashboard.DIRECTORY)
         self.assertIn(f'{config.CONTROLLER_IP}:80', service.argv)
         self.assertIn(f'/static={self.directory}/static', service.argv)
+        self.assertTrue(service.url.endswith('/auth/login/'))
         # The others are what a lab needs.
         self.assertNotIn(service.name, {
             one.name for one in services.openstack(self.directory)})
