@@ -9,6 +9,7 @@ step leaves a picture in DIRECTORY. It needs ``browser.PACKAGES``.
 from __future__ import annotations
 
 from collections.abc import Callable
+from collections.abc import Iterator
 import contextlib
 import json
 import os
@@ -61,11 +62,6 @@ class Pages:
 
     # What a person does
 
-    def look(self, page: str) -> None:
-        """See a page."""
-        self._open(page)
-        self.picture(page.replace('/', '-'))
-
     def log_in(self, user: str, password: str) -> None:
         """Log in, and see the first page."""
         self._driver.get(f'{self._url}/')
@@ -76,25 +72,33 @@ class Pages:
         self._text("//*[@id='sidebar-drawer' or @id='sidebar']")
         self.picture('overview')
 
-    def launch(self, name: str, image: str, flavor: str) -> None:
+    def launch(self, name: str, image: str, flavor: str, network: str,
+               key_pair: str) -> None:
         """Launch an instance by the wizard.
 
-        Its network and its key pair are the only ones that there are, which
-        the wizard takes by itself.
+        :param network: the only one that there is, which the wizard takes by
+            itself; as ``key_pair``.
         """
         self._open('project/instances')
         self._click("//*[@id='instances__action_launch-ng']")
         self._type(f"{_DIALOG}//input[@id='name']", name)
-        for step, wanted in (('Source', image), ('Flavor', flavor)):
+
+        def go_to(step: str) -> None:
             self._click(f"{_DIALOG}//li[starts-with(normalize-space(),"
                         f" '{step}')]/a")
-            self._click(
-                f"{_DIALOG}//div[contains(@class, 'transfer-available')]"
-                f'{row(wanted)}//button')
+
+        def table(part: str) -> str:
+            return f"{_DIALOG}//div[contains(@class, 'transfer-{part}')]"
+
+        for step, wanted in ('Source', image), ('Flavor', flavor):
+            go_to(step)
+            self._click(f'{table("available")}{row(wanted)}//button')
+            self._text(f'{table("allocated")}{row(wanted)}')
             self.picture(f'launch-{step.lower()}')
-        self._click(f"{_DIALOG}//li[starts-with(normalize-space(),"
-                    f" 'Networks')]/a")
-        self.picture('launch-networks')
+        for step, wanted in ('Networks', network), ('Key Pair', key_pair):
+            go_to(step)
+            self._text(f'{table("allocated")}{row(wanted)}')
+        self.picture('launch-key-pair')
         self._click(f"{_DIALOG}//button[contains(@class, 'finish')]")
         self._text(row(name))
         self.picture('launched')
@@ -114,16 +118,30 @@ class Pages:
 
         :returns: how many pixels have changed by that.
         """
+        with self._console(name, 'screen'):
+            return browser.type_on_screen(self._driver, text)
+
+    def read_console(self, name: str, text: str) -> str:
+        """Open the tab with an instance's serial console: it shows a text.
+
+        :returns: all that it shows.
+        """
+        with self._console(name, 'serial-console'):
+            return self._text("//*[@id='terminalNode']", text)
+
+    @contextlib.contextmanager
+    def _console(self, name: str, title: str) -> Iterator[None]:
+        """Be in the frame with an instance's console."""
         self._open('project/instances')
         self._choose(name, 'Console')
-        self._driver.switch_to.frame(
-            self._wait(lambda: self._driver.find_element(
-                'id', 'console_embed'), 'the console'))
+        self._driver.switch_to.frame(self._wait(
+            lambda: self._find("//iframe[@id='console_embed']"),
+            'the console'))
         try:
-            return browser.type_on_screen(self._driver, text)
+            yield
         finally:
             self._driver.switch_to.default_content()
-            self.picture('console')
+            self.picture(title)
 
     def create_snapshot(self, name: str, snapshot: str) -> None:
         """Make a snapshot of an instance."""
@@ -253,7 +271,11 @@ class Pages:
 
     def _click(self, path: str) -> None:
         def clicked() -> bool:
-            self._find(path).click()
+            element = self._find(path)
+            # A click on a button that is disabled does nothing.
+            if not element.is_enabled():
+                return False
+            element.click()
             return True
 
         self._wait(clicked, f'a click on {path}')

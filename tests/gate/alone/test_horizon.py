@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 from typing import ClassVar
 
+from labkit import config
 from labkit import horizon
 from labkit import images
 from labkit import util
 from labkit.cloud import dashboard
 from labkit.cloud import settings
+from labkit.cloud.content import KEYPAIR
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate.rows import consoles
@@ -74,7 +76,8 @@ class Horizon(base.GateCase):
         name = self._name()
         self.addCleanup(self.remove, name)
         self.visit.do('launch', name=name, image=images.DIRECT,
-                      flavor='xen.hvm')
+                      flavor='xen.hvm', network=config.LAB_NET,
+                      key_pair=KEYPAIR)
         server = self.cloud.compute.find_server(name, ignore_missing=False)
         guest = guest_lib.Guest(self.cloud, server.id)
         self.visit.do('wait_for_row', page=INSTANCES, name=name,
@@ -111,6 +114,7 @@ class Horizon(base.GateCase):
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         before, name = guest.boot_id(), self.host.name
+        self.visit.do('read_console', name=guest.name, text='login:')
 
         self.addCleanup(self.put_back)
         self.visit.do('disable_host', host=name, reason=REASON)

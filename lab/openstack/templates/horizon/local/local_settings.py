@@ -16,6 +16,8 @@ CACHES = {'default': {
     'BACKEND': 'django.core.cache.backends.locmem.LocMemCache'}}
 # A lab begins without cinder-volume.
 LAUNCH_INSTANCE_DEFAULTS = {'create_volume': False}
+# Serial consoles are frames in Horizon's own pages.
+X_FRAME_OPTIONS = 'SAMEORIGIN'
 # Beside an emulated host pages come slowly, and messages would be gone.
 HORIZON_CONFIG['auto_fade_alerts']['delay'] = 30000
 # Django's default would send errors by mail.
