@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 PAGE_TIMEOUT = 120
 #: Seconds for what Nova does meanwhile.
 TASK_TIMEOUT = 900
+#: Seconds after which a person loads a page again.
+RELOAD_SECONDS = 20
 
 #: What lies in front while something else is looked for.
 _DIALOG = "//*[contains(@class, 'modal-content')]"
@@ -106,10 +108,16 @@ class Pages:
     def wait_for_row(self, page: str, name: str, text: str) -> str:
         """Wait until a row shows a text; returns all that it shows.
 
-        :param page: path of the page with the table.
+        :param page: path of the page with the table; loaded again and again.
         """
-        self._open(page)
-        shown = self._text(row(name), text, TASK_TIMEOUT)
+        def look() -> str:
+            self._open(page)
+            try:
+                return self._text(row(name), text, RELOAD_SECONDS)
+            except util.LabError:
+                return ''
+
+        shown = util.wait_for(f'"{text}" of {name}', look, TASK_TIMEOUT)
         self.picture(f'{page.rpartition("/")[2]}-{text.lower()}')
         return shown
 
@@ -134,9 +142,10 @@ class Pages:
         """Be in the frame with an instance's console."""
         self._open('project/instances')
         self._choose(name, 'Console')
-        self._driver.switch_to.frame(self._wait(
-            lambda: self._find("//iframe[@id='console_embed']"),
-            'the console'))
+        frame = self._wait(
+            lambda: self._find("//iframe[@id='console_embed']"), 'the console')
+        self._driver.execute_script('arguments[0].scrollIntoView()', frame)
+        self._driver.switch_to.frame(frame)
         try:
             yield
         finally:

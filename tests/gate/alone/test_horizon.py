@@ -93,9 +93,8 @@ class Horizon(base.GateCase):
         self.visit.do('create_snapshot', name=guest.name, snapshot=name)
         self.visit.do('wait_for_row', page=IMAGES, name=name, text='Active')
         image = self.cloud.image.find_image(name, ignore_missing=False)
-        self.assertEqual(
-            ('active', guest.id),
-            (image.status, image.properties['instance_uuid']))
+        self.assertEqual(('active', guest.id),
+                         (image.status, image.instance_uuid))
         guest.wait_for_status('ACTIVE')
         return image
 
