@@ -48,8 +48,8 @@ return pixels.reduce((count, pixel, index) =>
 
 
 @contextlib.contextmanager
-def _chromium() -> Iterator[Chrome]:
-    """Debian's Chromium, without a window."""
+def chromium(width: int = 1024, height: int = 900) -> Iterator[Chrome]:
+    """Debian's Chromium, without a window, for Debian's Python."""
     # Debian's package, which only Debian's Python has.
     from selenium import webdriver  # noqa: PLC0415
     from selenium.webdriver.chrome import service  # noqa: PLC0415
@@ -57,7 +57,8 @@ def _chromium() -> Iterator[Chrome]:
     options = webdriver.ChromeOptions()
     options.binary_location = '/usr/bin/chromium'
     for argument in (
-            '--headless=new', '--window-size=1024,900', '--no-first-run',
+            '--headless=new', f'--window-size={width},{height}',
+            '--no-first-run',
             # The lab is root; Chromium's sandbox is not for root.
             '--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage',
             # There is no Internet to ask.
@@ -73,32 +74,39 @@ def _chromium() -> Iterator[Chrome]:
         driver.quit()
 
 
-def _look(url: str, path: pathlib.Path, text: str) -> int:
-    """Do what the module says; returns how many pixels have changed."""
+def type_on_screen(driver: Chrome, text: str) -> int:
+    """Wait for a guest's screen in the page, or the frame, and type there.
+
+    :returns: how many pixels have changed by that.
+    :raises util.LabError: the screen did not come or did not change.
+    """
     from selenium.webdriver.common import action_chains  # noqa: PLC0415
 
-    with _chromium() as driver:
-        def differing(keep: bool = False) -> int:
-            return int(driver.execute_script(_PICTURE, keep))
+    def differing(keep: bool = False) -> int:
+        return int(driver.execute_script(_PICTURE, keep))
 
-        counts = [0]
+    counts = [0]
 
-        def changed() -> int:
-            # And no longer changing: characters come one by one.
-            counts.append(differing())
-            return counts[-1] if counts[-2] == counts[-1] > _CURSOR else 0
+    def changed() -> int:
+        # And no longer changing: characters come one by one.
+        counts.append(differing())
+        return counts[-1] if counts[-2] == counts[-1] > _CURSOR else 0
 
+    util.wait_for('picture in the browser', differing, SCREEN_TIMEOUT)
+    differing(keep=True)
+    canvas = driver.find_element('css selector', 'canvas')
+    # The click gives the canvas the keyboard.
+    action_chains.ActionChains(driver).click(canvas).send_keys(text).perform()
+    return util.wait_for('what was typed in the browser', changed,
+                         TYPED_TIMEOUT)
+
+
+def _look(url: str, path: pathlib.Path, text: str) -> int:
+    """Do what the module says; returns how many pixels have changed."""
+    with chromium() as driver:
         try:
             driver.get(url)
-            util.wait_for('picture in the browser', differing,
-                          SCREEN_TIMEOUT)
-            differing(keep=True)
-            canvas = driver.find_element('css selector', 'canvas')
-            # The click gives the canvas the keyboard.
-            action_chains.ActionChains(driver).click(canvas).send_keys(
-                text).perform()
-            return util.wait_for('what was typed in the browser', changed,
-                                 TYPED_TIMEOUT)
+            return type_on_screen(driver, text)
         finally:
             # Of a failure, too.
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,6 +30,7 @@ from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
 from labkit.cloud import Row
+from labkit.cloud import dashboard
 from labkit.cloud import settings
 from labkit.host import Status
 from labkit.host import XenHost
@@ -156,6 +157,20 @@ def start_volumes(args: argparse.Namespace) -> int:
         for host in hosts():
             host.check()
             volumes.start(host, Cloud())
+    return 0
+
+
+def web_page(args: argparse.Namespace) -> int:
+    """Start Horizon, the web page, which a lab begins without."""
+    with util.Lock():
+        if args.stop:
+            dashboard.stop()
+            return 0
+        if not network.exists():
+            raise util.LabError('the lab is down')
+        with util.step('openstack: Horizon'):
+            dashboard.start()
+    util.say(f'{dashboard.URL}, in the lab\'s network')
     return 0
 
 
@@ -294,6 +309,8 @@ def _parser() -> argparse.ArgumentParser:
     add('reset', reset)
     add('reinstall', reinstall)
     add('volumes', start_volumes)
+    add('horizon', web_page).add_argument(
+        '--stop', action='store_true', help='stop it')
     add('node', node)
     command = add('join', join)
     command.epilog = (

@@ -26,6 +26,7 @@ from labkit import util
 from labkit import vnc
 from labkit.cloud import GUEST_KEY
 from labkit.cloud import Cloud
+from labkit.cloud import dashboard
 from labkit.cloud import rest
 from labkit.cloud.content import KEYPAIR
 from labkit.host import XenHost
@@ -155,10 +156,17 @@ def _remove(cloud: Cloud, host: XenHost, servers: Servers) -> None:
         raise util.LabError('left behind: ' + ' '.join(left))
 
 
-def _how_to_use(servers: Servers) -> None:
-    """Say how to use what was left running."""
+def _how_to_use(servers: Servers, web: bool) -> None:
+    """Say how to use what was left running.
+
+    :param web: with the web page.
+    """
     lab = config.LAB / 'xenlab'
-    rows = [('the guests', f'{lab} openstack server list'),
+    rows = [('the web page', dashboard.URL),
+            ('its user', dashboard.USER),
+            ('the password', f'OS_PASSWORD in {config.STATE}/openrc'),
+            ('to stop the page', f'{lab} horizon --stop')] if web else []
+    rows += [('the guests', f'{lab} openstack server list'),
             ('the Xen host', f'{lab} ssh'),
             ('its guests', f'{lab} ssh xl list'),
             ("nova-compute's log",
@@ -195,7 +203,7 @@ def _xenlab(*argv: str) -> None:
         raise util.LabError(f'xenlab {shlex.join(argv)}: exit {status}')
 
 
-def _play(architecture: str, keep: bool,
+def _play(architecture: str, keep: bool, web: bool,
           steps: list[tuple[str, float]]) -> None:
     with _timed(steps, 'The lab: a Xen host and an OpenStack'):
         _xenlab('up', '--arch', architecture)
@@ -210,8 +218,13 @@ def _play(architecture: str, keep: bool,
         ids = _launch(cloud, servers, architecture)
     with _timed(steps, 'Look at them'):
         _show(cloud, host, servers, ids)
+    if web:
+        with _timed(steps, 'Horizon, the web page'):
+            _xenlab('horizon')
+            # Its address is in the lab's network, and so are its consoles.
+            _xenlab('node')
     if keep:
-        _how_to_use(servers)
+        _how_to_use(servers, web)
         return
     with _timed(steps, 'Delete them: nothing is left'):
         _remove(cloud, host, servers)
@@ -261,13 +274,14 @@ def demo(args: argparse.Namespace) -> int:
     """See it work: boot the lab, launch a guest of each type, and clean up."""
     steps: list[tuple[str, float]] = []
     with contextlib.ExitStack() as stack:
-        if not args.keep:
+        keep = args.keep or args.web
+        if not keep:
             stack.callback(_xenlab, 'down')
             stack.callback(_title, 'Stop the lab')
         if args.cloudstack:
             _play_cloudstack(args.arch, steps)
         else:
-            _play(args.arch, args.keep, steps)
+            _play(args.arch, keep, args.web, steps)
     _title('Seconds')
     for title, seconds in steps:
         util.say(title, seconds)
@@ -290,6 +304,9 @@ def add_parsers(
     what.add_argument(
         '--keep', action='store_true',
         help='leave it running, and say how to use it')
+    what.add_argument(
+        '--web', action='store_true',
+        help='the same, with a web page (Horizon)')
     what.add_argument(
         '--cloudstack', action='store_true',
         help='a guest of CloudStack\'s instead of Nova\'s: a double of a '

@@ -28,6 +28,7 @@ from labkit import images
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
+from labkit.cloud import dashboard
 from labkit.cloud import install
 from labkit.host import hosts
 
@@ -38,6 +39,8 @@ RESULTS = config.STATE / 'gate'
 DEBIAN = 'tests.gate.test_debian.'
 #: The tests beside which nothing else runs.
 ALONE = 'tests.gate.alone.'
+#: The tests of the web page, one of which takes the host out of use.
+HORIZON = f'{ALONE}test_horizon.'
 #: The tests that need volumes, and cinder-volume in dom0 for them.
 VOLUMES = 'tests.gate.test_volumes'
 #: The ones of them for which dom0 gets a client of Ceph's.
@@ -213,6 +216,7 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
     # Built out here: where the tests run there are no downloads.
     for tests, build in {DEBIAN: guest.debian_guest, RBD: ceph.client,
+                         HORIZON: dashboard.install,
                          ARM_32: lambda: guest.small_guest('armv7l')}.items():
         if any(name.startswith(tests) for name in names):
             try:

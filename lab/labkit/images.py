@@ -26,6 +26,7 @@ from labkit import config
 from labkit import guest
 from labkit import util
 from labkit.cloud import Cloud
+from labkit.cloud import dashboard
 from labkit.cloud import rest
 
 DISK = 'guest'
@@ -108,6 +109,7 @@ def build(args: argparse.Namespace) -> int:
         if args.all:
             if args.arch == 'x86_64':
                 guest.debian_guest()
+                dashboard.install()
             else:
                 guest.small_guest('armv7l')
 
@@ -137,6 +139,6 @@ def add_parsers(
     command = add('build', build)
     command.add_argument(
         '--all', action='store_true',
-        help="also what only the slow tests need: Debian's image, on ARM the "
-             'small guest with a 32-bit kernel')
+        help="also what only the slow tests need: Debian's image and "
+             'Horizon, on ARM the small guest with a 32-bit kernel')
     add_architecture(command)

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import dataclasses
 import datetime
 import functools
-import http.client
 import os
 import pathlib
 import re
@@ -134,7 +133,7 @@ class Cloud:
             content.bootstrap(self.venv)
         for service in apis:
             service.start(self.venv)
-        self._wait_serving(keystone)
+        keystone.wait()
         if new:
             content.create_identity(client)
         self._wait_rabbitmq()
@@ -142,7 +141,7 @@ class Cloud:
         for service in workers:
             service.start(self.venv)
         for service in apis:
-            self._wait_serving(service)
+            service.wait()
         services.wait_for_queues(
             self.venv, workers, 'conductor', 'scheduler', 'q-plugin',
             'q-reports-plugin', 'cinder-scheduler')
@@ -164,15 +163,6 @@ class Cloud:
         self._wait_agents(begin)
         if new:
             content.serve_dhcp(client, network)
-
-    def _wait_serving(self, service: services.Service) -> None:
-        def serves() -> bool:
-            service.check()
-            try:
-                return rest.request('GET', service.url, timeout=10)[0] < 500
-            except (OSError, http.client.HTTPException):
-                return False
-        util.wait_for(service.name, serves, 120, service.log, interval=0.2)
 
     def _wait_rabbitmq(self) -> None:
         rabbitmq = services.infrastructure()[-1]

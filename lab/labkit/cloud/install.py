@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from collections.abc import Sequence
+import functools
 import os
 import pathlib
 import shutil
@@ -38,27 +41,45 @@ def install() -> pathlib.Path:
     """
     util.need_packages(*DEBIAN_PACKAGES)
     venv = venv_path()
-    # Scripts in a venv hold its path, so it is built in place; the stamp,
-    # written last, says that it is whole.
-    stamp = venv / 'complete'
+    ensure(venv, 'openstack: install the services', functools.partial(
+        build, venv, release.CURRENT.controller_packages,
+        release.CURRENT.constraints))
     with util.Lock(venv.with_suffix('.lock'), wait=900):
-        if not stamp.exists():
-            with util.step('openstack: install the services'):
-                _build(venv)
-            stamp.touch()
         _novnc()
     return venv
 
 
-def _build(venv: pathlib.Path) -> None:
+def ensure(venv: pathlib.Path, title: str,
+           action: Callable[[], None]) -> None:
+    """Make a venv, unless it is there as a whole.
+
+    :param title: of the step, if there is one.
+    :param action: makes it, of nothing.
+    """
+    # Scripts in a venv hold its path, so it is built in place; the stamp,
+    # written last, says that it is whole.
+    stamp = venv / 'complete'
+    with util.Lock(venv.with_suffix('.lock'), wait=900):
+        if stamp.exists():
+            return
+        with util.step(title):
+            shutil.rmtree(venv, ignore_errors=True)
+            action()
+        stamp.touch()
+
+
+def build(venv: pathlib.Path, packages: Sequence[str],
+          *constraints: pathlib.Path) -> None:
+    """Make a venv with packages from PyPI.
+
+    :param constraints: pip's files with a version of each package.
+    """
     log = config.LOGS / 'openstack-install.log'
-    shutil.rmtree(venv, ignore_errors=True)
     util.run([config.PYTHON, '-m', 'venv', venv], log=log)
     # Compiled below, on all cores.
     util.run([venv / 'bin/pip', 'install', '--quiet', '--no-compile',
-              '-c', release.CURRENT.constraints,
-              *release.CURRENT.controller_packages],
-             timeout=1200, log=log)
+              *(word for path in constraints for word in ('-c', path)),
+              *packages], timeout=1200, log=log)
     python = venv / 'bin/python'
     # A few packages ship files that do not compile: not our concern.
     util.run([python, '-m', 'compileall', '-q', '-j', str(os.cpu_count()),

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import concurrent.futures
 import dataclasses
+import http.client
 import os
 import pathlib
 import shutil
@@ -18,6 +19,7 @@ from labkit import config
 from labkit import util
 from labkit.cloud import database
 from labkit.cloud import install
+from labkit.cloud import rest
 from labkit.cloud import settings
 from labkit.cloud import switch
 
@@ -25,6 +27,9 @@ from labkit.cloud import switch
 _GRACE = 3
 #: Seconds for the database to write what it holds.
 _DATABASE_GRACE = 30
+
+#: Name of the web page's service.
+HORIZON = 'horizon'
 
 _WAIT_FOR_QUEUES = config.LAB / 'openstack/wait_for_queues.py'
 
@@ -71,6 +76,19 @@ class Service:
         """:raises util.LabError: it does not run (any more)."""
         if not util.running(self.pidfile):
             raise util.LabError(f'{self.name} ended', self.log)
+
+    def wait(self) -> None:
+        """Wait until an API serves.
+
+        :raises util.LabError: it does not, or it ended.
+        """
+        def serves() -> bool:
+            self.check()
+            try:
+                return rest.request('GET', self.url, timeout=10)[0] < 500
+            except (OSError, http.client.HTTPException):
+                return False
+        util.wait_for(self.name, serves, 120, self.log, interval=0.2)
 
 
 def infrastructure() -> list[Service]:
@@ -183,6 +201,21 @@ def spice_proxy(venv: pathlib.Path) -> Service:
                  config.CONTROLLER_IP, '--web', '')
 
 
+def horizon(venv: pathlib.Path, static: pathlib.Path,
+            directory: pathlib.Path) -> Service:
+    """The web page, started on demand only (:mod:`labkit.cloud.dashboard`).
+
+    :param venv: its own.
+    :param static: directory of static files.
+    :param directory: with the settings, as Python's package ``local``.
+    """
+    service = _api(venv, HORIZON, 'openstack_dashboard.wsgi', 80, {
+        'PYTHONPATH': str(directory),
+    }, extra=('--static-map', f'/static={static}'))
+    # Not the first page, which is only a redirection to that.
+    return dataclasses.replace(service, url=f'{service.url}auth/login/')
+
+
 def workers(venv: pathlib.Path) -> list[Service]:
     """What works behind the APIs; wants users and endpoints to exist."""
     pages = install.novnc_path()
@@ -234,8 +267,8 @@ def openstack(venv: pathlib.Path) -> list[Service]:
 
 def stop_all(venv: pathlib.Path) -> None:
     """End every process of the cloud, and what the DHCP agent left."""
-    _stop([service.pidfile for service in (*openstack(venv),
-                                           spice_proxy(venv))], _GRACE)
+    _stop([service.pidfile for service in (
+        *openstack(venv), spice_proxy(venv), Service(HORIZON, ()))], _GRACE)
     _remove_dhcp_namespaces()
     switch.stop()
     _stop([service.pidfile for service in infrastructure()], _GRACE)

@@ -54,6 +54,17 @@ def check_relays(test: Any, allowed: range) -> None:
             test.assertIn(b' 403 ', client.recv(99))
 
 
+def screen(guest: guest_lib.Guest) -> str:
+    """The characters that Linux shows on its screen."""
+    return guest.ssh('cat /dev/vcs1')
+
+
+def wait_for_prompt(guest: guest_lib.Guest) -> None:
+    """Wait for a login prompt on the screen."""
+    util.wait_for(f'login prompt on the screen of {guest.name}',
+                  lambda: 'login:' in screen(guest), SHOWN_TIMEOUT)
+
+
 class SerialConsole:
     """The console through nova-serialproxy, over a boot of the guest.
 
@@ -124,16 +135,10 @@ class BrowserScreen:
     @base.slow  # A browser takes the CPUs that emulate the host.
     def test_screen_in_a_browser(self: Any) -> None:
         guest = self.running()
-
-        def shown() -> str:
-            """Return the characters that Linux shows on its screen."""
-            return guest.ssh('cat /dev/vcs1')
-
-        util.wait_for(f'login prompt on the screen of {guest.name}',
-                      lambda: 'login:' in shown(), SHOWN_TIMEOUT)
+        wait_for_prompt(guest)
         url = self.cloud.compute.create_console(guest.id, 'novnc')['url']
         path = SCREENS / f'{guest.name}-browser.png'
         browser.look(url, path, MARK)
         util.say(f'  {path}')
         util.wait_for('what was typed in the browser',
-                      lambda: MARK in shown(), SHOWN_TIMEOUT)
+                      lambda: MARK in screen(guest), SHOWN_TIMEOUT)

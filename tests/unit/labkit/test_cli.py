@@ -16,6 +16,7 @@ from labkit import guest
 from labkit import images
 from labkit import network
 from labkit import util
+from labkit.cloud import dashboard
 from labkit.cloud import settings
 from tests.unit.labkit import base
 
@@ -56,6 +57,7 @@ class MainTest(base.TestCase):
         self.patch(guest, 'small_guest',
                    lambda name: built.append(f'guest {name}'))
         self.patch(guest, 'debian_guest', lambda: built.append('debian'))
+        self.patch(dashboard, 'install', lambda: built.append('horizon'))
         cloud = images.Cloud.__new__(images.Cloud)
         cloud.install = lambda: built.append('install')
         self.patch(images, 'Cloud', lambda: cloud)
@@ -64,7 +66,7 @@ class MainTest(base.TestCase):
         self.assertEqual(usual, sorted(built))
         built.clear()
         self.assertEqual(0, cli.main(['build', '--all']))
-        self.assertEqual(sorted([*usual, 'debian']), sorted(built))
+        self.assertEqual(sorted([*usual, 'debian', 'horizon']), sorted(built))
         built.clear()
         self.assertEqual(0, cli.main(['build', '--arch', 'aarch64']))
         self.assertEqual(['dom0 aarch64', 'guest aarch64', 'install', 'qemu'],

@@ -11,6 +11,7 @@ from labkit import gate
 from labkit import guest
 from labkit import util
 from labkit import volumes
+from labkit.cloud import dashboard
 from tests.unit.labkit import base
 
 SUMMARY = """\
@@ -87,6 +88,7 @@ class NeedsTest(base.TestCase):
         self.patch(gate, 'RESULTS', self.directory)
         self.patch(gate, 'run_part', lambda *args: args[1])
         self.patch(guest, 'debian_guest', lambda: needed.append('debian'))
+        self.patch(dashboard, 'install', lambda: needed.append('horizon'))
         self.patch(util, 'need_packages', lambda *debs: needed.extend(debs))
         self.patch(volumes, 'start',
                    lambda host, cloud: needed.append(host.name))
@@ -132,6 +134,12 @@ class NeedsTest(base.TestCase):
         self.assertEqual([[], ['debian']], list(self.needed(
             'tests.gate.test_guests.HVM.test_screen',
             'tests.gate.test_debian.Debian.test_x[slow]')))
+
+    def test_horizon(self):
+        self.assertEqual([[], ['horizon', *browser.PACKAGES]], list(
+            self.needed('tests.gate.test_guests.HVM.test_screen',
+                        'tests.gate.alone.test_horizon.Horizon.'
+                        'test_host_in_a_browser[slow]')))
 
     def test_a_guest_cannot_be_built(self):
         """The tests of all others run."""

@@ -38,7 +38,8 @@ class ReleaseTest(base.TestCase):
     def test_the_venv_is_kept_by_what_is_in_it(self):
         before = install.venv_path()
         self.assertEqual(before, install.venv_path())
-        self.patch(release, 'CURRENT', release.Release('2026.2', ('nova',)))
+        self.patch(release, 'CURRENT',
+                   release.Release('2026.2', ('nova',), ()))
         self.assertNotEqual(before, install.venv_path())
 
 
