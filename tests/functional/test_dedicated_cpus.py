@@ -61,8 +61,7 @@ class DedicatedCpusTest(test_resize.ResizeCase):
         self.assertIn(self.pins(server), (['4'], ['5']))
 
     def test_resize_that_fails(self):
-        """It has what it had, and not a flavor of one and CPUs of the other.
-        """
+        """It has what it had: never the CPUs of the other flavor."""
         for before, after, pins in (
                 (DEDICATED, {}, (['4'], ['5'])),
                 ({}, DEDICATED, (['0,1,2,3'],))):

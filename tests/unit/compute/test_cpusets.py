@@ -12,7 +12,6 @@ from tests.unit import base
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import resources
 
-
 DEDICATED = {'hw:cpu_policy': 'dedicated'}
 MIXED = {'hw:cpu_policy': 'mixed', 'hw:cpu_dedicated_mask': '1'}
 
