@@ -82,7 +82,10 @@ class Gluster:
             'volume', 'set', VOLUME,
             # A brick that lacks a write is noted at once, although others
             # follow, and is healed in the parts of the disk that it lacks.
-            'cluster.post-op-delay-secs', '0', 'features.shard', 'on')
+            'cluster.post-op-delay-secs', '0', 'features.shard', 'on',
+            # What could not be healed when a brick came back, since it was
+            # being written, is tried again soon, not after ten minutes.
+            'cluster.heal-timeout', '5')
         self.command('volume', 'start', VOLUME)
         self._run('qemu-img', 'create', '-q', '-f', 'raw',
                   f'gluster://{config.CONTROLLER_IP}/{VOLUME}/{FILE}',
