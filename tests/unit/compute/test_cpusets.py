@@ -45,6 +45,12 @@ class OfInstanceTest(base.TestCase):
                         shared, specs=specs,
                         numa_topology=base.numa_topology({0: 7, 1: 4})))
 
+    def test_in_several_nodes(self):
+        topology = base.numa_topology({0: 7})
+        topology.cells += base.numa_topology({1: 4}).cells
+        self.assertEqual((frozenset({7}), frozenset({4})),
+                         self.cpus(specs=DEDICATED, numa_topology=topology))
+
     def test_some_of_its_own(self):
         numa_topology = base.numa_topology({1: 7}, {0})
         self.assertEqual(

@@ -137,6 +137,8 @@ class AwayTest(base.TestCase):
             'features': ['aes', 'avx512-bf16', 'pni', 'svm'],
             'topology': {'sockets': 1, 'cores': 4, 'threads': 2}},
             json.loads(before['cpu_info']))
+        self.assertEqual((8192, 8192 - 1024),
+                         (before['memory_mb'], before['memory_mb_used']))
         for found in (before, after):
             del found['stats']  # the load average changes
         self.assertEqual(before, after)

@@ -308,6 +308,12 @@ class LiveXmlTest(base.BaseTestCase):
                                           domain.from_xml, bad, X86_64())
                 self.assertEqual(field, error.field)
 
+    def test_entities_are_not_read(self):
+        bad = ('<!DOCTYPE domain [<!ENTITY e "read">]>'
+               + domain.to_xml(specs.PV, X86_64()).replace(
+                   '<memory', '<title>&e;</title><memory'))
+        self.assertNotEqual('read', domain.from_xml(bad, X86_64()).title)
+
 
 class ToXmlTest(base.BaseTestCase):
 
