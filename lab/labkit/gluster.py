@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import shutil
+from xml.etree import ElementTree
 
 from labkit import config
 from labkit import util
@@ -123,7 +124,12 @@ class Gluster:
         """Kill the process of a brick."""
         path = str(self.directory / self._brick(number)).replace('/', '-')
         pid, = (self.directory / 'run/vols' / VOLUME).glob(f'*{path}.pid')
-        util.run(['kill', '-9', pid.read_text().strip()])
+        process = pathlib.Path('/proc', pid.read_text().strip())
+        util.run(['kill', '-9', process.name])
+        # As long as it is a zombie, glusterd takes it for running, and would
+        # not start the brick anew.
+        util.wait_for(f'brick {number} to be gone',
+                      lambda: not process.exists(), TIMEOUT)
 
     def start_bricks(self) -> None:
         """Start those that do not run."""
@@ -141,10 +147,12 @@ class Gluster:
 
     def bricks(self) -> int:
         """How many bricks run."""
-        said = self.command('volume', 'status', VOLUME)
-        # Name, ports, whether it is online, pid.
-        return sum(line.split()[-2] == 'Y' for line in said.splitlines()
-                   if line.startswith('Brick '))
+        # The table for people breaks the line of a brick with a long path.
+        said = self.command('--xml', 'volume', 'status', VOLUME)
+        # Only bricks have paths; the healer has 'localhost' there.
+        return sum(node.findtext('status') == '1'
+                   for node in ElementTree.fromstring(said).iter('node')
+                   if node.findtext('path', '').startswith('/'))
 
     def command(self, *argv: str, check: bool = True) -> str:
         """Run Gluster's command; returns what it prints."""
