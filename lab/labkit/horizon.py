@@ -196,6 +196,8 @@ class Pages:
         self._fill('reason', reason)
         self.picture('disable-host')
         self._submit()
+        # Before that, Nova may not have heard of it.
+        self._message('host-disables')
         self._hosts()
         shown = self._text(row(host), 'Disabled')
         self.picture('host-disabled')
