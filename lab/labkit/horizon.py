@@ -207,8 +207,8 @@ class Pages:
         """Migrate all instances of a disabled host; returns the message."""
         self._hosts()
         self._choose(host, 'Migrate Host')
-        self._click(f"{_DIALOG}//select[@id='id_migrate_type']"
-                    "/option[@value='cold_migrate']")
+        self._click(f"{_DIALOG}//button[contains(@class, 'dropdown-toggle')]")
+        self._click(f"{_DIALOG}//a[@data-select-value='cold_migrate']")
         self.picture('migrate-host')
         self._submit()
         return self._message('host-migrates')
