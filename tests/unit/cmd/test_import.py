@@ -228,6 +228,13 @@ class ListTest(ImportTestCase):
                           status=1)['needs']
         self.assertIn('hvm', need)
 
+    def test_flavor_with_cpus_of_its_own(self):
+        """The host has none."""
+        self.cloud.flavor['extra_specs'] = {'hw:cpu_policy': 'dedicated'}
+        [need] = self.row('web', '--flavor', 'small', '--network', 'lan',
+                          status=1)['needs']
+        self.assertIn('cpu_dedicated_set', need)
+
     def test_pvh_needs_a_flavor_of_it(self):
         self.add(2, 'pvh', disk_xml(self.root), kind='pvh')
         [need] = self.row('pvh', '--flavor', 'small', status=1)['needs']
