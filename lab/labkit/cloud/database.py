@@ -37,6 +37,11 @@ _CELL_URL = '{scheme}://{username}:{password}@{hostname}:{port}/{path}?{query}'
 _CELL_BUS = '{scheme}://{username}:{password}@{hostname}:{port}/{path}'
 
 
+def query(sql: str) -> None:
+    """Run SQL in the running lab's database, as its administrator."""
+    _query(config.RUN / 'mariadb.sock', sql)
+
+
 def _query(socket: pathlib.Path, sql: str) -> None:
     util.run(['mariadb', '--no-defaults', f'--socket={socket}',
               '--user=root'], input=sql)
@@ -73,7 +78,7 @@ def create_users(passwords: Mapping[str, str]) -> None:
     users = {
         "'xenlab'@'127.0.0.1'": (passwords['database'], settings.DATABASES),
         f"'{dom0}'@'{_NETWORK}'": (passwords[dom0], (dom0,))}
-    _query(config.RUN / 'mariadb.sock', ''.join(
+    query(''.join(
         f"CREATE USER {user} IDENTIFIED BY '{password}';\n"
         + ''.join(f'GRANT ALL ON {name}.* TO {user};\n' for name in databases)
         for user, (password, databases) in users.items()))

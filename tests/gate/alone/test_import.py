@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A domain that virsh made becomes a server, which boots."""
+"""Domains of virsh and of Nova's old driver become servers that boot."""
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 
 from labkit import config
 from labkit import guest as guest_images
+from labkit.cloud import database
 from tests.gate import base
 from tests.gate import commands
 
@@ -104,3 +106,111 @@ class Import(commands.CommandCase):
         self.dom0('test', '-e', self.disk)
         # Once more: there is no such domain.
         self.run_command(*argv, '--yes', status=2)
+
+
+#: What Nova's libvirt driver made of a PV guest (nova 21,
+#: ``virt/libvirt/driver.py``: no boot loader is named, libvirt takes pygrub).
+LEFT = '''<domain type="xen">
+  <uuid>{uuid}</uuid>
+  <name>{name}</name>
+  <memory>196608</memory>
+  <vcpu>1</vcpu>
+  <metadata>
+    <nova:instance xmlns:nova="http://openstack.org/xmlns/libvirt/nova/1.0">
+      <nova:package version="21.2.4"/>
+      <nova:name>left</nova:name>
+      <nova:creationTime>2021-05-11 09:30:11</nova:creationTime>
+      <nova:flavor name="small">
+        <nova:memory>192</nova:memory>
+        <nova:disk>1</nova:disk>
+        <nova:swap>0</nova:swap>
+        <nova:ephemeral>0</nova:ephemeral>
+        <nova:vcpus>1</nova:vcpus>
+      </nova:flavor>
+    </nova:instance>
+  </metadata>
+  <os><type>xen</type></os>
+  <clock offset="utc"/>
+  <devices>
+    <disk type="file" device="disk">
+      <driver name="qemu" type="qcow2" cache="none"/>
+      <source file="{directory}/disk"/>
+      <target bus="xen" dev="xvda"/>
+    </disk>
+    <interface type="bridge">
+      <mac address="{mac}"/>
+      <source bridge="br-int"/>
+      <target dev="tap{port:.11}"/>
+    </interface>
+    <console type="pty"/>
+  </devices>
+</domain>
+'''
+
+# Its root disks lie on raw images, named by a hash of the image's id.
+_LEAVE = r'''set -e
+cd "$1"
+base=$(qemu-img info --force-share "$(echo disk.*)" |
+       sed -n 's/^backing file: \([^ ]*\).*/\1/p')
+qemu-img convert -O raw "$base" "../_base/$2"
+mv disk.* disk
+qemu-img rebase -u -f qcow2 -F raw -b "$(realpath "../_base/$2")" disk
+echo '{}' > disk.info
+chown root:root disk
+chmod 644 disk
+'''
+
+
+class InPlace(commands.CommandCase):
+    """What Nova's old libvirt driver left in the dom0 of the first host."""
+
+    def leave(self, guest: base.Guest) -> None:
+        """Make of a stopped server what that driver would have left."""
+        port = guest.port()
+        directory = f'{base.INSTANCES}/{guest.id}'
+        stem = hashlib.sha1(self.image().id.encode(),
+                            usedforsecurity=False).hexdigest()
+        self.addCleanup(self.host.ssh, [
+            'rm', '--force', f'{base.IMAGES}/{stem}'])
+        self.addCleanup(self.host.ssh, [
+            'rm', '--force', KEPT.format(uuid=guest.id)])
+        self.host.ssh(['sh', '-c', _LEAVE, 'sh', directory, stem])
+        self.host.ssh(['virsh', 'undefine', guest.id])
+        self.host.ssh(['virsh', 'define', '/dev/stdin'], input=LEFT.format(
+            uuid=guest.id, name=guest.domain, directory=directory,
+            mac=port.mac_address, port=port.id))
+        database.query(
+            'DELETE nova.instance_system_metadata '
+            'FROM nova.instance_system_metadata '
+            f"WHERE instance_uuid = '{guest.id}' "
+            "AND `key` LIKE 'os_glance_xen44%';")
+
+    @base.slow
+    def test_goes_on(self) -> None:
+        flavor = self.make_flavor(self.addCleanup, guest_type='pv')
+        guest = self.make_server(self.addCleanup, flavor=flavor)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        guest.ssh('echo kept > /root/mark && sync')
+        self.cloud.compute.stop_server(guest.id)
+        guest.wait_for_status('SHUTOFF')
+        self.leave(guest)
+
+        [row] = self.run_command('xen44-import', guest.id)['domains']
+        self.assertEqual(
+            ('in place', 'pv', [], []), tuple(row[key] for key in (
+                'way', 'guest_type', 'problems', 'needs')))
+        [row] = self.run_command('xen44-import', guest.id, '--yes')['domains']
+        self.assertEqual((guest.id, []), (row['server'], row['problems']))
+
+        self.cloud.compute.start_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        self.assertEqual('kept', guest.ssh('cat /root/mark').strip())
+        before = guest.boot_id()
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_reboot(before)
+        self.assertEqual('kept', guest.ssh('cat /root/mark').strip())
+        traces = self.traces(guest)
+        self.remove_server(guest.id)
+        traces.wait_for_none(self.host, self.cloud)
