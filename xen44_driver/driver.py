@@ -37,6 +37,7 @@ from xen44_driver.compute import destroy
 from xen44_driver.compute import devices
 from xen44_driver.compute import diagnostics
 from xen44_driver.compute import faults
+from xen44_driver.compute import hostactions
 from xen44_driver.compute import hostboot
 from xen44_driver.compute import interfaces
 from xen44_driver.compute import interrupted
@@ -169,6 +170,16 @@ class Xen44Driver(driver.ComputeDriver):
 
     def get_host_ip_addr(self) -> str:
         return str(CONF.my_ip)
+
+    def host_power_action(self, action: str) -> str:
+        return hostactions.power(self._availability, action)
+
+    def host_maintenance_mode(self, host: str, mode: bool) -> str:
+        return hostactions.maintain(self._availability, on=mode)
+
+    def set_host_enabled(self, enabled: bool) -> str:
+        # Nova has set its record of the service, and the trait.
+        return 'enabled' if enabled else 'disabled'
 
     def manage_image_cache(
         self, context: nova_context.RequestContext,

@@ -47,6 +47,9 @@ from xen44_driver.xen.domain import monitorsocket
 CONF = cfg.CONF
 conf.register_opts(CONF)
 
+# Xen's UUID of dom0.
+_DOM0 = '00000000-0000-0000-0000-000000000000'
+
 sys_admin_pctxt = priv_context.PrivContext(
     'xen44_driver',
     cfg_section='xen44_privileged',
@@ -365,6 +368,27 @@ def running_domains() -> dict[str, str]:
     lines = _run('xl', 'vm-list').splitlines()[1:]
     fields = [line.split(maxsplit=2) for line in lines if line.strip()]
     return {uuid: ''.join(name).strip() for uuid, _, *name in fields}
+
+
+def running_guests() -> dict[str, str]:
+    """Ask Xen which domains it runs, as :func:`running_domains`; not dom0."""
+    return {uuid: name for uuid, name in running_domains().items()
+            if uuid != _DOM0}
+
+
+@sys_admin_pctxt.entrypoint
+def host_power(action: str) -> None:
+    """Have systemd shut down the host, or reboot it.
+
+    :param action: ``poweroff`` or ``reboot``.
+    :raises ValueError: it is neither, or the operator has not allowed it.
+    :raises OSError: systemctl failed.
+    """
+    if action not in ('poweroff', 'reboot'):
+        raise ValueError(f'{action!r}: neither poweroff nor reboot')
+    if not CONF.xen44.allow_host_power_actions:
+        raise ValueError('[xen44] allow_host_power_actions is false')
+    _run('systemctl', action)
 
 
 @sys_admin_pctxt.entrypoint

@@ -36,6 +36,7 @@ TRANSLATED = 1024 if util.total_memory() >= 12 * 1024 else 512
 #: Seconds a busy machine may need.
 BOOT_TIMEOUT = 1200
 RESUME_TIMEOUT = 120
+DOWN_TIMEOUT = 300
 SAVE_TIMEOUT = 180
 
 #: A host without one of these is no Xen host.
@@ -267,14 +268,33 @@ class XenHost:
         util.run(['qemu-img', 'create', '-q', '-f', 'qcow2', '-F', 'qcow2',
                   '-b', self._image.base.name, self._disk],
                  cwd=self.directory)
-        with util.step(f'{self.name}: cold boot'):
-            self._spawn()
-            self._wait_for_ssh(BOOT_TIMEOUT)
-            self._settle()
+        self.power_on()
         with util.step(f'{self.name}: code of the services'):
             # They wait for their configuration (lab/image: preloaded).
             self.ssh(['systemctl', 'start', *self.arch.services],
                      timeout=930)
+
+    def power_on(self) -> None:
+        """Boot a host that is down from the disk that it has.
+
+        :raises LabError: it did not come up.
+        """
+        with util.step(f'{self.name}: cold boot'):
+            self._spawn()
+            self._wait_for_ssh(BOOT_TIMEOUT)
+            self._settle()
+
+    def wait_until_down(self) -> None:
+        """Wait until dom0 has shut the host down, or reboots it.
+
+        QEMU ends at either: :meth:`power_on` is what the firmware would do.
+
+        :raises LabError: it did not come to that.
+        """
+        util.wait_for(f'{self.name} to go down', lambda: not self.running,
+                      DOWN_TIMEOUT, self.console_log)
+        # It would be a connection to nobody.
+        util.stop(self._ssh_pidfile, grace=2)
 
     def resume(self, tag: str) -> None:
         """Bring the host up as it was at :meth:`save`.

@@ -10,9 +10,6 @@ from xen44_driver.xen import host as xen_host
 
 CONF = conf.CONF
 
-# Xen's UUID of dom0.
-_DOM0 = '00000000-0000-0000-0000-000000000000'
-
 
 def of_xen() -> dict[str, str]:
     """Ask Xen which domains it runs; this user has to be root.
@@ -22,8 +19,7 @@ def of_xen() -> dict[str, str]:
     """
     # Root needs no daemon.
     privsep.sys_admin_pctxt.set_client_mode(False)
-    return {uuid: name for uuid, name in privsep.running_domains().items()
-            if uuid != _DOM0}
+    return privsep.running_guests()
 
 
 def of_libvirt() -> dict[str, str]:

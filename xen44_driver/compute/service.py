@@ -24,6 +24,9 @@ LOG = logging.getLogger(__name__)
 #: Prefix of the reason if the driver, not an operator, disabled the service.
 PREFIX = 'AUTO: '
 
+#: The reason if Nova's API asked for maintenance.
+MAINTENANCE = 'maintenance mode'
+
 # Characters that the database's column holds.
 _MAX_REASON = 255
 # Another thread may change the wanted state while this one writes; then it is
@@ -79,6 +82,27 @@ class Availability:
             if wanted is self._wanted:
                 self._written = wanted
 
+    def is_disabled(self) -> bool:
+        """Whether the service is disabled, as Nova has it."""
+        return bool(_service(nova_context.get_admin_context()).disabled)
+
+    def maintain(self, *, on: bool) -> str | None:
+        """Disable or enable the service: somebody asked for it.
+
+        :param on: disable it, whatever its reason was.
+        :returns: why it stays as it was, if it does.
+        """
+        context = nova_context.get_admin_context()
+        service = _service(context)
+        reason = service.disabled_reason or ''
+        if not on and reason.startswith(PREFIX):
+            return f'{CONF.host} cannot be used: {reason}'
+        service.disabled = on
+        service.disabled_reason = MAINTENANCE if on else None
+        service.save()
+        self._tell_placement(context, service)
+        return None
+
     def _write(self, wanted: _Wanted) -> bool:
         """Update Nova's record of the service.
 
@@ -86,7 +110,7 @@ class Availability:
         """
         context = nova_context.get_admin_context()
         try:
-            service = objects.Service.get_by_compute_host(context, CONF.host)
+            service = _service(context)
             if not _update(service, wanted):
                 return True
             service.save()
@@ -119,6 +143,10 @@ class Availability:
                 enabled=not service.disabled)
         except Exception as error:  # whatever Placement's client raises
             LOG.debug('Placement is not told: %s', error)
+
+
+def _service(context: nova_context.RequestContext) -> objects.Service:
+    return objects.Service.get_by_compute_host(context, CONF.host)
 
 
 def _update(service: objects.Service, wanted: _Wanted) -> bool:

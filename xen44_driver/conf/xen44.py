@@ -49,6 +49,14 @@ boot. Xen's toolstack unpacks the kernel as root in dom0, so anyone who may
 upload images can attack it with a crafted file. Instances that were made while
 this was allowed continue to boot their kernels."""),
     cfg.BoolOpt(
+        'allow_host_power_actions',
+        default=False,
+        help="""
+Whether administrators may reboot and shut down this host through Nova's API
+(``os-hosts``, until microversion 2.42). It is refused as long as guests run or
+the compute service is enabled. ``xen44-host reboot``, run on the host, needs
+no such permission."""),
+    cfg.BoolOpt(
         'default_config_drive',
         default=True,
         help="""

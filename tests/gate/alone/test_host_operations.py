@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 from labkit import arch
 from labkit import compute
 from labkit import util
+from labkit.cloud import Cloud
+from labkit.host import SERVICES
 from tests.gate import base
 from tests.gate import commands
 
@@ -121,6 +124,90 @@ class HostOperations(commands.CommandCase):
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         self.assertNotEqual(before, guest.boot_id())
+
+    @base.slow
+    def test_reboot(self) -> None:
+        """Nova's API reboots the host while it is out of use."""
+        self.start_with_the_host()
+        self.configure(self.addCleanup,
+                       '[xen44]\nallow_host_power_actions = true\n')
+        guest = self.boot()
+        before = guest.boot_id()
+        for said in (self.ask_for('reboot', 400), self.maintain(True, 400)):
+            self.assertIn(f'Xen runs guests ({guest.domain})', said)
+        self.run_json('maintenance', 'on', '--reason', REASON, '--stop',
+                      '--yes')
+        self.assertIn('on_maintenance', self.maintain(True))
+        self.assertIn('reboot', self.ask_for('reboot'))
+        self.come_up()
+
+        service = self.service()
+        self.assertEqual(('disabled', 'maintenance mode'),
+                         (service.status, service.disabled_reason))
+        self.assertEqual('SHUTOFF', guest.server().status)
+        self.assertIn('off_maintenance', self.maintain(False))
+        found = self.run_json('maintenance', 'off', '--start')
+        self.assertEqual([], found['problems'])
+        guest.wait_for_status('ACTIVE')
+        guest.wait_for_ssh()
+        self.assertNotEqual(before, guest.boot_id())
+
+    def ask_for(self, action: str, status: int = 200) -> str:
+        """Ask Nova's API for a power action; returns what it answers."""
+        return self.answer(self.cloud.compute.get(
+            f'/os-hosts/{self.host.name}/{action}', microversion='2.42'),
+            status)
+
+    def maintain(self, on: bool, status: int = 200) -> str:
+        """Ask Nova's API for maintenance; returns what it answers."""
+        return self.answer(self.cloud.compute.put(
+            f'/os-hosts/{self.host.name}', microversion='2.42', json={
+                'maintenance_mode': 'enable' if on else 'disable'}), status)
+
+    def answer(self, response: Any, status: int) -> str:
+        self.assertEqual(status, response.status_code, response.text)
+        text: str = response.text
+        return text
+
+    @base.slow
+    def test_shutdown(self) -> None:
+        """The host is shut down beneath its guests, who come back."""
+        self.start_with_the_host()
+        self.configure(self.addCleanup,
+                       '[DEFAULT]\nresume_guests_state_on_host_boot = true\n')
+        running, suspended = self.boot(), self.boot()
+        boots = running.boot_id(), suspended.boot_id()
+        self.cloud.compute.suspend_server(suspended.id)
+        suspended.wait_for_status('SUSPENDED')
+
+        found = self.run_json('shutdown', '--yes', status=1)
+        self.assertIn(running.id, found['reasons'][0])
+        self.assertTrue(
+            self.run_json('shutdown', '--yes', '--force')['done'])
+        self.come_up()
+
+        running.wait_for_status('ACTIVE')
+        running.wait_for_ssh()
+        self.assertNotEqual(boots[0], running.boot_id())
+        self.assertEqual('SUSPENDED', suspended.server().status)
+        self.cloud.compute.resume_server(suspended.id)
+        suspended.wait_for_status('ACTIVE')
+        suspended.wait_for_ssh()
+        self.assertEqual(boots[1], suspended.boot_id())
+
+    def start_with_the_host(self) -> None:
+        """Have the services start with dom0, as operators do."""
+        self.addCleanup(self.host.ssh, ['systemctl', 'disable', *SERVICES])
+        self.host.ssh(['systemctl', 'enable', *SERVICES])
+
+    def come_up(self) -> None:
+        """The host goes down, somebody turns it on, and Nova has it."""
+        self.host.wait_until_down()
+        # Only now: what ends reports once more.
+        begin = datetime.datetime.now(datetime.UTC)
+        self.host.power_on()
+        Cloud().wait_compute(self.host.name, compute.START_TIMEOUT, begin,
+                             hopeless=self.host.check)
 
     @base.slow
     def test_remove(self) -> None:
