@@ -178,6 +178,11 @@ def _prepare(host: XenHost, venv: pathlib.Path,
              files: Mapping[str, str]) -> None:
     install_driver(host, venv)
     configure(host, files)
+    weigh(host)
+
+
+def weigh(host: XenHost) -> None:
+    """Give dom0 its weight, which it has until the host reboots."""
     host.ssh(['xl', 'sched-credit2', '-d', '0', '-w', str(DOM0_WEIGHT)])
 
 

@@ -206,6 +206,7 @@ class HostOperations(commands.CommandCase):
         # Only now: what ends reports once more.
         begin = datetime.datetime.now(datetime.UTC)
         self.host.power_on()
+        compute.weigh(self.host)
         Cloud().wait_compute(self.host.name, compute.START_TIMEOUT, begin,
                              hopeless=self.host.check)
 
