@@ -20,18 +20,21 @@ TIMEOUT = 300
 def start(host: XenHost, cloud: Cloud) -> None:
     """Start it, unless it was before; wait until volumes can be made.
 
-    On a host fresh from its snapshot it waits for its configuration.
+    On a host fresh from its snapshot it waits for its configuration; on one
+    that was booted it does not run.
 
     :raises LabError: it ended, or Cinder does not hear of it in time.
     """
     begin = None
     with util.step(f'{host.name}: cinder-volume'):
-        if host.ssh(['test', '-e', CINDER_CONF], check=False).returncode:
+        configured = host.ssh(['test', '-e', CINDER_CONF],
+                              check=False).returncode == 0
+        if not configured or host.ssh(['systemctl', 'is-active', CINDER_VOLUME],
+                                      check=False).returncode:
             begin = datetime.datetime.now(datetime.UTC)
-            compute.configure(host, cloud.render_volume_config(host.number))
-        elif host.ssh(['systemctl', 'is-active', CINDER_VOLUME],
-                      check=False).returncode:
-            begin = datetime.datetime.now(datetime.UTC)
+            if not configured:
+                compute.configure(host,
+                                  cloud.render_volume_config(host.number))
             host.ssh(['systemctl', 'start', CINDER_VOLUME], timeout=TIMEOUT)
         try:
             cloud.wait_volumes(

@@ -43,9 +43,12 @@ class StartTest(base.TestCase):
         self.patch(compute, 'collect_logs',
                    lambda host: self.done.append('logs'))
 
-    def test_its_configuration_starts_it(self):
-        volumes.start(FakeHost(configured=False), self.cloud)
+    def test_it_waits_for_its_configuration_or_was_never_started(self):
+        host = FakeHost(configured=False)
+        volumes.start(host, self.cloud)
         self.assertEqual([[volumes.CINDER_CONF], ('xen1', True)], self.done)
+        # The first one does not notice, the second one depends on it.
+        self.assertTrue(host.started)
 
     def test_it_was_started_before(self):
         host = FakeHost(configured=True, active=True)
