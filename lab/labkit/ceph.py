@@ -15,9 +15,8 @@ import pathlib
 import shutil
 import uuid
 
-from labkit import cache
 from labkit import config
-from labkit import debian
+from labkit import extras
 from labkit import util
 from labkit.host import XenHost
 
@@ -83,23 +82,12 @@ def client() -> pathlib.Path:
 
     :raises util.LabError: the packages cannot be had.
     """
-    def build(scratch: pathlib.Path, log: pathlib.Path) -> None:
-        debian.need_tools()
-        debian.packages(scratch / 'result', 'extract', CLIENT_PACKAGES, log)
-
-    return cache.directory(
-        'ceph-client', cache.recipe(debian.SUITE, *CLIENT_PACKAGES), build)
+    return extras.unpacked('ceph-client', CLIENT_PACKAGES)
 
 
 def install_client(host: XenHost) -> None:
-    """Have a client's files in dom0, until the lab starts anew.
-
-    What dom0 has stays as it is.
-    """
-    host.copy_to(f'{client()}/usr/', '/usr/', '--ignore-existing',
-                 '--omit-dir-times', '--exclude=/share')
-    host.ssh(['ldconfig'])
-    host.ssh(['udevadm', 'control', '--reload'])
+    """Have a client's files in dom0, until the lab starts anew."""
+    extras.install(host, client())
 
 
 class Ceph:

@@ -23,6 +23,15 @@ EPOCH = 1767225600
 NO_UPDATES = ('--setup-hook=sed -i "/-updates/d; /-security/d" '
               '"$1/etc/apt/sources.list"')
 
+#: Options of mmdebstrap: what Debian 13 lacks comes from the release after it,
+#: and all else from Debian 13. A mirror may have an old index of a release
+#: that changes daily.
+ALSO_NEXT = (
+    f'--aptopt=APT::Default-Release "{SUITE}"',
+    '--aptopt=Acquire::Check-Valid-Until "false"',
+    f'--setup-hook=sed -n "s/ {SUITE} / forky /p" "$1/etc/apt/sources.list" '
+    '> "$1/etc/apt/sources.list.d/forky.list"')
+
 #: Who signs Debian 13; older keyring packages do not know it.
 _KEYRING = pathlib.Path(
     '/usr/share/keyrings/debian-archive-trixie-automatic.gpg')

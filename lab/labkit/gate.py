@@ -25,6 +25,7 @@ from labkit import config
 from labkit import gluster
 from labkit import guest
 from labkit import images
+from labkit import nvme
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
@@ -45,6 +46,8 @@ HORIZON = f'{ALONE}test_horizon.'
 VOLUMES = 'tests.gate.test_volumes'
 #: The ones of them for which dom0 gets a client of Ceph's.
 RBD = 'tests.gate.test_volumes_rbd.'
+#: The ones of them for which dom0 gets the programs of NVMe-oF.
+NVME = 'tests.gate.test_volumes_nvme.'
 #: The tests for a lab with an ARM host, and the only ones there.
 ARM = 'tests.gate.test_arm.'
 #: The ones there whose guest has a 32-bit kernel.
@@ -216,7 +219,7 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
     # Built out here: where the tests run there are no downloads.
     for tests, build in {DEBIAN: guest.debian_guest, RBD: ceph.client,
-                         HORIZON: dashboard.install,
+                         NVME: nvme.tools, HORIZON: dashboard.install,
                          ARM_32: lambda: guest.small_guest('armv7l')}.items():
         if any(name.startswith(tests) for name in names):
             try:

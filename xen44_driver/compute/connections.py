@@ -48,6 +48,8 @@ LOG = logging.getLogger(__name__)
 
 #: Seconds until dom0's kernel must have closed a device that a guest has lost.
 BUSY_TIMEOUT = 20
+#: Seconds until a device that os-brick has named must be there.
+DEVICE_TIMEOUT = 10
 
 # What closes every kind of encrypted device.
 _ANY_ENCRYPTION = {'control_location': 'front-end', 'provider': 'luks'}
@@ -91,6 +93,8 @@ def connect(
         if isinstance(device, bytes):
             device = device.decode()
         data['device_path'] = device
+        if transport.block:
+            _wait_for(device)
         faultpoints.reached('volume: connected')
         if encryption:
             _open(context, connection_info, encryption)
@@ -110,6 +114,17 @@ def connect(
     LOG.info('Connected volume %(volume)s by %(protocol)s: %(device)s',
              {'volume': volume, 'protocol': transport.protocol,
               'device': device}, instance=instance)
+
+
+def _wait_for(device: str) -> None:
+    """Wait until a device is there; :func:`connect` fails if it is not.
+
+    os-brick sees a volume of NVMe-oF in its controller's directory in sysfs,
+    where the kernel has it before it makes the device that leads to it.
+    """
+    for _ in backends.pauses(DEVICE_TIMEOUT):
+        if os.path.exists(device):
+            return
 
 
 def disconnect(
@@ -158,16 +173,19 @@ def _let_go(connection_info: Mapping[str, Any], *, force: bool) -> None:
     dom0's kernel closes a device a moment after the guest has lost it, and
     udev may look into it then. Not every transport waits for that.
     """
-    busy = transports.of(connection_info).busy
+    transport = transports.of(connection_info)
     connector = _connector(connection_info)
     data = connection_info['data']
+    if transport.find and not os.path.lexists(data.get('device_path') or ''):
+        # Such as when an attachment was interrupted before it was noted.
+        data = {**data, 'device_path': transport.find(data)}
     failed: processutils.ProcessExecutionError | None = None
     for _ in backends.pauses(BUSY_TIMEOUT):
         try:
             connector.disconnect_volume(
                 data, data, force=force, ignore_errors=force)
         except processutils.ProcessExecutionError as error:
-            if busy is None or error.exit_code != busy:
+            if transport.busy is None or error.exit_code != transport.busy:
                 raise
             failed = error
         else:

@@ -10,6 +10,7 @@ is a block device of the kernel (``rbd map``).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from collections.abc import Mapping
 import dataclasses
 import errno
@@ -17,6 +18,7 @@ from typing import Any
 
 from nova import exception
 from os_brick import initiator
+from os_brick.initiator.connectors import nvmeof
 
 from xen44_driver.xen.diskclass import DiskClass
 
@@ -29,11 +31,27 @@ class Transport:
     :ivar block: whether a volume is a block device here, or else a file.
     :ivar busy: exit status of what disconnects a volume, if the kernel still
         has its device open; None where that does not matter.
+    :ivar find: finds the device of a volume from what Cinder says of its
+        connection; None if os-brick disconnects a volume without knowing it.
     """
 
     protocol: str
     block: bool = True
     busy: int | None = None
+    find: Callable[[Mapping[str, Any]], str | None] | None = None
+
+
+def _find_nvmeof(data: Mapping[str, Any]) -> str | None:
+    """Return the device that a volume of NVMe-oF has on this host now.
+
+    Names are given in the order of connections, and they are given again.
+
+    :param data: what Cinder says of the connection.
+    :returns: None if this host is not connected to it.
+    """
+    # What it is given it changes.
+    properties = nvmeof.NVMeOFConnProps({**data}, find_controllers=True)
+    return next(iter(properties.get_devices()), None)
 
 
 #: The transports by Cinder's names (``driver_volume_type``).
@@ -43,7 +61,7 @@ TRANSPORTS: Mapping[str, Transport] = {
     'iser': Transport(protocol=initiator.ISER),
     'local': Transport(protocol=initiator.LOCAL),
     'nfs': Transport(protocol=initiator.NFS, block=False),
-    'nvmeof': Transport(protocol=initiator.NVMEOF),
+    'nvmeof': Transport(protocol=initiator.NVMEOF, find=_find_nvmeof),
     'rbd': Transport(protocol=initiator.RBD, busy=errno.EBUSY),
 }
 

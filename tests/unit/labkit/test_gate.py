@@ -9,6 +9,7 @@ from labkit import browser
 from labkit import ceph
 from labkit import gate
 from labkit import guest
+from labkit import nvme
 from labkit import util
 from labkit import volumes
 from labkit.cloud import dashboard
@@ -129,6 +130,16 @@ class NeedsTest(base.TestCase):
         self.assertEqual([*ceph.PACKAGES, 'xen1', 'xen1 is stopped'],
                          next(ran))
         self.assertEqual(['client'], needed)
+
+    def test_nvme(self):
+        self.patch(nvme, 'tools', lambda: needed.append('tools'))
+        needed = []
+        ran = self.needed('tests.gate.test_guests.PV.test_x',
+                          'tests.gate.test_volumes_nvme.X.test_x[slow]')
+        next(ran)
+        self.assertEqual([], needed)
+        self.assertEqual(['xen1', 'xen1 is stopped'], next(ran))
+        self.assertEqual(['tools'], needed)
 
     def test_debian(self):
         self.assertEqual([[], ['debian']], list(self.needed(
