@@ -332,6 +332,8 @@ class SharedCase(VolumeCase):
         # The other one keeps it.
         self.cloud.compute.delete_volume_attachment(guests[0].id, volume.id)
         self.wait_until_gone(guests[0])
+        # Cinder knows it a little later, and detaches one at a time.
+        self.wait_for_volume(volume, 'in-use')
         self.write(guests[1], 'alone')
         self.assertIn('alone', self.read(guests[1]))
         self.detach(guests[1], volume)
