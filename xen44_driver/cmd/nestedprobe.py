@@ -78,6 +78,8 @@ def run(*, as_json: bool, yes: bool, timeout: float) -> int:
                 'Start one', yes=yes):
             print('Nothing was done.')
             return 1
+        # nova-compute has to be able to read what is kept.
+        os.umask(0o022)
         # A crash of the host leaves no old proof.
         nestedproof.forget()
         problem, console = _probe(host, feature, timeout)

@@ -43,6 +43,7 @@ class ProbeTest(base.CommandTestCase):
         self.patch(nestedguest, 'kernel', return_value='/boot/vmlinuz')
         self.initrd = self.patch(nestedguest, 'initrd',
                                  return_value=b'initrd')
+        self.umask = self.patch(os, 'umask')
         self.now = 0
         self.patch(time, 'sleep', self.sleep)
         self.patch(time, 'monotonic', lambda: self.now)
@@ -85,6 +86,7 @@ class ProbeTest(base.CommandTestCase):
         self.assertIsNone(nestedproof.problem())
         self.assertEqual(3, self.now)
         self.initrd.assert_called_once_with('svm')
+        self.umask.assert_called_once_with(0o022)
         self.assert_nothing_is_left()
 
     def test_its_domain(self):
