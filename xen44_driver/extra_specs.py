@@ -15,6 +15,7 @@ from nova.api.validation.extra_specs import base
 
 from xen44_driver.compute import disk_class
 from xen44_driver.compute import guest_type
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import xentables
 from xen44_driver.xen import eventchannels
 from xen44_driver.xen.diskclass import DiskClass
@@ -32,6 +33,11 @@ def register() -> list[base.ExtraSpecValidator]:
             name=disk_class.EXTRA_SPEC,
             description="What serves the guest's disks in dom0.",
             value={'type': str, 'enum': [str(one) for one in DiskClass]}),
+        base.ExtraSpecValidator(
+            name=nestedhvm.EXTRA_SPEC,
+            description='Whether an HVM guest can run guests of its own. Xen '
+                        'calls this experimental.',
+            value={'type': bool}),
         base.ExtraSpecValidator(
             name=xentables.EVENT_CHANNELS,
             description='The most event channels that the guest can use.',

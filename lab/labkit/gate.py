@@ -52,6 +52,8 @@ NVME = 'tests.gate.test_volumes_nvme.'
 ARM = 'tests.gate.test_arm.'
 #: The ones there whose guest has a 32-bit kernel.
 ARM_32 = f'{ARM}Arm32.'
+#: The tests for a lab whose guests can run guests, and the only ones there.
+NESTED = 'tests.gate.test_nested.'
 #: The tests that may end the lab's QEMU: OVMF sometimes fails its assertion
 #: in tcg_handle_interrupt (QEMU 10.0, software emulation; seen once of three
 #: starts, on a busy machine).
@@ -216,7 +218,8 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
     """
     names = [name for name in _names(cloud, pattern or '.')
              if (pattern or full or not is_slow(name))
-             and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')]
+             and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
+             and name.startswith(NESTED) == config.NESTED]
     # Built out here: where the tests run there are no downloads.
     for tests, build in {DEBIAN: guest.debian_guest, RBD: ceph.client,
                          NVME: nvme.tools, HORIZON: dashboard.install,
@@ -240,13 +243,14 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
             cloud, part, _stestr(cloud, 'run', '--load-list', str(listed),
                                  *options), config.CHECKOUT)
 
-    if arm := [name for name in names if name.startswith(ARM)]:
-        yield run('arm-guests', arm, '--worker-file',
-                  str(TESTS / 'workers.yaml'))
-    if beside := [name for name in names
-                  if not name.startswith((ALONE, VOLUMES, UEFI, ARM))]:
-        yield run('guests', beside, '--worker-file',
-                  str(TESTS / 'workers.yaml'))
+    workers = ('--worker-file', str(TESTS / 'workers.yaml'))
+    # Of another lab, and then the only ones.
+    if other := [name for name in names if name.startswith((ARM, NESTED))]:
+        yield (run('nested', other, '--serial') if config.NESTED
+               else run('arm-guests', other, *workers))
+    if beside := [name for name in names if not name.startswith(
+            (ALONE, VOLUMES, UEFI, ARM, NESTED))]:
+        yield run('guests', beside, *workers)
     if alone := [name for name in names if name.startswith(ALONE)]:
         yield run('alone', alone, '--serial')
     if with_volumes := [name for name in names if name.startswith(VOLUMES)]:
@@ -331,7 +335,8 @@ def gate(args: argparse.Namespace) -> int:
     """Run the gate's tests on the running lab, then Tempest."""
     cloud = Cloud()
     # An ARM host cannot boot the image that Tempest's servers have.
-    with_tempest = not (args.quick or args.pattern
+    # Where guests run guests, only that is tried.
+    with_tempest = not (args.quick or args.pattern or config.NESTED
                         or config.ARCHITECTURE == 'aarch64')
     with util.Lock():
         REPORT.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from tests.unit import base
 from xen44_driver import extra_specs
 from xen44_driver.compute import disk_class
 from xen44_driver.compute import guest_type
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import properties
 from xen44_driver.compute import xentables
 from xen44_driver.xen.diskclass import DiskClass
@@ -51,6 +52,7 @@ class ExtraSpecsTest(base.TestCase):
              ('63', '64', '65535', '65536', '', 'many', '-1')),
             (guest_type.EXTRA_SPEC, ('pv', 'pvh', 'hvm', 'PV', '', 'kvm')),
             (disk_class.EXTRA_SPEC, ('qemu', 'kernel', 'Kernel', '', 'tap')),
+            (nestedhvm.EXTRA_SPEC, ('true', 'False', 'yes', '0', '', 'svm')),
         ):
             for value in values:
                 with self.subTest(name=name, value=value):
@@ -69,6 +71,7 @@ class ExtraSpecsTest(base.TestCase):
             base.image(), flavor, default=GuestType.PV,
             offered=tuple(GuestType))
         disk_class.choose(flavor, offered=tuple(DiskClass))
+        nestedhvm.asked(flavor)
 
     @staticmethod
     def accepts(check, name, value):

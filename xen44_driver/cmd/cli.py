@@ -69,6 +69,17 @@ def host_parser() -> argparse.ArgumentParser:
          'package grub-xen-bin) and put into the directory of the option '
          '[xen44_x86_64] loader_directory, where nova-compute finds them. Run '
          'it again after an update of grub or of the driver.')
+    probe = _add(
+        commands, 'probe-nested', _probe_nested,
+        'try whether guests of this host can run guests of their own',
+        'A small HVM guest of dom0\'s kernel and Python is started, and '
+        'starts a guest with KVM. If that runs to its end, nova-compute '
+        'offers nested virtualization, if [xen44_x86_64] nested_hvm allows '
+        'it. Run it again after an update of Xen. Xen calls this '
+        'experimental: it may crash the host, so run it while no guest is '
+        'needed.')
+    _add_yes(probe)
+    _add_timeout(probe, 'the guest has', 300)
     removal = _add(
         commands, 'remove', _remove,
         'stop nova-compute and take the host out of Nova for good',
@@ -255,6 +266,13 @@ def _build_loaders(arguments: argparse.Namespace) -> int:
     from xen44_driver.cmd import grubloaders  # noqa: PLC0415 (see above)
 
     return grubloaders.run(as_json=arguments.json)
+
+
+def _probe_nested(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import nestedprobe  # noqa: PLC0415 (see above)
+
+    return nestedprobe.run(
+        as_json=arguments.json, yes=arguments.yes, timeout=arguments.timeout)
 
 
 def _power(arguments: argparse.Namespace) -> int:

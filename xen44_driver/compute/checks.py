@@ -25,6 +25,7 @@ from oslo_utils import units
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import dom0
 from xen44_driver.compute import lvmfilter
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import privileges
 from xen44_driver.conf import opts
@@ -221,6 +222,8 @@ class HostChecks:
                   self._loaders, needs_host=True),
             Check('uefi', 'UEFI firmware of HVM guests', Level.WARN,
                   self._uefi, needs_host=True),
+            Check('nested-hvm', 'guests that run guests', Level.WARN,
+                  self._nested_hvm, needs_host=True),
             Check('device-model', 'QEMU for Xen', Level.WARN,
                   self._device_model, needs_host=True),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
@@ -314,6 +317,11 @@ class HostChecks:
                    f'[xen44_{self.node.arch.name}] uefi_firmware is '
                    f'{firmware.path}, and there is no such file (Debian: '
                    'package ovmf)')
+
+    def _nested_hvm(self) -> Iterator[str]:
+        if self.node.allows_nested_hvm and (
+                problem := self.node.nested_hvm_problem()):
+            yield f'flavors with {nestedhvm.EXTRA_SPEC} are refused: {problem}'
 
     def _device_model(self) -> Iterator[str]:
         profiles = self.node.arch.profiles.values()

@@ -39,6 +39,7 @@ from xen44_driver.compute import devices
 from xen44_driver.compute import disk_class as disk_class_lib
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import properties
 from xen44_driver.compute import volumes as volumes_lib
 from xen44_driver.compute import xentables
@@ -84,6 +85,8 @@ class Options:
     :ivar default_guest_type: the type if neither image nor flavor asks.
     :ivar max_vcpus: the most vCPUs of a guest, by guest type.
     :ivar dedicated_cpus: whether vCPUs can have CPUs of their own.
+    :ivar nested_hvm_problem: why guests cannot run guests of their own; None
+        if they can.
     :ivar loaders: the loader that boots a guest's own disk, by guest type;
         only for types without firmware.
     :ivar uefi: the UEFI firmware of guests that have firmware, or None.
@@ -110,6 +113,7 @@ class Options:
     max_vcpus: Mapping[GuestType, int] = dataclasses.field(
         default_factory=dict)
     dedicated_cpus: bool = False
+    nested_hvm_problem: str | None = 'it is off'
     loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
     uefi: bootfile.BootFile | None = None
@@ -146,6 +150,7 @@ class Machine:
     :ivar spice_agent: whether it has a channel to SPICE's agent.
     :ivar tablet: whether its pointer is a USB tablet.
     :ivar agent: whether it has a channel to a guest agent.
+    :ivar nested_hvm: whether it can run guests of its own; HVM only.
     :ivar clock: ``utc`` or ``localtime``.
     :ivar max_event_channels: None for libxl's default.
     :ivar max_grant_frames: None for the hypervisor's default.
@@ -170,6 +175,7 @@ class Machine:
     spice_agent: bool = False
     tablet: bool = False
     agent: bool = False
+    nested_hvm: bool = False
     clock: Literal['utc', 'localtime'] = 'utc'
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
@@ -431,6 +437,7 @@ def choose(
     properties.check_memory(flavor, chosen, direct_kernel=bool(kernel_id))
     _check_vcpus(flavor, chosen, options)
     cpusets.check_policy(image, flavor, offered=options.dedicated_cpus)
+    nestedhvm.check(flavor, problem=options.nested_hvm_problem)
     properties.check_outbound_limit(
         flavor, chosen, profile=options.arch.profile(chosen),
         vif_model=image.properties.get('hw_vif_model'))
@@ -515,6 +522,7 @@ def make(
                 and (asked('hw_pointer_model') or options.pointer_model)
                 in profile.pointer_models),
         agent=agent,
+        nested_hvm=nestedhvm.asked(flavor),
         # Windows would also profit from Hyper-V's enlightenments
         # (<viridian/>), but libvirt's libxl driver (11.3) ignores them.
         clock='localtime' if asked('os_type') == 'windows' else 'utc',
@@ -776,5 +784,6 @@ def adopt(
         # An empty one was none then.
         machine = dataclasses.replace(
             machine, cmdline=options.arch.default_cmdline(devices.ROOT))
-    return dataclasses.replace(machine, disks=tuple(
+    # Those versions knew no nested virtualization either.
+    return dataclasses.replace(machine, nested_hvm=False, disks=tuple(
         disk for disk in machine.disks if disk.file in present))

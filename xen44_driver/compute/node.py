@@ -18,6 +18,7 @@ from xen44_driver import relay
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import nestedproof
 from xen44_driver.compute import spec
 from xen44_driver.core import loaders
 from xen44_driver.core import monitor
@@ -135,6 +136,7 @@ class Node:
             default_guest_type=self.default_guest_type,
             max_vcpus=capabilities.max_vcpus,
             dedicated_cpus=bool(cpusets.dedicated()),
+            nested_hvm_problem=self.nested_hvm_problem(),
             loaders=self.loaders(),
             uefi=self.uefi(),
             disk_format=CONF.xen44.disk_format,
@@ -173,6 +175,7 @@ class Node:
         """Return the host's options that apply to a domain at each start."""
         return spec.Options(shared_cpus=cpusets.shared(),
                             dedicated_cpus=cpusets.dedicated(),
+                            nested_feature=self.capabilities.nested_feature,
                             serial_console=CONF.serial_console.enabled,
                             spice=_spice_options())
 
@@ -193,6 +196,23 @@ class Node:
             return None
         configured: str = self.options.uefi_firmware
         return bootfile.look(configured) if configured else None
+
+    @property
+    def allows_nested_hvm(self) -> bool:
+        """Whether the operator allows guests that run guests."""
+        return ('nested_hvm' in self.options
+                and bool(self.options.nested_hvm))
+
+    def nested_hvm_problem(self) -> str | None:
+        """Return why guests cannot run guests of their own.
+
+        :returns: None if they can.
+        """
+        if not self.allows_nested_hvm:
+            return f'it is off ([xen44_{self.arch.name}] nested_hvm)'
+        if self.capabilities.nested_feature is None:
+            return 'the CPU has neither svm nor vmx'
+        return nestedproof.problem()
 
     @property
     def has_uefi(self) -> bool:

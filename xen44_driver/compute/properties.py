@@ -639,6 +639,13 @@ _FLAVORS = (
     _honoured(None, 'xen44:guest_type', 'the choice of the guest type'),
     _honoured(None, 'xen44:disk_class', "what serves the guest's disks",
               ByProfile('disk_classes')),
+    _honoured(None, 'xen44:nested_hvm',
+              'libxl, on hosts with the trait CUSTOM_XEN44_NESTED_HVM',
+              ByGuestType({
+                  GuestType.HVM: ('true', 'false'),
+                  GuestType.PV: ('false',),
+                  GuestType.PVH: ('false',),
+              }), boolean=True),
     _honoured(None, 'xen44:max_event_channels',
               'libxl, when the guest starts'),
     _honoured(None, 'xen44:max_grant_frames',

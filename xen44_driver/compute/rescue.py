@@ -70,7 +70,9 @@ def rescue(
     vifs = tuple(network_info or ())
     own = power.machine_of(node, context, instance, block_device_info)
     options = dataclasses.replace(
-        node.machine_options(), default_guest_type=own.guest_type)
+        node.machine_options(), default_guest_type=own.guest_type,
+        # The instance has it or not, whatever the host now offers.
+        nested_hvm_problem=None)
     kernel_id, ramdisk_id = glance.GlanceSource(context, image.id).kernel
     for file_id in filter(None, (kernel_id, ramdisk_id)):
         # Nova's API has only looked for the image. This host may have a copy
@@ -226,7 +228,8 @@ def decide(
         image, flavor, chosen, options, kernel_id=kernel_id,
         ramdisk_id=ramdisk_id, disk_class=own.disk_class,
         disks=_instead(own, image, profile, options))
-    return dataclasses.replace(made, rescue=True)
+    return dataclasses.replace(
+        made, rescue=True, nested_hvm=own.nested_hvm)
 
 
 def _instead(

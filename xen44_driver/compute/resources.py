@@ -65,6 +65,7 @@ class Facts:
     :ivar memory: the host's memory.
     :ivar cpus: the number of CPUs that Xen has.
     :ivar uefi: whether guests can boot by UEFI.
+    :ivar nested_hvm: whether HVM guests can run guests of their own.
     """
 
     hostname: str
@@ -74,6 +75,7 @@ class Facts:
     memory: xen_host.HostMemory
     cpus: int
     uefi: bool
+    nested_hvm: bool
 
 
 # The last facts of each node.
@@ -97,7 +99,8 @@ def facts(node: compute_node.Node) -> Facts:
         found = Facts(
             hostname=host.hostname(), versions=host.versions(),
             capabilities=host.capabilities(), arch=node.arch,
-            memory=host.memory(), cpus=host.cpus(), uefi=node.has_uefi)
+            memory=host.memory(), cpus=host.cpus(), uefi=node.has_uefi,
+            nested_hvm=node.nested_hvm_problem() is None)
     except errors.ConnectionFailed as error:
         known = _last.get(node)
         if known is None:
@@ -229,6 +232,8 @@ def update_provider_tree(
         host.capabilities, host.versions, host.arch)
     if fifo:
         wanted.add(traits.FIFO_EVENT_CHANNELS)
+    if host.nested_hvm:
+        wanted.add(traits.NESTED_HVM)
     if host.uefi:
         wanted.add(os_traits.COMPUTE_FIRMWARE_UEFI)
     old = {trait for trait in tree.data(nodename).traits

@@ -6,11 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 import dataclasses
 
+from nova import exception
 from nova import objects
 from nova.network import model
 
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import machine as machine_lib
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import properties
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.storage import layout
@@ -28,6 +30,8 @@ class Options:
     :ivar shared_cpus: numbers of the host's CPUs on which all vCPUs run that
         have no CPU of their own; None for all.
     :ivar dedicated_cpus: numbers of those that belong to one vCPU each.
+    :ivar nested_feature: the CPU's feature by which guests can run guests of
+        their own; None if it has none.
     :ivar serial_console: whether the serial port of an HVM guest can be
         written to.
     :ivar spice: options of QEMU's SPICE servers.
@@ -35,6 +39,7 @@ class Options:
 
     shared_cpus: frozenset[int] | None
     dedicated_cpus: frozenset[int] = frozenset()
+    nested_feature: str | None = None
     serial_console: bool = False
     spice: tuple[str, ...] = ()
 
@@ -53,7 +58,8 @@ def build(
     :param options: the host's options.
     :raises xen44_driver.xen.errors.SpecError: a value is not possible, such
         as a newline in the kernel's command line.
-    :raises nova.exception.InvalidInput: a vCPU has no CPU to run on.
+    :raises nova.exception.InvalidInput: a vCPU has no CPU to run on, or the
+        host's CPU does not have what the guest has.
     """
     profile = arch.profile(machine.guest_type)
     disks = machine.devices(files.directory)
@@ -82,6 +88,7 @@ def build(
         agent_socket=(
             sockets.path(instance.uuid, sockets.SocketKind.AGENT)
             if machine.agent else None),
+        nested_hvm=_nested_hvm(machine, options),
         clock=machine.clock,
         max_event_channels=machine.max_event_channels,
         max_grant_frames=machine.max_grant_frames,
@@ -94,6 +101,19 @@ def build(
             machine=machine.to_json()),
         title=instance.display_name or None,
     )
+
+
+def _nested_hvm(
+    machine: machine_lib.Machine, options: Options,
+) -> str | None:
+    if not machine.nested_hvm:
+        return None
+    if options.nested_feature is None:
+        raise exception.InvalidInput(
+            reason='the instance was made to run guests of its own '
+                   f'({nestedhvm.EXTRA_SPEC}), and this host\'s CPU has '
+                   f'neither {" nor ".join(domain.NESTED_FEATURES)}')
+    return options.nested_feature
 
 
 def _screen(

@@ -28,6 +28,7 @@ from xen44_driver import privsep
 from xen44_driver.compute import connections
 from xen44_driver.compute import disks
 from xen44_driver.compute import faults
+from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import node as compute_node
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
@@ -80,6 +81,12 @@ def suspend(
                     reason=f'Xen cannot save the memory of '
                            f'{machine.guest_type} guests on '
                            f'{node.arch.name}; allowed: pause, stop')
+            if machine.nested_hvm:
+                # Of a vCPU that runs a guest's guest, Xen's records of saved
+                # guests (public/arch-x86/hvm/save.h) have nothing.
+                raise exception.InstanceSuspendFailure(
+                    reason='Xen does not save the guests of a guest '
+                           f'({nestedhvm.EXTRA_SPEC}); allowed: pause, stop')
             guest = node.host.guest(instance.uuid)
             stack.enter_context(room.promised(
                 privsep.saved_memory_room,

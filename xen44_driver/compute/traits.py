@@ -20,6 +20,10 @@ PREFIX = 'CUSTOM_XEN44_'
 #: The trait of a dom0 that can have 131071 event channels, not 4095.
 FIFO_EVENT_CHANNELS = f'{PREFIX}FIFO_EVENT_CHANNELS'
 
+#: The trait of a host whose HVM guests were seen to run guests of their own,
+#: if their flavor asks for that.
+NESTED_HVM = f'{PREFIX}NESTED_HVM'
+
 # CPU features whose traits have other names than in libvirt. The trait of any
 # other feature is HW_CPU_X86_<NAME>, if os-traits has it.
 _CPU_FEATURES = {
@@ -36,7 +40,8 @@ _CPU_FEATURES = {
     'vpclmulqdq': 'AVX512VPCLMULQDQ',
 }
 
-# Features that guests do not get: nested virtualisation.
+# Features that guests get only if their flavor asks (NESTED_HVM): these traits
+# alone would promise them to every guest.
 _NOT_FOR_GUESTS = ('svm', 'vmx')
 
 

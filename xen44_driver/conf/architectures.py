@@ -49,6 +49,16 @@ Path of the UEFI firmware of HVM guests whose image has
 under Xen, that of Debian 12 is reported not to). Its variables are not kept
 when a guest stops. If this is empty or there is no such file, these images are
 refused."""),
+    cfg.BoolOpt(
+        'nested_hvm',
+        default=False,
+        help="""
+Whether HVM guests whose flavor has ``xen44:nested_hvm=true`` can run guests of
+their own: they see the CPU's AMD-V (``svm``) or VT-x (``vmx``). Xen calls this
+experimental and gives no security support for it: such a guest may crash the
+host, or break out of it. It is reported to be broken in Xen 4.17. This option
+alone does not offer it: ``xen44-host probe-nested`` has to have seen it work,
+with this Xen on this CPU."""),
     cfg.StrOpt(
         'loader_directory',
         default='/var/lib/xen44/loaders',

@@ -13,6 +13,7 @@ from oslo_utils import units
 
 from xen44_driver.xen import arch
 from xen44_driver.xen import errors
+from xen44_driver.xen.domain import cpu as cpu_lib
 from xen44_driver.xen.domain import xml
 from xen44_driver.xen.guesttype import GuestType
 
@@ -79,6 +80,17 @@ class Capabilities:
     max_vcpus: Mapping[GuestType, int]
     disk_buses: frozenset[str]
     video_models: frozenset[str]
+
+    @property
+    def nested_feature(self) -> str | None:
+        """The feature by which HVM guests could run guests of their own.
+
+        Whether Xen can do it well, only a probe tells.
+
+        :returns: ``svm``, ``vmx``, or None.
+        """
+        return next((name for name in cpu_lib.NESTED_FEATURES
+                     if name in self.cpu_features), None)
 
 
 def host_arch(capabilities_xml: str) -> str:

@@ -105,7 +105,7 @@ class Case:
             files=layout.InstanceFiles(INSTANCES, base.UUID),
             options=spec.Options(
                 shared_cpus=self.shared_cpus,
-                dedicated_cpus=frozenset({4, 5}),
+                dedicated_cpus=frozenset({4, 5}), nested_feature='svm',
                 serial_console=self.serial_console, spice=self.spice))
 
     def xml(self) -> str:
@@ -219,6 +219,9 @@ CASES = {
     'hvm_x86_64_unikernel': Case(
         properties={**_HVM, **_EMPTY}, instance=_UNIKERNEL,
         options=_ALLOWED),
+    'hvm_x86_64_firmware_nested': Case(
+        extra_specs={'xen44:nested_hvm': 'True'},
+        options={'nested_hvm_problem': None}),
     'hvm_x86_64_iso': Case(disk_format='iso'),
 
     'pvh_aarch64_loader': Case(arch='aarch64'),

@@ -51,7 +51,7 @@ class DecideTest(base.TestCase):
         self.made = spec.build(
             made, case._instance(), [base.vif()], arch=arch.load(case.arch),
             files=layout.InstanceFiles(golden.INSTANCES, base.UUID),
-            options=spec.Options(shared_cpus=None))
+            options=spec.Options(shared_cpus=None, nested_feature='svm'))
         schema.assert_valid(
             domain.to_xml(self.made, arch.load(case.arch)))
         return [(disk.kind, disk.target, disk.file, disk.device)
@@ -80,6 +80,17 @@ class DecideTest(base.TestCase):
              ('config', 'hdd', 'disk.rescue.config', 'cdrom')],
             self.decide('hvm_x86_64_firmware_disks'))
         self.assertEqual(('hd',), self.made.boot.devices)
+
+    def test_guest_that_runs_guests(self):
+        """As the instance is, not as its flavor or the host say."""
+        name = 'hvm_x86_64_firmware_nested'
+        self.decide(name, options={'nested_hvm_problem': None})
+        self.assertEqual('svm', self.made.nested_hvm)
+        own = dataclasses.replace(
+            golden.CASES[name].machine(), nested_hvm=False)
+        with mock.patch.object(golden.Case, 'machine', lambda _: own):
+            self.decide(name, options={'nested_hvm_problem': None})
+        self.assertIsNone(self.made.nested_hvm)
 
     def test_bus_is_the_rescue_images(self):
         scsi = {'hw_disk_bus': 'scsi', 'hw_scsi_model': 'lsilogic'}

@@ -262,6 +262,18 @@ class ProviderTreeTest(base.TestCase):
         self.flags(uefi_firmware='', group='xen44_x86_64')
         self.assertNotIn(uefi, self.update().traits)
 
+    def test_guests_in_guests(self):
+        """Where they were seen, and are allowed."""
+        trait = 'CUSTOM_XEN44_NESTED_HVM'
+        seen = mock.patch.object(
+            resources.compute_node.nestedproof, 'problem', lambda: None)
+        with seen:
+            self.assertNotIn(trait, self.update().traits)
+            self.flags(nested_hvm=True, group='xen44_x86_64')
+            self.assertIn(trait, self.update().traits)
+        # Such as after an update of Xen.
+        self.assertNotIn(trait, self.update().traits)
+
     def test_traits_of_others_stay(self):
         self.tree.update_traits('xen1', [
             'CUSTOM_RACK_7', 'CUSTOM_XEN44_XEN_4_17', 'HW_CPU_X86_AVX'])

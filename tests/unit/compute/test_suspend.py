@@ -155,6 +155,13 @@ class SuspendTest(SuspendCase):
         self.assertEqual([], self.guest.done)
         self.room.assert_not_called()
 
+    def test_guest_that_runs_guests(self):
+        machine.keep(self.instance, machine.Machine(
+            guest_type='hvm', disks=(DISK,), nested_hvm=True))
+        error = self.refused(self.suspend)
+        self.assertIn('xen44:nested_hvm', str(error))
+        self.assertEqual([], self.guest.done)
+
     def test_guest_that_still_boots(self):
         pauses = self.patch(suspend.time, 'sleep')
         for words in ('guest did not suspend, timed out',

@@ -23,6 +23,19 @@ class ArchitectureTest(base.TestCase):
                 self.assertTrue(config.host_name(number).startswith(
                     config.HOST_NAMES[one.name]))
 
+    def test_guests_in_guests(self):
+        """Another machine, whose log is bounded."""
+        usual, nested = (arch._x86_cpu(nested=value)
+                         for value in (False, True))
+        self.assertEqual(
+            'qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on', usual)
+        self.assertEqual(
+            'qemu64,+svm,+npt,+vme,+invtsc,+lbrv,+nrip-save,+flushbyasid,'
+            '+decodeassists,x-force-features=on', nested)
+        self.assertEqual(usual, arch.X86_64.cpu)
+        self.assertIn(' guest_loglvl=all ', arch.X86_64.xen_options)
+        self.assertEqual('error', arch._guest_log(nested=True))
+
     def test_boot_by_multiboot(self):
         built = image.Image(pathlib.Path('/i'))
         self.assertEqual(

@@ -7,6 +7,7 @@ from unittest import mock
 
 from labkit import browser
 from labkit import ceph
+from labkit import config
 from labkit import gate
 from labkit import guest
 from labkit import nvme
@@ -101,6 +102,16 @@ class NeedsTest(base.TestCase):
                 tempest=lambda: 'tempest'))
             yield list(needed)
             needed.clear()
+
+    def test_guests_in_guests(self):
+        """Where guests run guests, only that is tried, and only there."""
+        names = ('tests.gate.test_nested.Nested.test_x[slow]',
+                 'tests.gate.test_guests.PV.test_x')
+        for nested, parts in ((False, ['guests', 'tempest']),
+                              (True, ['nested', 'tempest'])):
+            self.patch(config, 'NESTED', nested)
+            list(self.needed(*names))
+            self.assertEqual(parts, self.parts)
 
     def test_browser(self):
         self.assertEqual([[], list(browser.PACKAGES)], list(self.needed(

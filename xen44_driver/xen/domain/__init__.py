@@ -13,6 +13,7 @@ from xen44_driver.xen.domain.boot import DirectBoot
 from xen44_driver.xen.domain.boot import FirmwareBoot
 from xen44_driver.xen.domain.boot import GrubBoot
 from xen44_driver.xen.domain.clock import Clock
+from xen44_driver.xen.domain.cpu import NESTED_FEATURES
 from xen44_driver.xen.domain.disk import Disk
 from xen44_driver.xen.domain.disk import device_xml as disk_xml
 from xen44_driver.xen.domain.domain import DomainSpec
@@ -28,8 +29,8 @@ from xen44_driver.xen.domain.spice import Spice
 from xen44_driver.xen.guesttype import GuestType
 
 __all__ = [
-    'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec', 'FirmwareBoot',
-    'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface', 'Owner',
-    'Screen', 'Spice', 'VmMetadata', 'device_xml', 'disk_xml', 'from_xml',
-    'to_xml',
+    'NESTED_FEATURES', 'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec',
+    'FirmwareBoot', 'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface',
+    'Owner', 'Screen', 'Spice', 'VmMetadata', 'device_xml', 'disk_xml',
+    'from_xml', 'to_xml',
 ]

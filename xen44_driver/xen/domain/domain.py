@@ -22,6 +22,7 @@ from xen44_driver.xen.domain import check
 from xen44_driver.xen.domain import clock as clock_lib
 from xen44_driver.xen.domain import commandline
 from xen44_driver.xen.domain import console
+from xen44_driver.xen.domain import cpu as cpu_lib
 from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import graphics
 from xen44_driver.xen.domain import interface as interface_lib
@@ -60,6 +61,8 @@ class DomainSpec:
         that serial port; None for output only.
     :ivar agent_socket: path of the socket on which QEMU listens for a user of
         the guest agent; None for no channel to an agent.
+    :ivar nested_hvm: the feature of the host's CPU, ``svm`` or ``vmx``, by
+        which it can run guests of its own; None if it cannot. HVM only.
     :ivar max_event_channels: None for Xen's default (1023).
     :ivar max_grant_frames: None for Xen's default.
     :ivar metadata: Nova's metadata of the instance, or CloudStack's of the VM.
@@ -82,6 +85,7 @@ class DomainSpec:
     monitor: bool = False
     serial_socket: str | None = None
     agent_socket: str | None = None
+    nested_hvm: str | None = None
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
     metadata: metadata_lib.Metadata | None = None
@@ -126,6 +130,7 @@ class DomainSpec:
         graphics.check_guest_type(self.screen, guest_type)
         console.check_serial(self.serial_log, self.serial_socket, guest_type)
         channel.check_socket(self.agent_socket)
+        cpu_lib.check_nested(self.nested_hvm, guest_type)
 
 
 def to_xml(spec: DomainSpec, arch: Architecture) -> str:
@@ -166,6 +171,7 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         features = xml.add(domain, 'features')
         for feature in ('acpi', 'apic', 'pae'):
             xml.add(features, feature)
+    cpu_lib.to_xml(domain, spec.nested_hvm)
     clock_lib.to_xml(domain, spec.clock)
     xml.add(domain, 'on_poweroff', 'destroy')
     xml.add(domain, 'on_reboot', 'restart')
@@ -235,6 +241,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
         serial_log=serial_log,
         serial_socket=serial_socket,
         agent_socket=channel.from_xml(devices, qemu),
+        nested_hvm=cpu_lib.from_xml(domain),
         max_event_channels=events,
         max_grant_frames=grants,
         metadata=metadata_lib.any_from_xml(domain),
