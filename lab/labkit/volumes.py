@@ -27,10 +27,9 @@ def start(host: XenHost, cloud: Cloud) -> None:
     """
     begin = None
     with util.step(f'{host.name}: cinder-volume'):
-        configured = host.ssh(['test', '-e', CINDER_CONF],
-                              check=False).returncode == 0
-        if not configured or host.ssh(['systemctl', 'is-active', CINDER_VOLUME],
-                                      check=False).returncode:
+        configured = _succeeds(host, 'test', '-e', CINDER_CONF)
+        if not (configured
+                and _succeeds(host, 'systemctl', 'is-active', CINDER_VOLUME)):
             begin = datetime.datetime.now(datetime.UTC)
             if not configured:
                 compute.configure(host,
@@ -43,6 +42,10 @@ def start(host: XenHost, cloud: Cloud) -> None:
         except util.LabError:
             compute.collect_logs(host)
             raise
+
+
+def _succeeds(host: XenHost, *argv: str) -> bool:
+    return host.ssh(argv, check=False).returncode == 0
 
 
 def stop(host: XenHost) -> None:

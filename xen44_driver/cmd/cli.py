@@ -80,6 +80,14 @@ def host_parser() -> argparse.ArgumentParser:
         'needed.')
     _add_yes(probe)
     _add_timeout(probe, 'the guest has', 300)
+    probe = _add(
+        commands, 'probe-uefi', _probe_uefi,
+        'try whether the UEFI firmware starts on this host',
+        'An HVM guest without a disk is started with the firmware of '
+        '[xen44_x86_64] uefi_firmware. Until it was seen to start, check and '
+        'nova-compute warn. Run it again after an update of Xen or of the '
+        'firmware.')
+    _add_timeout(probe, 'the firmware has', 300)
     removal = _add(
         commands, 'remove', _remove,
         'stop nova-compute and take the host out of Nova for good',
@@ -273,6 +281,12 @@ def _probe_nested(arguments: argparse.Namespace) -> int:
 
     return nestedprobe.run(
         as_json=arguments.json, yes=arguments.yes, timeout=arguments.timeout)
+
+
+def _probe_uefi(arguments: argparse.Namespace) -> int:
+    from xen44_driver.cmd import uefiprobe  # noqa: PLC0415 (see above)
+
+    return uefiprobe.run(as_json=arguments.json, timeout=arguments.timeout)
 
 
 def _power(arguments: argparse.Namespace) -> int:

@@ -317,6 +317,8 @@ class HostChecks:
                    f'[xen44_{self.node.arch.name}] uefi_firmware is '
                    f'{firmware.path}, and there is no such file (Debian: '
                    'package ovmf)')
+        elif problem := self.node.uefi_problem():
+            yield f'images with hw_firmware_type=uefi may not boot: {problem}'
 
     def _nested_hvm(self) -> Iterator[str]:
         if self.node.allows_nested_hvm and (

@@ -3,7 +3,7 @@
 
 The flavor asks with ``xen44:nested_hvm``. It needs an HVM guest
 (:mod:`xen44_driver.compute.properties` refuses others), and a host where it is
-allowed and was seen to work (:mod:`xen44_driver.compute.nestedproof`).
+allowed and was seen to work (:mod:`xen44_driver.compute.proof`).
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from xen44_driver import relay
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
-from xen44_driver.compute import nestedproof
+from xen44_driver.compute import proof
 from xen44_driver.compute import spec
 from xen44_driver.core import loaders
 from xen44_driver.core import monitor
@@ -197,6 +197,16 @@ class Node:
         configured: str = self.options.uefi_firmware
         return bootfile.look(configured) if configured else None
 
+    def uefi_problem(self) -> str | None:
+        """Return why HVM guests may not start with UEFI firmware.
+
+        :returns: None if it was seen to start, or there is none.
+        """
+        firmware = self.uefi()
+        if firmware is None or firmware.sha256 is None:
+            return None
+        return proof.UEFI.problem(proof.platform(firmware.sha256))
+
     @property
     def allows_nested_hvm(self) -> bool:
         """Whether the operator allows guests that run guests."""
@@ -212,7 +222,7 @@ class Node:
             return f'it is off ([xen44_{self.arch.name}] nested_hvm)'
         if self.capabilities.nested_feature is None:
             return 'the CPU has neither svm nor vmx'
-        return nestedproof.problem()
+        return proof.NESTED_HVM.problem(proof.platform())
 
     @property
     def has_uefi(self) -> bool:

@@ -21,6 +21,7 @@ from xen44_driver.cmd import hostcheck
 from xen44_driver.cmd import report
 from xen44_driver.compute import dom0
 from xen44_driver.compute import privileges
+from xen44_driver.compute import proof
 from xen44_driver.storage import usage
 from xen44_driver.xen import grub
 
@@ -50,6 +51,7 @@ class HostCheckTestCase(base.CommandTestCase):
         self.patch(privileges, 'start')
         self.result = self.patch(privileges, 'result', return_value=True)
         self.patch(privsep, 'running_domains', return_value={})
+        self.unproven = self.patch(proof.Proof, 'problem', return_value=None)
         self.said = dict(SAID)
         self.patch(hostcheck.processutils, 'execute', self._execute)
         self.programs = {'qemu-img', 'mkisofs'}
@@ -176,6 +178,16 @@ class OutcomeTest(HostCheckTestCase):
         self.assertEqual('WARN', loaders['result'])
         self.assertIn('grub-x86_64-xen.bin is not what was built: run '
                       'xen44-host build-loaders', loaders['texts'][0])
+
+    def test_what_was_not_tried(self):
+        """It only warns, and says what tries it."""
+        self.flags(nested_hvm=True, group='xen44_x86_64')
+        self.unproven.return_value = 'run xen44-host probe-it'
+        status, text = self.run_host('check')
+        self.assertEqual(0, status)
+        for said in ('images with hw_firmware_type=uefi may not boot: run',
+                     'flavors with xen44:nested_hvm are refused: run'):
+            self.assertIn(f'{said} xen44-host probe-it', text)
 
     def test_dom0_by_xenfs(self):
         os.unlink(self.path('features'))

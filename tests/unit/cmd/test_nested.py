@@ -25,9 +25,9 @@ from xen44_driver.cmd import nestedguest
 from xen44_driver.cmd import nestedinit
 from xen44_driver.cmd import nestedprobe
 from xen44_driver.cmd import report
-from xen44_driver.compute import nestedproof
+from xen44_driver.compute import proof
 
-HERE = nestedproof.Platform(xen='4.20.4', build='Thu Sep 11', cpu='EPYC')
+HERE = proof.Platform(xen='4.20.4', build='Thu Sep 11', cpu='EPYC')
 
 
 class ProbeTest(base.CommandTestCase):
@@ -36,10 +36,9 @@ class ProbeTest(base.CommandTestCase):
     def setUp(self):
         super().setUp()
         self.directory = pathlib.Path(self.instances)
-        self.proof = self.directory / 'xen44' / 'proof.json'
-        self.patch(nestedproof, 'PATH', str(self.proof))
-        self.platform = self.patch(nestedproof, 'platform',
-                                   return_value=HERE)
+        self.proof = self.directory / 'xen44' / 'nested-hvm.json'
+        self.patch(proof, 'DIRECTORY', str(self.proof.parent))
+        self.platform = self.patch(proof, 'platform', return_value=HERE)
         self.patch(nestedguest, 'kernel', return_value='/boot/vmlinuz')
         self.initrd = self.patch(nestedguest, 'initrd',
                                  return_value=b'initrd')
@@ -61,7 +60,7 @@ class ProbeTest(base.CommandTestCase):
 
     def sleep(self, seconds):
         self.now += seconds
-        work, = self.directory.glob('xen44/nested-probe-*')
+        work, = self.directory.glob('xen44/xen44-nested-probe-*')
         with open(work / 'console.log', 'a') as file:
             file.write(self.said.pop(self.now, ''))
         self.at_sleep()
@@ -71,7 +70,8 @@ class ProbeTest(base.CommandTestCase):
 
     def assert_nothing_is_left(self):
         self.assertEqual({}, self.domains())
-        self.assertEqual([], [*self.directory.glob('xen44/nested-probe-*')])
+        self.assertEqual([], [
+            *self.directory.glob('xen44/xen44-nested-probe-*')])
 
     def domains(self):
         return {state.name: state for state in self.libvirt.domains.values()
@@ -81,9 +81,10 @@ class ProbeTest(base.CommandTestCase):
         self.said = {1: 'Linux\n', 3: f'{nestedinit.PASSED}\r\n'}
         status, text = self.probe()
         self.assertEqual((0, 'Make the guest\n'
-                          'Start it, and wait for its guest\n'
-                          'It works: Xen 4.20.4 on EPYC.\n'), (status, text))
-        self.assertIsNone(nestedproof.problem())
+                          'Start it, and wait for what it says\n'
+                          'A guest has run a guest: Xen 4.20.4 '
+                          '(Thu Sep 11) on EPYC.\n'), (status, text))
+        self.assertIsNone(proof.NESTED_HVM.problem(HERE))
         self.assertEqual(3, self.now)
         self.initrd.assert_called_once_with('svm')
         self.umask.assert_called_once_with(0o022)
@@ -104,7 +105,7 @@ class ProbeTest(base.CommandTestCase):
 
     def test_broken(self):
         """An old result does not count any more."""
-        nestedproof.keep(HERE)
+        proof.NESTED_HVM.keep(HERE)
         self.said = {1: 'module kvm: \x1b[1mbad\n',
                      2: f'{nestedinit.FAILED}OSError(95, "no")\n'}
         status, text = self.probe()
@@ -120,7 +121,7 @@ class ProbeTest(base.CommandTestCase):
         self.assertEqual({
             'host': 'xen1', 'works': True, 'problem': None,
             'platform': {'xen': '4.20.4', 'build': 'Thu Sep 11',
-                         'cpu': 'EPYC'},
+                         'cpu': 'EPYC', 'firmware': ''},
             'console': ['booted', nestedinit.PASSED]}, json.loads(text))
         self.said = {self.now + 1: f'{nestedinit.FAILED}no\n'}
         status, text = self.run_json('probe-nested', '--yes')
@@ -168,7 +169,7 @@ class ProbeTest(base.CommandTestCase):
         self.assert_nothing_is_left()
 
     def test_nobody_agrees(self):
-        nestedproof.keep(HERE)
+        proof.NESTED_HVM.keep(HERE)
         self.assertEqual(
             (2, 'xen44-host: there is no terminal to ask on: add --yes\n'),
             self.run_host('probe-nested'))
@@ -177,7 +178,7 @@ class ProbeTest(base.CommandTestCase):
         self.assertEqual(1, status)
         self.assertIn('may crash xen1', text)
         self.assertTrue(text.endswith('Nothing was done.\n'), text)
-        self.assertIsNone(nestedproof.problem())
+        self.assertIsNone(proof.NESTED_HVM.problem(HERE))
 
     def test_cannot_be_tried(self):
         self.platform.return_value = None

@@ -16,15 +16,15 @@ from tests.unit.compute import golden
 from tests.unit.compute import test_machine
 from xen44_driver.compute import checks
 from xen44_driver.compute import machine
-from xen44_driver.compute import nestedproof
 from xen44_driver.compute import privileges
+from xen44_driver.compute import proof
 from xen44_driver.xen import domain
 from xen44_driver.xen import errors
 
 ASKED = {'xen44:nested_hvm': 'true'}
 POSSIBLE = {'nested_hvm_problem': None}
 DAY = 'Thu Sep 11 10:00:00 UTC 2025'
-HERE = nestedproof.Platform(xen='4.20.4', build=DAY, cpu='EPYC')
+HERE = proof.Platform(xen='4.20.4', build=DAY, cpu='EPYC')
 
 
 class RefuseTest(test_machine.MachineCase):
@@ -114,10 +114,9 @@ class ProofTest(base.TestCase):
     def setUp(self):
         super().setUp()
         self.directory = self.useFixture(fixtures.TempDir()).path
-        self.patch(nestedproof, 'PATH', os.path.join(
-            self.directory, 'new', 'proof.json'))
-        self.patch(nestedproof, '_XEN', self.directory)
-        self.patch(nestedproof, '_CPUS', self.write(
+        self.patch(proof, 'DIRECTORY', os.path.join(self.directory, 'new'))
+        self.patch(proof, '_XEN', self.directory)
+        self.patch(proof, '_CPUS', self.write(
             'cpuinfo', 'processor\t: 0\nmodel\t\t: 1\n'
             'model name\t: AMD EPYC 7763\nmodel name\t: other\n'))
         for name, text in (('version/major', '4\n'), ('version/minor', '20\n'),
@@ -135,54 +134,64 @@ class ProofTest(base.TestCase):
             file.write(text)
         return path
 
+    def problem(self, firmware=''):
+        return proof.NESTED_HVM.problem(proof.platform(firmware))
+
     def test_platform(self):
         self.assertEqual(
-            nestedproof.Platform(xen='4.20.4', build=DAY,
-                                 cpu='AMD EPYC 7763'),
-            nestedproof.platform())
+            proof.Platform(xen='4.20.4', build=DAY, cpu='AMD EPYC 7763'),
+            proof.platform())
 
     def test_none_yet(self):
-        self.assertIn('probe-nested', nestedproof.problem())
+        self.assertIn('probe-nested', self.problem())
         # It is removed although there is none.
-        nestedproof.forget()
+        proof.NESTED_HVM.forget()
 
     def test_kept(self):
-        nestedproof.keep(nestedproof.platform())
-        self.assertIsNone(nestedproof.problem())
-        self.assertEqual(['proof.json'], os.listdir(
-            os.path.dirname(nestedproof.PATH)))
+        proof.NESTED_HVM.keep(proof.platform())
+        self.assertIsNone(self.problem())
+        self.assertEqual(['nested-hvm.json'], os.listdir(
+            proof.DIRECTORY))
         # nova-compute can read it.
-        self.assertEqual(0o644, os.stat(nestedproof.PATH).st_mode & 0o777)
-        nestedproof.forget()
-        self.assertIn('probe-nested', nestedproof.problem())
+        self.assertEqual(0o644, os.stat(proof.NESTED_HVM.path).st_mode & 0o777)
+        proof.NESTED_HVM.forget()
+        self.assertIn('probe-nested', self.problem())
 
     def test_of_something_else(self):
         for name, text, says in (
                 ('version/extra', '.5', 'Xen 4.20.5'),
                 ('compilation/compile_date', 'Fri', 'Xen 4.20.5 (Fri)'),
                 ('cpuinfo', 'model name : Xeon', 'on Xeon')):
-            nestedproof.keep(nestedproof.platform())
+            proof.NESTED_HVM.keep(proof.platform())
             self.write(name, text)
-            problem = nestedproof.problem()
+            problem = self.problem()
             self.assertIn('it was tried with Xen 4.20', problem)
             self.assertIn(says, problem)
             self.assertIn('probe-nested', problem)
 
+    def test_of_another_firmware(self):
+        proof.UEFI.keep(proof.platform('a' * 64))
+        self.assertIsNone(proof.UEFI.problem(proof.platform('a' * 64)))
+        self.assertIn('with firmware bbbbbbbbbbbb: run xen44-host probe-uefi',
+                      proof.UEFI.problem(proof.platform('b' * 64)))
+        # The other proof is another file.
+        self.assertIn('probe-nested', self.problem())
+
     def test_not_xen(self):
-        nestedproof.keep(nestedproof.platform())
+        proof.NESTED_HVM.keep(proof.platform())
         os.unlink(os.path.join(self.directory, 'version/minor'))
-        self.assertIsNone(nestedproof.platform())
-        self.assertIn('not the dom0', nestedproof.problem())
+        self.assertIsNone(proof.platform())
+        self.assertIn('not the dom0', self.problem())
 
     def test_damaged(self):
         for text in ('', '[]', '{"works": true}', json.dumps({'xen': '4'})):
-            self.write('new/proof.json', text)
-            self.assertIn('cannot be read', nestedproof.problem(), text)
+            self.write('new/nested-hvm.json', text)
+            self.assertIn('cannot be read', self.problem(), text)
 
     def test_cannot_be_kept(self):
         self.patch(os, 'rename', mock.Mock(side_effect=OSError('full')))
-        self.assertRaises(OSError, nestedproof.keep, HERE)
-        self.assertEqual([], os.listdir(os.path.dirname(nestedproof.PATH)))
+        self.assertRaises(OSError, proof.NESTED_HVM.keep, HERE)
+        self.assertEqual([], os.listdir(proof.DIRECTORY))
 
 
 class NodeTest(base.TestCase):
@@ -193,7 +202,7 @@ class NodeTest(base.TestCase):
         self.useFixture(fixtures.MockPatchObject(privileges, 'start'))
         self.node = base.node()
         self.proof = self.useFixture(fixtures.MockPatchObject(
-            nestedproof, 'problem', return_value=None)).mock
+            proof.Proof, 'problem', return_value=None)).mock
 
     def check(self):
         check, = (check for check in checks.HostChecks(self.node).others

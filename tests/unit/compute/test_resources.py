@@ -266,7 +266,8 @@ class ProviderTreeTest(base.TestCase):
         """Where they were seen, and are allowed."""
         trait = 'CUSTOM_XEN44_NESTED_HVM'
         seen = mock.patch.object(
-            resources.compute_node.nestedproof, 'problem', lambda: None)
+            resources.compute_node.proof.Proof, 'problem',
+            lambda *_: None)
         with seen:
             self.assertNotIn(trait, self.update().traits)
             self.flags(nested_hvm=True, group='xen44_x86_64')
