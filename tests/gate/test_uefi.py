@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import json
 import pathlib
 import tempfile
+from typing import Any
 from typing import ClassVar
 
+from labkit import compute
 from labkit import util
 from tests import bootdisks
 from tests.gate import base
@@ -50,6 +53,31 @@ class Uefi(base.GateCase):
         self.cloud.compute.reboot_server(guest.id, 'HARD')
         guest.wait_for_status('ACTIVE')
         self.wait_for_text(guest)
+
+    @base.slow
+    def test_is_tried_by_a_command(self) -> None:
+        self.addCleanup(self.host.ssh, [
+            'rm', '--force', '/var/lib/xen44/uefi.json'])
+        self.assertEqual('WARN', self.check()['result'])
+        found = self.run_json('probe-uefi', '--timeout', str(BOOT_TIMEOUT))
+        self.assertTrue(found['works'], found)
+        self.assertEqual({'result': 'PASS', 'texts': []}, {
+            key: self.check()[key] for key in ('result', 'texts')})
+        self.assertNotIn('xen44-uefi-probe',
+                         self.dom0('virsh', 'list', '--all', '--name'))
+
+    def check(self) -> Any:
+        """What xen44-host check says of the firmware."""
+        found, = (check for check in self.run_json('check')['checks']
+                  if check['check'] == 'uefi')
+        return found
+
+    def run_json(self, *argv: str) -> Any:
+        """Run xen44-host, which succeeds; returns what it prints."""
+        done = self.host.ssh(
+            [f'{compute.VENV}/bin/xen44-host', *argv, '--json'],
+            timeout=BOOT_TIMEOUT + 300)
+        return json.loads(done.stdout)
 
     def wait_for_text(self, guest: guest_lib.Guest) -> None:
         """Wait until a guest's grub has written to the serial port."""
