@@ -70,7 +70,7 @@ def run(*, as_json: bool, yes: bool, timeout: float) -> int:
                 cmdline=nestedguest.CMDLINE)}
 
         return probing.run(host, probing.Probe(
-            proof=proof.NESTED_HVM, platform=platform, name=NAME,
+            proves=proof.NESTED_HVM, platform=platform, name=NAME,
             memory_mib=MEMORY_MIB, options=options, verdict=_verdict,
             works='A guest has run a guest'),
             timeout=timeout, as_json=as_json)

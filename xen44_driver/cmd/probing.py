@@ -49,7 +49,7 @@ Verdict = Callable[[Sequence[str]], str | None]
 class Probe:
     """What is tried.
 
-    :ivar proof: of what.
+    :ivar proves: the proof that is kept if it works.
     :ivar platform: what it will hold for; None if this is no Xen host.
     :ivar name: name of the guest's domain.
     :ivar memory_mib: the guest's memory, in MiB.
@@ -59,7 +59,7 @@ class Probe:
     :ivar works: what is printed, before the platform, if all is well.
     """
 
-    proof: proof.Proof
+    proves: proof.Proof
     platform: proof.Platform
     name: str
     memory_mib: int
@@ -95,10 +95,10 @@ def run(host: xen_host.Host, probe: Probe, *, timeout: float,
     # nova-compute has to be able to read what is kept.
     os.umask(0o022)
     # A crash of the host leaves no old proof.
-    probe.proof.forget()
+    probe.proves.forget()
     problem, console = _try(host, probe, timeout)
     if not problem:
-        probe.proof.keep(probe.platform)
+        probe.proves.keep(probe.platform)
     if as_json:
         print(json.dumps({
             'host': socket.gethostname(), 'works': not problem,

@@ -64,7 +64,7 @@ def run(*, as_json: bool, timeout: float) -> int:
             return {'boot': boot}
 
         return probing.run(host, probing.Probe(
-            proof=proof.UEFI, platform=platform, name=NAME,
+            proves=proof.UEFI, platform=platform, name=NAME,
             memory_mib=MEMORY_MIB, options=options, verdict=_verdict,
             works='The firmware has started'),
             timeout=timeout, as_json=as_json)
