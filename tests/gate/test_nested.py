@@ -23,7 +23,7 @@ TRAIT = 'CUSTOM_XEN44_NESTED_HVM'
 
 #: How the driver's own probe boots its guest, and what that prints last
 #: (nestedguest.py and nestedinit.py there).
-CMDLINE = 'console=ttyS0 quiet'
+CMDLINE = 'console=ttyS0 quiet PYTHONHASHSEED=0'
 PASSED = 'xen44: a guest of this guest ran to its end'
 FAILED = 'xen44: no guest of this guest ran: '
 

@@ -27,8 +27,10 @@ from xen44_driver.cmd import report
 #: The module of KVM for each feature of CPUs.
 MODULES = {'svm': 'kvm-amd', 'vmx': 'kvm-intel'}
 
-#: What the guest's kernel is told. Its first serial port is its console.
-CMDLINE = 'console=ttyS0 quiet'
+#: What the guest's kernel is told. Its first serial port is its console. The
+#: last goes to its init: a guest that has just begun has no random numbers,
+#: which Python would wait for.
+CMDLINE = 'console=ttyS0 quiet PYTHONHASHSEED=0'
 
 # Seconds that a program may take.
 _TIMEOUT = 300
@@ -41,8 +43,10 @@ for module in list(sys.modules.values()):
     if getattr(module, '__file__', None):
         print(module.__file__)
 """
-# Without what a user has set: the guest has no settings either.
+# Without what a user has set, or has put where root happens to be.
 _ISOLATED = '-IS'
+# In the guest there is no user; the kernel sets what Python reads.
+_IN_GUEST = '-sS'
 _NOTHING: dict[str, str] = {}
 
 # Lines of ldd: "NAME => PATH (ADDRESS)" and "PATH (ADDRESS)".
@@ -102,7 +106,7 @@ def _python() -> Iterator[Entry]:
     for path in sorted({program, *files}):
         yield path, 0o755, pathlib.Path(path).read_bytes()
     code = pathlib.Path(nestedinit.__file__).read_bytes()
-    yield '/init', 0o755, f'#!{program} {_ISOLATED}\n'.encode() + code
+    yield '/init', 0o755, f'#!{program} {_IN_GUEST}\n'.encode() + code
 
 
 def _modules(feature: str) -> Iterator[Entry]:

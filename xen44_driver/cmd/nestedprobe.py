@@ -30,6 +30,9 @@ NAME = 'xen44-nested-probe'
 #: Its memory; half of it may be used by what the initrd holds.
 MEMORY_MIB = 512
 
+# How Linux begins what it says last.
+_PANIC = 'Kernel panic'
+
 
 def run(*, as_json: bool, yes: bool, timeout: float) -> int:
     """Start a guest in a guest, and keep whether that works.
@@ -83,4 +86,7 @@ def _verdict(lines: Sequence[str]) -> str | None:
             return ''
         if line.startswith(nestedinit.FAILED):
             return line.removeprefix(nestedinit.FAILED) or 'no reason'
+        # Xen starts it anew, and so it would go on.
+        if _PANIC in line:
+            return f'the guest\'s kernel says: {line[line.index(_PANIC):]}'
     return None

@@ -143,12 +143,21 @@ class ProbeTest(base.CommandTestCase):
             self.libvirt.stop(state)
 
         self.at_sleep = end
-        self.said = {1: 'Kernel panic\n'}
+        self.said = {1: 'HVM Loader\n'}
         status, text = self.probe()
         self.assertEqual(1, status)
-        self.assertIn('| Kernel panic', text)
+        self.assertIn('| HVM Loader', text)
         self.assertIn('has ended, and has not said why', text)
         self.assertEqual(1, self.now)
+
+    def test_panic(self):
+        """Xen starts a guest anew whose kernel panics."""
+        self.said = {1: '[ 2.1] Kernel panic - not syncing: no init\n'}
+        status, text = self.probe()
+        self.assertEqual((1, 1), (status, self.now))
+        self.assertIn("It does not work: the guest's kernel says: Kernel "
+                      'panic - not syncing: no init.', text)
+        self.assert_nothing_is_left()
 
     def test_xen_refuses_it(self):
         self.libvirt.fail['create'] = fake.error(
@@ -242,7 +251,7 @@ class GuestTest(base.CommandTestCase):
                  in nestedguest._python()}
         self.assertEqual(found['/init'].splitlines()[0],
                          f'#!{os.path.realpath(base.sys.executable)} '
-                         '-IS'.encode())
+                         '-sS'.encode())
         names = {pathlib.Path(path).name for path in found}
         self.assertLessEqual({'os.py', 'aliases.py', 'utf_8.py',
                               'ld-linux-x86-64.so.2', 'libc.so.6'}, names)
