@@ -35,10 +35,11 @@ CMDLINE = 'console=ttyS0 quiet PYTHONHASHSEED=0'
 # Seconds that a program may take.
 _TIMEOUT = 300
 
-# Prints the files of all modules of Python that the guest needs.
+# Prints the files of all modules of Python that a program imports.
 _IMPORTS = """
-import ctypes, fcntl, mmap, os, struct, sys, time
-print(os.__file__)
+import sys
+with open(sys.argv[1]) as file:
+    exec(compile(file.read(), sys.argv[1], 'exec'), {'__name__': 'init'})
 for module in list(sys.modules.values()):
     if getattr(module, '__file__', None):
         print(module.__file__)
@@ -97,7 +98,7 @@ def _python() -> Iterator[Entry]:
     """Yield Python, what it needs, and the init that it runs."""
     # Not that of a virtual environment, which is a link to it.
     program = os.path.realpath(sys.executable)
-    files = {*_run(program, _ISOLATED, '-c', _IMPORTS,
+    files = {*_run(program, _ISOLATED, '-c', _IMPORTS, nestedinit.__file__,
                    env=_NOTHING).splitlines()}
     files = {path for path in files if path.startswith('/')}
     binaries = [program, *(path for path in files if '.so' in path)]
