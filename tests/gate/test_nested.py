@@ -71,9 +71,10 @@ class Nested(base.GateCase):
         said = util.wait_for(
             f'{guest.name} to run a guest',
             lambda: [line for line in guest.console().splitlines()
-                     if line.startswith((PASSED, FAILED))],
+                     if PASSED in line or FAILED in line],
             PROBE_TIMEOUT, interval=5)
-        self.assertEqual([PASSED], [line.strip() for line in said])
+        # What the BIOS wrote to clear its screen may come before.
+        self.assertIn(PASSED, said[0])
 
         # It switches itself off then; other types never have it.
         for kind in ('pv', 'pvh'):

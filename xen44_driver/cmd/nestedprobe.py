@@ -82,10 +82,12 @@ def run(*, as_json: bool, yes: bool, timeout: float) -> int:
 def _verdict(lines: Sequence[str]) -> str | None:
     """Find the line by which the guest says how it went."""
     for line in lines:
-        if line == nestedinit.PASSED:
+        # What the BIOS wrote to clear its screen may come before.
+        if nestedinit.PASSED in line:
             return ''
-        if line.startswith(nestedinit.FAILED):
-            return line.removeprefix(nestedinit.FAILED) or 'no reason'
+        _, failed, reason = line.partition(nestedinit.FAILED)
+        if failed:
+            return reason or 'no reason'
         # Xen starts it anew, and so it would go on.
         if _PANIC in line:
             return f'the guest\'s kernel says: {line[line.index(_PANIC):]}'

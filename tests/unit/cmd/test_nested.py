@@ -78,7 +78,8 @@ class ProbeTest(base.CommandTestCase):
                 if state.name != 'Domain-0'}
 
     def test_it_works(self):
-        self.said = {1: 'Linux\n', 3: f'{nestedinit.PASSED}\r\n'}
+        self.said = {1: 'SeaBIOS\n\x1b[2J',
+                     3: f'{nestedinit.PASSED}\r\n'}
         status, text = self.probe()
         self.assertEqual((0, 'Make the guest\n'
                           'Start it, and wait for what it says\n'
