@@ -13,9 +13,11 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
+import fcntl
 import json
 import os
 import pathlib
+import shutil
 import socket
 import tempfile
 from typing import Any
@@ -94,11 +96,10 @@ def run(host: xen_host.Host, probe: Probe, *, timeout: float,
     """
     # nova-compute has to be able to read what is kept.
     os.umask(0o022)
-    # A crash of the host leaves no old proof.
-    probe.proves.forget()
-    problem, console = _try(host, probe, timeout)
-    if not problem:
-        probe.proves.keep(probe.platform)
+    with _alone(probe.name):
+        problem, console = _try(host, probe, timeout)
+        if not problem:
+            probe.proves.keep(probe.platform)
     if as_json:
         print(json.dumps({
             'host': socket.gethostname(), 'works': not problem,
@@ -121,7 +122,6 @@ def _try(host: xen_host.Host, probe: Probe,
     :returns: why it does not work, '' if it does; and the last lines of its
         console.
     """
-    os.makedirs(proof.DIRECTORY, exist_ok=True)
     with tempfile.TemporaryDirectory(
             prefix=f'{probe.name}-', dir=proof.DIRECTORY) as work:
         log = pathlib.Path(work, 'console.log')
@@ -135,33 +135,52 @@ def _try(host: xen_host.Host, probe: Probe,
             cpus=(shared,) if shared else (), serial_log=str(log),
             **probe.options(pathlib.Path(work))), arch)
         report.progress('Start it, and wait for what it says')
+        # A command that was killed may have left one.
+        for record in host.foreign().values():
+            if record.name == probe.name:
+                _remove(host.foreign_guest(record.uuid))
+        guest = host.define(text)
         try:
-            with _guest(host, probe.name, text) as guest:
-                problem = _wait(guest, log, probe.verdict, timeout)
-        except errors.OperationFailed as error:
-            problem = (f'the guest cannot be started: {error} (reasons: '
-                       '/var/log/libvirt/libxl, /var/log/xen, xl dmesg)')
+            # Nothing is missing. A crash of the host leaves no old proof.
+            probe.proves.forget()
+            problem = (_start(guest)
+                       or _wait(guest, log, probe.verdict, timeout))
+        finally:
+            _remove(guest)
         return problem, _lines(log)[-_LINES:]
 
 
 @contextlib.contextmanager
-def _guest(host: xen_host.Host, name: str,
-           text: str) -> Iterator[xen_guest.Guest]:
-    """Have the guest run, and remove it in the end.
+def _alone(name: str) -> Iterator[None]:
+    """Keep other probes away, and remove what a killed one has left.
 
-    :param name: its domain's.
-    :param text: the domain's XML.
+    :param name: how the directories of this kind begin.
+    :raises xen44_driver.cmd.report.CannotWork: another one runs.
     """
-    # A command that was killed may have left one.
-    for record in host.foreign().values():
-        if record.name == name:
-            _remove(host.foreign_guest(record.uuid))
-    guest = host.define(text)
+    os.makedirs(proof.DIRECTORY, exist_ok=True)
+    descriptor = os.open(
+        proof.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise report.CannotWork(
+                'another probe runs on this host') from error
+        for left in pathlib.Path(proof.DIRECTORY).glob(f'{name}-*'):
+            shutil.rmtree(left)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _start(guest: xen_guest.Guest) -> str:
+    """Start the guest; return why it cannot be started, or ''."""
     try:
         guest.start()
-        yield guest
-    finally:
-        _remove(guest)
+    except errors.OperationFailed as error:
+        return (f'the guest cannot be started: {error} (reasons: '
+                '/var/log/libvirt/libxl, /var/log/xen, xl dmesg)')
+    return ''
 
 
 def _remove(guest: xen_guest.Guest) -> None:

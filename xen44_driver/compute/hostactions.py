@@ -35,9 +35,11 @@ def power(availability: service_lib.Availability, action: str) -> str:
     """
     if action not in _ACTIONS or not CONF.xen44.allow_host_power_actions:
         raise NotImplementedError
-    reasons = [*_running()]
+    reasons = []
     if not availability.is_disabled():
         reasons.append('its compute service is enabled, disable it first')
+    # Last: Nova's answer may have taken a while.
+    reasons += _running()
     if reasons:
         # Of Nova's errors this one is shown to who asked.
         raise exception.ComputeServiceUnavailable(

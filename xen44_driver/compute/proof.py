@@ -91,18 +91,26 @@ class Proof:
                 # nova-compute is not root.
                 os.fchmod(file.fileno(), 0o644)
                 file.flush()
+                os.fsync(file.fileno())
                 os.rename(file.name, self.path)
             except BaseException:
                 os.unlink(file.name)
                 raise
 
     def forget(self) -> None:
-        """Remove it, if there is one.
+        """Remove it, if there is one, whatever happens to the host next.
 
         :raises OSError: it cannot be removed.
         """
-        with contextlib.suppress(FileNotFoundError):
+        try:
             os.unlink(self.path)
+        except FileNotFoundError:
+            return
+        directory = os.open(DIRECTORY, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
 
     def problem(self, here: Platform | None) -> str | None:
         """Return why it does not hold.

@@ -95,6 +95,9 @@ class Availability:
         context = nova_context.get_admin_context()
         service = _service(context)
         reason = service.disabled_reason or ''
+        # Maintenance may have taken the place of that reason.
+        if self._wanted is not None and not self._wanted.enabled:
+            reason = PREFIX + self._wanted.reason
         if not on and reason.startswith(PREFIX):
             return f'{CONF.host} cannot be used: {reason}'
         service.disabled = on

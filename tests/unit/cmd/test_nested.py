@@ -178,6 +178,31 @@ class ProbeTest(base.CommandTestCase):
         self.assertEqual(0, self.probe()[0])
         self.assert_nothing_is_left()
 
+    def test_directory_is_left(self):
+        left = self.proof.parent / f'{nestedprobe.NAME}-abc'
+        left.mkdir(parents=True)
+        (left / 'initrd').write_bytes(b'initrd')
+        self.said = {1: f'{nestedinit.PASSED}\n'}
+        self.assertEqual(0, self.probe()[0])
+        self.assert_nothing_is_left()
+
+    def test_one_at_a_time(self):
+        self.proof.parent.mkdir()
+        descriptor = os.open(self.proof.parent, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        self.assertEqual(
+            (2, 'xen44-host: another probe runs on this host\n'),
+            self.probe())
+
+    def test_what_is_missing_costs_no_proof(self):
+        proof.NESTED_HVM.keep(HERE)
+        self.initrd.side_effect = report.CannotWork('no modules')
+        status, text = self.probe()
+        self.assertEqual(2, status)
+        self.assertIn('no modules', text)
+        self.assertIsNone(proof.NESTED_HVM.problem(HERE))
+
     def test_nobody_agrees(self):
         proof.NESTED_HVM.keep(HERE)
         self.assertEqual(

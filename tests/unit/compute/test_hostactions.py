@@ -53,8 +53,8 @@ class HostActionsTest(base.TestCase):
             exception.ComputeServiceUnavailable, hostactions.power,
             self.availability, 'reboot')
         self.assertEqual(
-            'xen1 is in use: Xen runs guests (web), stop or move them '
-            'first; its compute service is enabled, disable it first',
+            'xen1 is in use: its compute service is enabled, disable it '
+            'first; Xen runs guests (web), stop or move them first',
             error.format_message())
         self.run.assert_not_called()
 
@@ -106,3 +106,16 @@ class HostActionsTest(base.TestCase):
             'xen1 cannot be used: AUTO: libvirt is away',
             hostactions.maintain(self.availability, on=False))
         self.save.assert_not_called()
+
+    def test_no_end_of_maintenance_that_began_without_libvirt(self):
+        self.service.disabled, self.service.disabled_reason = False, None
+        self.availability.changed(False, 'libvirt is away')
+        hostactions.maintain(self.availability, on=True)
+        self.assertEqual(
+            'xen1 cannot be used: AUTO: libvirt is away',
+            hostactions.maintain(self.availability, on=False))
+        self.assertTrue(self.service.disabled)
+        self.availability.changed(True)
+        self.assertEqual('off_maintenance', hostactions.maintain(
+            self.availability, on=False))
+        self.assertFalse(self.service.disabled)
