@@ -52,11 +52,11 @@ class Probe:
     """What is tried.
 
     :ivar proves: the proof that is kept if it works.
-    :ivar platform: what it will hold for; None if this is no Xen host.
+    :ivar platform: what it will hold for.
     :ivar name: name of the guest's domain.
     :ivar memory_mib: the guest's memory, in MiB.
-    :ivar options: returns the rest of its domain; its parameter is a
-        directory for its files.
+    :ivar options: returns further fields of its domain (``DomainSpec``); its
+        parameter is a directory for its files.
     :ivar verdict: says how it went.
     :ivar works: what is printed, before the platform, if all is well.
     """
