@@ -38,17 +38,16 @@ from xen44_driver import handover
 from xen44_driver import logfile
 from xen44_driver.xen import guest
 from xen44_driver.xen import loops
+from xen44_driver.xen import programs
 from xen44_driver.xen import qmp
 from xen44_driver.xen import sockets
 from xen44_driver.xen import volumelinks
 from xen44_driver.xen import xenstore
+from xen44_driver.xen import xl
 from xen44_driver.xen.domain import monitorsocket
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
-
-# Xen's UUID of dom0.
-_DOM0 = '00000000-0000-0000-0000-000000000000'
 
 sys_admin_pctxt = priv_context.PrivContext(
     'xen44_driver',
@@ -333,28 +332,9 @@ def _xenstore(*command: str, missing: str) -> str | None:
             f'xenstore did not answer within {XENSTORE_TIMEOUT} s'
         ) from error
     return str(text)
+
+
 # Other programs of dom0
-
-#: Seconds a command may take.
-COMMAND_TIMEOUT = 30
-
-
-def _run(*command: str) -> str:
-    """Run a command and return its standard output.
-
-    :raises OSError: the command does not exist, or it failed.
-    """
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, capture_output=True, text=True,
-            # A domain that is not ours may have any bytes for a name.
-            errors='replace', check=True, timeout=COMMAND_TIMEOUT)
-    except subprocess.CalledProcessError as error:
-        raise OSError(f'{" ".join(command)}: {error.stderr.strip()}') from None
-    except subprocess.TimeoutExpired as error:
-        raise OSError(str(error)) from None
-    return done.stdout
-
 
 @sys_admin_pctxt.entrypoint
 def running_domains() -> dict[str, str]:
@@ -363,17 +343,14 @@ def running_domains() -> dict[str, str]:
     :returns: the domains' names by UUID; dom0's UUID is all zeros.
     :raises OSError: xl failed.
     """
-    # A header, then a line with UUID, number and name for each domain. The
-    # name may be empty.
-    lines = _run('xl', 'vm-list').splitlines()[1:]
-    fields = [line.split(maxsplit=2) for line in lines if line.strip()]
-    return {uuid: ''.join(name).strip() for uuid, _, *name in fields}
+    return {domain.uuid: domain.name
+            for domain in xl.domains(programs.run('xl', 'vm-list'))}
 
 
 def running_guests() -> dict[str, str]:
     """Ask Xen which domains it runs, as :func:`running_domains`; not dom0."""
     return {uuid: name for uuid, name in running_domains().items()
-            if uuid != _DOM0}
+            if uuid != xl.DOM0}
 
 
 @sys_admin_pctxt.entrypoint
@@ -388,7 +365,7 @@ def host_power(action: str) -> None:
         raise ValueError(f'{action!r}: neither poweroff nor reboot')
     if not CONF.xen44.allow_host_power_actions:
         raise ValueError('[xen44] allow_host_power_actions is false')
-    _run('systemctl', action)
+    programs.run('systemctl', action)
 
 
 @sys_admin_pctxt.entrypoint
@@ -402,7 +379,7 @@ def detach_interface(domid: int, devid: int) -> None:
     :param devid: Xen's number of the interface.
     :raises OSError: xl failed.
     """
-    _run('xl', 'network-detach', str(int(domid)), str(int(devid)))
+    programs.run('xl', 'network-detach', str(int(domid)), str(int(devid)))
 
 
 @sys_admin_pctxt.entrypoint
@@ -417,7 +394,7 @@ def detach_disk(domid: int, target: str) -> None:
     :raises OSError: xl failed.
     """
     xenstore.disk_number(target)
-    _run('xl', 'block-detach', '-f', str(int(domid)), target)
+    programs.run('xl', 'block-detach', '-f', str(int(domid)), target)
 
 
 @sys_admin_pctxt.entrypoint
@@ -428,7 +405,8 @@ def forward_policy(ipv6: bool) -> str:
     """
     program = 'ip6tables' if ipv6 else 'iptables'
     # The first line of the output is such as "-P FORWARD DROP".
-    return _run(program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
+    return programs.run(
+        program, '--wait', '5', '--list-rules', 'FORWARD').split()[2]
 
 
 @sys_admin_pctxt.entrypoint
@@ -447,7 +425,7 @@ def remove_loop(name: str, uuid: str) -> None:
     found = loops.read(name)
     # Otherwise it is gone, and may be another guest's by now.
     if found is not None and found.uuid == uuid:
-        _run('losetup', '--detach', f'/dev/{name}')
+        programs.run('losetup', '--detach', f'/dev/{name}')
 
 
 # The links to volumes, see xen44_driver.xen.volumelinks
@@ -593,10 +571,11 @@ def wake_domain(domid: int) -> bool:
     """
     # A header, then: name, number, memory, vCPUs, state, time. A domain that
     # runs, is paused or dies is not touched.
-    state = _run('xl', 'list', str(int(domid))).splitlines()[1].split()[-2]
+    listed = programs.run('xl', 'list', str(int(domid)))
+    state = listed.splitlines()[1].split()[-2]
     if 's' not in state:
         return False
-    _run('xl', 'resume', str(int(domid)))
+    programs.run('xl', 'resume', str(int(domid)))
     return True
 
 

@@ -25,6 +25,7 @@ class OperatorCommands(base.GateCase):
     :cvar image_name: what it boots.
     :cvar passed: checks that the lab's host does not skip, and that
         ``prepare-dom0`` cares for.
+    :cvar event_channels_are_known: whether dom0 has Xen's lsevtchn.
     """
 
     guest_type: ClassVar[str] = 'pv'
@@ -33,6 +34,7 @@ class OperatorCommands(base.GateCase):
         'privileges', 'port-privileges', 'loaders', 'bridge', 'device-model',
         'dom0-memory', 'console-logs', 'log-rotation', 'guest-services',
         'ovsdb')
+    event_channels_are_known: ClassVar[bool] = True
 
     def run_json(self, *argv: str) -> Any:
         """Run a command that succeeds; returns what it prints."""
@@ -68,7 +70,13 @@ class OperatorCommands(base.GateCase):
                 'owner', 'guest_type', 'vcpus', 'memory_mib', 'state')))
         self.assertEqual(guest.name, domain['name'])
         self.assertEqual(1, len(domain['macs']))
+        self.assertLess(domain['uptime_seconds'], base.ACTIVE_TIMEOUT)
         self.assertGreater(found['totals']['memory_mib']['free'], 0)
+        if self.event_channels_are_known:
+            # Xenstore, console, a vCPU, a disk, an interface.
+            self.assertGreater(domain['event_channels'], 4)
+            self.assertGreater(found['totals']['event_channels']['dom0'],
+                               domain['event_channels'])
 
     @base.slow
     def test_upgrade_check(self) -> None:

@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
 from collections.abc import Iterable
 from collections.abc import Iterator
 from collections.abc import Mapping
 from collections.abc import Sequence
 import dataclasses
+import datetime
 import json
 import os
 import socket
@@ -17,11 +17,12 @@ from typing import Any
 from nova import conf
 from oslo_utils import units
 
-from xen44_driver.cmd import guests
 from xen44_driver.cmd import report
+from xen44_driver.cmd import vitals as vitals_lib
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen import inventory
+from xen44_driver.xen import xl
 
 CONF = conf.CONF
 
@@ -47,6 +48,8 @@ class Row:
     :ivar memory_mib: its memory, in MiB.
     :ivar disks: the guest's names of its disks.
     :ivar macs: MAC addresses of its network interfaces.
+    :ivar event_channels: how many it has of Xen.
+    :ivar uptime_seconds: since it was started, or resumed from a disk.
     :ivar state: such as ``running``.
     """
 
@@ -60,6 +63,8 @@ class Row:
     memory_mib: int | None = None
     disks: Sequence[str] | None = None
     macs: Sequence[str] | None = None
+    event_channels: int | None = None
+    uptime_seconds: int | None = None
     state: str
 
 
@@ -79,12 +84,14 @@ def run(*, as_json: bool, compare: bool) -> int:
     host.connect()
     try:
         summaries = host.inventory()
-        totals = _totals(host, summaries)
+        vitals = vitals_lib.read()
+        totals = _totals(host, summaries, vitals.pop(xl.DOM0, None))
     finally:
         host.close()
     rows = sorted(
-        [*map(_row, summaries),
-         *_unknown({summary.record.uuid for summary in summaries})],
+        [*(_row(summary, vitals.pop(summary.record.uuid, None))
+           for summary in summaries),
+         *_unknown(vitals)],
         key=lambda row: (row.owner != NOVA, row.domain))
     differences = _differences(rows) if compare else None
     if as_json:
@@ -99,29 +106,39 @@ def run(*, as_json: bool, compare: bool) -> int:
     return 0
 
 
-def _row(summary: inventory.DomainSummary) -> Row:
+def _row(summary: inventory.DomainSummary,
+         vitals: vitals_lib.Vitals | None) -> Row:
+    """Return the row of a domain that libvirt knows.
+
+    :param vitals: None if Xen does not run it.
+    """
     record = summary.record
     return Row(
         uuid=record.uuid, owner=NOVA if record.ours else FOREIGN,
         name=summary.metadata.name if summary.metadata else None,
         domain=record.name, id=record.id, guest_type=summary.guest_type,
         vcpus=summary.vcpus, memory_mib=summary.memory_mib,
-        disks=summary.disks, macs=summary.macs, state=record.state.value)
+        disks=summary.disks, macs=summary.macs,
+        event_channels=vitals.event_channels if vitals else None,
+        uptime_seconds=vitals.uptime if vitals else None,
+        state=record.state.value)
 
 
-def _unknown(known: Container[str]) -> Iterator[Row]:
-    """Yield the domains that only Xen knows, such as those of ``xl create``.
+def _unknown(unknown: Mapping[str, vitals_lib.Vitals]) -> Iterator[Row]:
+    """Yield the rows of domains that only Xen knows, as of ``xl create``.
 
-    :param known: UUIDs of the domains that libvirt knows.
+    :param unknown: what Xen says of them, by their UUIDs.
     """
-    for uuid, name in guests.of_xen().items():
-        if uuid not in known:
-            yield Row(uuid=uuid, owner=FOREIGN, domain=name, state=UNKNOWN)
+    for uuid, vitals in unknown.items():
+        yield Row(uuid=uuid, owner=FOREIGN, domain=vitals.name, id=vitals.id,
+                  event_channels=vitals.event_channels,
+                  uptime_seconds=vitals.uptime, state=UNKNOWN)
 
 
 def _totals(host: xen_host.Host,
             summaries: Iterable[inventory.DomainSummary],
-            ) -> dict[str, dict[str, int]]:
+            dom0: vitals_lib.Vitals | None) -> dict[str, dict[str, int]]:
+    """Add up what the host has, and what is used of it."""
     running = [summary for summary in summaries
                if not summary.record.state.is_off]
     memory = host.memory()
@@ -134,6 +151,8 @@ def _totals(host: xen_host.Host,
             'used': sum(summary.memory_mib for summary in running),
             'free': memory.free_mib},
     }
+    if dom0 and dom0.event_channels is not None:
+        totals['event_channels'] = {'dom0': dom0.event_channels}
     if os.path.isdir(CONF.instances_path):
         disk = disk_usage.measure(CONF.instances_path)
         totals['disk_mib'] = {
@@ -155,13 +174,16 @@ def _differences(rows: Iterable[Row]) -> list[dict[str, str]]:
 _HEADS = {
     'uuid': 'UUID', 'owner': 'Owner', 'name': 'Name', 'domain': 'Domain',
     'id': 'ID', 'guest_type': 'Type', 'vcpus': 'vCPUs',
-    'memory_mib': 'MiB', 'disks': 'Disks', 'macs': 'NICs', 'state': 'State'}
+    'memory_mib': 'MiB', 'disks': 'Disks', 'macs': 'NICs',
+    'event_channels': 'Channels', 'uptime_seconds': 'Uptime',
+    'state': 'State'}
 
 
 def _print(rows: Iterable[Row], totals: Mapping[str, Mapping[str, int]],
            differences: Sequence[Mapping[str, str]] | None) -> None:
     print(report.table(list(_HEADS.values()), [
-        [_cell(getattr(row, field)) for field in _HEADS] for row in rows]))
+        [_cell(field, getattr(row, field)) for field in _HEADS]
+        for row in rows]))
     vcpus, memory = totals['vcpus'], totals['memory_mib']
     print(f'CPUs: {vcpus["cpus"]}, vCPUs of running guests: {vcpus["used"]}')
     print(f'Memory (MiB): {memory["total"]} in all, {memory["dom0"]} for '
@@ -169,6 +191,8 @@ def _print(rows: Iterable[Row], totals: Mapping[str, Mapping[str, int]],
     if disk := totals.get('disk_mib'):
         print(f'Disk (MiB): {disk["total"]} in all, {disk["used"]} used, '
               f'{disk["free"]} free; disks may grow by {disk["promised"]}')
+    if channels := totals.get('event_channels'):
+        print(f'Event channels of dom0: {channels["dom0"]}')
     if differences is None:
         return
     if not differences:
@@ -178,8 +202,10 @@ def _print(rows: Iterable[Row], totals: Mapping[str, Mapping[str, int]],
                                f'{difference["text"]}'))
 
 
-def _cell(value: Any) -> str | int:
+def _cell(field: str, value: Any) -> object:
     if value is None:
         return '-'
+    if field == 'uptime_seconds':
+        return datetime.timedelta(seconds=value)
     # Of disks and interfaces, their number; JSON names them.
     return len(value) if isinstance(value, (tuple, list)) else value

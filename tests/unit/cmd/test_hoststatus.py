@@ -4,17 +4,20 @@
 import contextlib
 import io
 import json
+import os
+import pathlib
 import re
 
+import fixtures
 import libvirt
 import openstack
 
 from tests.unit import base as unit_base
 from tests.unit.cmd import base
 from tests.unit.compute import golden
-from xen44_driver import privsep
 from xen44_driver.cmd import cli
 from xen44_driver.cmd import cloud
+from xen44_driver.cmd import vitals
 from xen44_driver.storage import usage
 
 FOREIGN = '''<domain type='xen'>
@@ -35,9 +38,9 @@ class StatusTestCase(base.CommandTestCase):
 
     def setUp(self):
         super().setUp()
-        self.running = self.patch(privsep, 'running_domains')
-        self.client_mode = self.patch(
-            privsep.sys_admin_pctxt, 'set_client_mode')
+        self.programs = self.useFixture(fixtures.TempDir()).path
+        self.useFixture(fixtures.EnvironmentVariable(
+            'PATH', f'{self.programs}:{os.environ["PATH"]}'))
         self.patch(usage, 'measure', return_value=usage.Usage(
             total=100 << 30, used=20 << 30, free=80 << 30,
             promised=10 << 30))
@@ -45,15 +48,45 @@ class StatusTestCase(base.CommandTestCase):
         self.hvm = self.add(2, 'hvm_x86_64_firmware', running=False)
         self.foreign = self.libvirt.add(3, ours=False)
         self.foreign.xml = FOREIGN
-        self.running.return_value = {
-            '00000000-0000-0000-0000-000000000000': 'Domain-0',
-            self.pvh.uuid: self.pvh.name, self.foreign.uuid: 'my guest',
-            XL_ONLY: 'of xl'}
+        self.xl(uptime=f"""
+Name                                ID Uptime
+Domain-0                             0 12 days,  1:02:03
+{self.pvh.name:<33}    1 1 day,  0:00:59
+my guest 7                           2  0:03:33
+of xl                                5 10:00:00""", vm_list=f"""
+UUID                                  ID    name
+00000000-0000-0000-0000-000000000000  0    Domain-0
+{self.pvh.uuid}  1    {self.pvh.name}
+{self.foreign.uuid}  2    my guest 7
+{XL_ONLY}  5    of xl""")
+        # Domain 2 ends meanwhile.
+        self.program('lsevtchn', """[ "$1" != 2 ] || exit 1
+for port in $(seq $((50 - $1))); do
+    echo "$port: VCPU 0: IPI"
+done""")
 
     def add(self, number, name, *, running=True):
         state = self.libvirt.add(number, running=running)
         state.xml = golden.path(name).read_text(encoding='utf-8')
         return state
+
+    def program(self, name, script):
+        path = pathlib.Path(self.programs, name)
+        path.write_text(f'#!/bin/sh\n{script}\n', encoding='utf-8')
+        path.chmod(0o700)
+
+    def xl(self, uptime, vm_list):
+        """What xl prints: a header, and a line for each domain."""
+        self.program('xl', f"""case $1 in
+uptime) cat << 'END'
+{uptime.strip()}
+END
+;;
+vm-list) cat << 'END'
+{vm_list.strip()}
+END
+;;
+esac""")
 
     def status(self, *argv):
         return self.run_host('status', *argv)
@@ -65,8 +98,6 @@ class StatusTest(StatusTestCase):
         status, text = self.status()
         self.assertEqual(0, status, text)
         self.assert_golden('status.txt', text)
-        # Root needs no daemon.
-        self.client_mode.assert_called_once_with(False)
 
     def test_json(self):
         status, text = self.status('--json')
@@ -84,7 +115,7 @@ class StatusTest(StatusTestCase):
             if call == 'lookupByUUIDString'][1:])  # dom0's
 
     def test_undefined_meanwhile(self):
-        self.running.return_value = {}
+        self.xl('', '')
         self.libvirt.fail['XMLDesc'] = base.fake.error(
             libvirt.VIR_ERR_NO_DOMAIN)
         status, text = self.status('--json')
@@ -115,11 +146,31 @@ class StatusTest(StatusTestCase):
         self.assertEqual(2, status)
         self.assertRegex(text, '^xen44-host: .*refused')
 
-    def test_no_xl(self):
-        self.running.side_effect = FileNotFoundError(2, 'No such file', 'xl')
+    def test_xl_fails(self):
+        self.program('xl', 'echo not today >&2; exit 1')
         status, text = self.status()
         self.assertEqual(2, status)
-        self.assertIn("'xl'", text)
+        self.assertIn('xl uptime: not today', text)
+
+    def test_no_lsevtchn(self):
+        (pathlib.Path(self.programs) / 'lsevtchn').unlink()
+        self.patch(vitals, 'DIRECTORIES', ())
+        status, text = self.status('--json')
+        self.assertEqual(0, status)
+        found = json.loads(text)
+        self.assertEqual({None}, {domain['event_channels']
+                                  for domain in found['domains']})
+        self.assertNotIn('event_channels', found['totals'])
+
+    def test_lsevtchn_is_not_on_the_path(self):
+        """Debian has one for each version of Xen."""
+        directory = pathlib.Path(self.programs) / 'xen-4.20' / 'bin'
+        directory.mkdir(parents=True)
+        (pathlib.Path(self.programs) / 'lsevtchn').rename(
+            directory / 'lsevtchn')
+        self.patch(vitals, 'DIRECTORIES', (f'{self.programs}/xen-*/bin',))
+        _, text = self.status()
+        self.assert_golden('status.txt', text)
 
 
 class CompareTest(StatusTestCase):

@@ -11,6 +11,7 @@ import os_vif
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import dom0
+from xen44_driver.xen import programs
 
 
 class Dom0TestCase(base.TestCase):
@@ -303,7 +304,7 @@ END""")
 
     def test_a_command_hangs(self):
         self.program('xl', 'exec sleep 10')
-        with mock.patch.object(privsep, 'COMMAND_TIMEOUT', 0.1):
+        with mock.patch.object(programs, 'TIMEOUT', 0.1):
             self.assertRaisesRegex(
                 OSError, 'timed out', privsep.running_domains)
 
