@@ -47,10 +47,12 @@ DOM0_WEIGHT = 5120
 START_TIMEOUT = 900
 
 
-def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
+def build_driver(venv: pathlib.Path, target: pathlib.Path,
+                 commit: str | None = None) -> None:
     """Unpack a wheel of this checkout into ``target``.
 
     :param venv: virtual environment whose pip builds it.
+    :param commit: take this commit instead of what is checked out.
     :raises LabError: it does not build.
     """
     log = config.LOGS / 'driver-wheel.log'
@@ -59,7 +61,10 @@ def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
         source = pathlib.Path(directory, 'source')
         util.run(['git', 'clone', '--quiet', '--no-hardlinks',
                   config.CHECKOUT, source])
-        for name in _changed_files():
+        if commit:
+            util.run(['git', 'checkout', '--quiet', '--detach', commit],
+                     cwd=source)
+        for name in [] if commit else _changed_files():
             changed = config.CHECKOUT / name
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             if changed.is_file():
@@ -69,7 +74,8 @@ def build_driver(venv: pathlib.Path, target: pathlib.Path) -> None:
         util.run([venv / 'bin/pip', 'install', '--quiet', '--no-deps',
                   '--no-compile', '--target', target, source],
                  log=log, timeout=300)
-    dom0venv.adopt_scripts(target / 'bin')
+    if (target / 'bin').is_dir():
+        dom0venv.adopt_scripts(target / 'bin')
 
 
 def _changed_files() -> list[str]:
@@ -80,17 +86,24 @@ def _changed_files() -> list[str]:
     return [name for name in shown.split('\0') if name]
 
 
-def install_driver(host: XenHost, venv: pathlib.Path) -> None:
-    """Put this checkout's driver in place of the one in dom0."""
+def install_driver(host: XenHost, venv: pathlib.Path,
+                   commit: str | None = None) -> None:
+    """Put this checkout's driver in place of the one in dom0.
+
+    :param commit: put that of this commit there; what else it brings stays
+        this checkout's, as far as the commit does not have it.
+    """
     with tempfile.TemporaryDirectory() as directory:
         target = pathlib.Path(directory)
-        build_driver(venv, target)
+        build_driver(venv, target, commit)
         host.ssh(['sh', '-c', f'rm -rf {SITE_PACKAGES}/xen44_driver*'])
         # User nova reads it; the temporary directory is root's alone.
         options = ('--no-times', '--chmod=u=rwX,go=rX')
         host.copy_to(f'{target}/', f'{SITE_PACKAGES}/', *options,
                      *(f'--exclude=/{name}' for name in DATA))
         for name in DATA:
+            # The first drivers had no commands.
+            (target / name).mkdir(exist_ok=True)
             host.copy_to(f'{target}/{name}/', f'{VENV}/{name}/', *options)
         # As pip does: user nova may not write what is compiled there.
         host.ssh([f'{VENV}/bin/python', '-m', 'compileall', '-q',

@@ -14,6 +14,7 @@ import subprocess
 
 from labkit import config
 from labkit import util
+from labkit.bench import against
 from labkit.bench import base
 from labkit.bench import disks
 from labkit.bench import operations
@@ -34,13 +35,19 @@ def bench(args: argparse.Namespace) -> int:
 
     Exit 1 if something was not measured; the rest is printed all the same.
     """
+    commit = args.against and against.resolve(args.against)
+    if commit and args.parts not in ([], ['spawn']):
+        raise util.LabError('--against is for spawn alone')
     if subprocess.run([config.LAB / 'xenlab', 'up'],
                       check=False).returncode:
         raise util.LabError('the lab does not come up', config.LOGS)
     with util.Lock(), contextlib.closing(
             base.Bench(Cloud(), hosts()[0])) as run:
+        if commit:
+            with run.attempt('spawn'), util.step('bench: spawn by turns'):
+                against.measure(run, args.rounds or against.ROUNDS, commit)
         for name, part in PARTS.items():
-            if not args.parts or name in args.parts:
+            if not commit and (not args.parts or name in args.parts):
                 with run.attempt(name), util.step(f'bench: {name}'):
                     part.measure(run, args.rounds or part.ROUNDS)
     if run.failed:
@@ -78,3 +85,8 @@ def add_parsers(
         help='how often each thing is measured (default: '
         + ', '.join(f'{name} {part.ROUNDS}'
                     for name, part in PARTS.items()) + ')')
+    command.add_argument(
+        '--against', metavar='COMMIT',
+        help='for spawn alone: measure the driver of this commit and the '
+        f'checkout\'s by turns (--rounds: how many of each, {against.ROUNDS} '
+        'by default)')

@@ -28,7 +28,7 @@ STEPS = ('plan', 'image', 'disk', 'network', 'domain')
 _SPAWN_STEP = re.compile(r'spawn step: (\w+) ([\d.]+) s')
 
 #: Seconds after which what an operation's events lead to is done.
-_AFTER = 5
+AFTER = 5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +45,18 @@ class Spawn:
     create: float
 
 
+def time_spawn(bench: base.Bench, kind: str) -> tuple[str, float]:
+    """Have a server; its id, and seconds from the request to ACTIVE."""
+    begin = time.monotonic()
+    ident = bench.create(f'bench-{kind}', content.FLAVORS[f'xen.{kind}'][0])
+    return ident, time.monotonic() - begin
+
+
 def spawn(bench: base.Bench, kind: str,
           log: base.Log) -> tuple[str, Spawn]:
     """Measure one spawn; returns the server's id too."""
     log.mark()
-    begin = time.monotonic()
-    ident = bench.create(f'bench-{kind}', content.FLAVORS[f'xen.{kind}'][0])
-    total = time.monotonic() - begin
+    ident, total = time_spawn(bench, kind)
     text = log.read()
     steps = {name: float(seconds)
              for name, seconds in _SPAWN_STEP.findall(text)}
@@ -84,11 +89,11 @@ def compare(bench: base.Bench, kind: str, rounds: int,
     # The first one fetches the image and warms everything up.
     ident, _ = spawn(bench, kind, log)
     guest = bare.describe(bench.host, bench.domain(ident), f'bench-{kind}')
-    time.sleep(_AFTER)
+    time.sleep(AFTER)
     counts[f'{kind}: spawn'] = log.calls()
     log.mark()
     bench.servers.delete(ident)
-    time.sleep(_AFTER)
+    time.sleep(AFTER)
     counts[f'{kind}: delete'] = log.calls()
     spawns, seconds = [], collections.defaultdict(list)
     for count in range(1, rounds + 1):

@@ -3,6 +3,7 @@
 
 import collections
 import contextlib
+import io
 import pathlib
 import subprocess
 import types
@@ -13,9 +14,11 @@ import fixtures
 
 from labkit import bench
 from labkit import cli
+from labkit import compute
 from labkit import records
 from labkit import servers
 from labkit import util
+from labkit.bench import against
 from labkit.bench import bare
 from labkit.bench import base as bench_base
 from labkit.bench import disks
@@ -94,6 +97,83 @@ class PartsTest(base.TestCase):
             1 / 0  # noqa: B018
         self.assertEqual(['sums'], run.failed)
         self.assertIn('ZeroDivisionError', self.out.getvalue())
+
+
+class AgainstTest(base.TestCase):
+    """Two drivers by turns, without a lab."""
+
+    def setUp(self):
+        super().setUp()
+        self.out = self.output()
+        self.installed = []
+        self.failing = None
+        self.patch(compute, 'install_driver',
+                   lambda host, venv, commit=None:
+                   self.installed.append(commit))
+        self.patch(compute, 'restart', lambda *_: None)
+        self.patch(bench_base, 'Log', lambda host: mock.Mock(
+            calls=lambda: collections.Counter(domainGetState=2)))
+        self.patch(spawn, 'AFTER', 0)
+        self.patch(spawn, 'time_spawn', self.time_spawn)
+        self.bench = nothing_measured()
+        self.bench.host = self.bench.cloud = self.bench.servers = mock.Mock()
+        self.bench.configure = self.bench.remove = mock.Mock()
+
+    def time_spawn(self, run, kind):
+        if self.failing == (len(self.installed), kind):
+            raise util.LabError('in vain')
+        return 'server', 20.0 if self.installed[-1] else 10.0
+
+    def measure(self, rounds=2):
+        against.measure(self.bench, rounds, 'c0ffee' * 6 + 'beef')
+        return self.out.getvalue().splitlines()
+
+    def test_turns(self):
+        lines = self.measure()
+        other = 'c0ffee' * 6 + 'beef'
+        # The last is what stays.
+        self.assertEqual([other, None, None, other, None], self.installed)
+        self.assertEqual([], self.bench.failed)
+        self.assertIn('server create to ACTIVE: seconds, 2 turns of each '
+                      'driver  PV c0ffeec  PV this  PVH c0ffeec  PVH this',
+                      lines)
+        self.assertIn(['median', '20.0', '10.0', '20.0', '10.0'],
+                      [line.split() for line in lines])
+        # The first after a start is not among them.
+        self.assertIn('pv    this      10.0  10.0  10.0  10.0  10.0  10.0',
+                      lines)
+        self.assertIn('first c0ffeec   20.0  20.0  '
+                      'after each start of nova-compute, PV', lines)
+        self.assertIn('pvh this                      2  domainGetState x2',
+                      lines)
+
+    def test_a_turn_fails(self):
+        self.failing = (1, 'pvh')
+        lines = self.measure(1)
+        self.assertEqual(['a turn of c0ffeec'], self.bench.failed)
+        self.assertIn(['median', '20.0', '10.0', '10.0'],
+                      [line.split() for line in lines])
+        self.assertIsNone(self.installed[-1])
+
+    def test_what_is_no_commit(self):
+        self.patch(util, 'need_root', lambda: None)
+        for words, text in (
+                (['--against', '--help-me'], 'expected one argument'),
+                (['--against', 'no-such'], 'no-such: this checkout has no'),
+                (['volumes', '--against', 'HEAD'], 'for spawn alone')):
+            err = io.StringIO()
+            with contextlib.redirect_stderr(err):
+                try:
+                    status = cli.main(['bench', *words])
+                except SystemExit as error:
+                    status = error.code
+            self.assertNotEqual(0, status)
+            self.assertIn(text, err.getvalue() + self.out.getvalue())
+
+    def test_a_commit(self):
+        commit = against.resolve('HEAD')
+        self.assertEqual(40, len(commit))
+        self.assertEqual(commit, against.resolve(commit[:12]))
 
 
 class TablesTest(base.TestCase):
