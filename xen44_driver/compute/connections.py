@@ -176,9 +176,13 @@ def _let_go(connection_info: Mapping[str, Any], *, force: bool) -> None:
     transport = transports.of(connection_info)
     connector = _connector(connection_info)
     data = connection_info['data']
-    if transport.find and not os.path.lexists(data.get('device_path') or ''):
-        # Such as when an attachment was interrupted before it was noted.
-        data = {**data, 'device_path': transport.find(data)}
+    noted = data.get('device_path')
+    # The link of an encrypted volume, which os-brick removes, is its own.
+    if transport.find and not (
+            data.get('encrypted') and os.path.lexists(noted or '')):
+        # It may be another volume's by now, or not be noted: an attachment was
+        # interrupted.
+        data = {**data, 'device_path': transport.find(data) or noted}
     failed: processutils.ProcessExecutionError | None = None
     for _ in backends.pauses(BUSY_TIMEOUT):
         try:

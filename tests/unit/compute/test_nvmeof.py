@@ -18,6 +18,7 @@ from oslo_serialization import jsonutils
 from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import connections
+from xen44_driver.compute import transports
 from xen44_driver.core import backends
 from xen44_driver.xen import sockets
 
@@ -193,6 +194,26 @@ class NvmeofTest(base.TestCase):
                 self.assertEqual(['nvme0'], self.connected())
                 connections.disconnect(self.instance, self.info)
                 self.assertEqual([], self.connected())
+
+    def test_device_is_another_volumes(self):
+        """This host was booted anew, and names went round."""
+        self.connect()
+        self.lose('nvme0')
+        self.controller(PREFIX + OTHER, f'traddr={ADDRESS},trsvcid={PORT}')
+        # As when nova-compute is killed before it notes the new one.
+        connections._connector(self.info).connect_volume(
+            {**self.info['data']})
+        connections.disconnect(self.instance, self.info)
+        self.assertEqual([f'blockdev --flushbufs {self.device("nvme1n1")}'],
+                         self.ran('flushbufs'))
+        self.assertEqual(['nvme0'], self.connected())
+
+    def test_replicas(self):
+        self.assertIsNone(transports.TRANSPORTS['nvmeof'].find({
+            'vol_uuid': base.VOLUME, 'replica_count': 2, 'volume_replicas': [
+                {'target_nqn': f'{NQN}-{number}', 'vol_uuid': base.VOLUME,
+                 'portals': [(ADDRESS, PORT, 'tcp')]}
+                for number in range(2)]}))
 
     def test_target_has_other_volumes_of_this_host(self):
         """As with Cinder's lvm_share_target."""
