@@ -2,7 +2,9 @@
 """Spawns with the driver of another commit, and with this checkout's.
 
 The two take turns, as the machine's own speed changes from one hour to the
-next: each turn puts a driver into dom0 and restarts nova-compute.
+next: each turn puts a driver into dom0 and restarts nova-compute. As the speed
+changes within minutes too, each spawn is followed by ``xl create`` of the same
+guest.
 """
 
 from __future__ import annotations
@@ -10,13 +12,13 @@ from __future__ import annotations
 import collections
 from collections.abc import Iterator
 import dataclasses
-import itertools
 import statistics
 import time
 
 from labkit import compute
 from labkit import config
 from labkit import util
+from labkit.bench import bare
 from labkit.bench import base
 from labkit.bench import spawn
 
@@ -37,12 +39,15 @@ class Side:
     :ivar commit: of the driver; None for this checkout's.
     :ivar seconds: from the request to ACTIVE, by kind of guest, without the
         first spawns.
+    :ivar bare: of ``xl create`` after each of them.
     :ivar first: those of the first spawn after each start of nova-compute.
     :ivar calls: the libvirt calls of a spawn, by kind of guest.
     """
 
     commit: str | None
     seconds: dict[str, list[float]] = dataclasses.field(
+        default_factory=lambda: collections.defaultdict(list))
+    bare: dict[str, list[float]] = dataclasses.field(
         default_factory=lambda: collections.defaultdict(list))
     first: list[float] = dataclasses.field(default_factory=list)
     calls: dict[str, base.Calls] = dataclasses.field(default_factory=dict)
@@ -82,32 +87,52 @@ def take(bench: base.Bench, side: Side) -> None:
         compute.install_driver(bench.host, bench.cloud.venv, side.commit)
         compute.restart(bench.host, bench.cloud)
     log = base.Log(bench.host)
-    begin = True
-    for kind, count in itertools.product(spawn.KINDS, range(SPAWNS)):
-        log.mark()
-        ident, seconds = spawn.time_spawn(bench, kind)
-        if count == SPAWNS - 1 and kind not in side.calls:
-            time.sleep(spawn.AFTER)
-            side.calls[kind] = log.calls()
-        bench.servers.delete(ident)
-        (side.first if begin else side.seconds[kind]).append(seconds)
-        util.say(f'{side.name}, {kind}: ACTIVE {seconds:.1f} s'
-                 + (', the first after the start' if begin else ''))
-        begin = False
+    first = True
+    for kind in spawn.KINDS:
+        for count in range(SPAWNS):
+            log.mark()
+            ident, seconds = spawn.time_spawn(bench, kind)
+            if count == 0:
+                guest = bare.describe(
+                    bench.host, bench.domain(ident), f'bench-{kind}')
+            if count == SPAWNS - 1 and kind not in side.calls:
+                time.sleep(spawn.AFTER)
+                side.calls[kind] = log.calls()
+            bench.servers.delete(ident)
+            if first:
+                first = False
+                side.first.append(seconds)
+                util.say(f'{side.name}, {kind}: ACTIVE {seconds:.1f} s, the '
+                         'first after the start')
+                continue
+            beside = spawn.created(guest, 'xl', 'create', guest.config)
+            side.seconds[kind].append(seconds)
+            side.bare[kind].append(beside)
+            util.say(f'{side.name}, {kind}: ACTIVE {seconds:.1f} s, '
+                     f'xl create {beside:.1f} s')
 
 
 def print_result(sides: tuple[Side, Side], rounds: int) -> None:
     """Print the table, then each figure."""
     columns = [(kind, side) for kind in spawn.KINDS for side in sides
                if side.seconds[kind]]
+    rows: dict[str, list[str]] = {
+        title: [base.number(function(side.seconds[kind]))
+                for kind, side in columns]
+        for title, function in (
+            ('median', statistics.median), ('fastest', min),
+            ('slowest', max))}
+    rows['xl create, median'] = [
+        base.number(statistics.median(side.bare[kind]))
+        for kind, side in columns]
+    rows['ACTIVE / xl create, median of each pair'] = [
+        base.number(statistics.median(
+            one / beside for one, beside in zip(
+                side.seconds[kind], side.bare[kind], strict=True)), 2)
+        for kind, side in columns]
     base.print_table(
         f'server create to ACTIVE: seconds, {rounds} turns of each driver',
-        [f'{kind.upper()} {side.name}' for kind, side in columns],
-        {title: [base.number(function(side.seconds[kind]))
-                 for kind, side in columns]
-         for title, function in (
-             ('median', statistics.median), ('fastest', min),
-             ('slowest', max))})
+        [f'{kind.upper()} {side.name}' for kind, side in columns], rows)
     width = max(len(side.name) for side in sides)
     print('\nin order')
     for kind, side in columns:
@@ -131,12 +156,13 @@ def measure(bench: base.Bench, rounds: int, commit: str) -> None:
     sides = (Side(commit), Side(None))
     bench.configure()
     try:
-        for side in turns(sides, rounds):
-            with bench.attempt(f'a turn of {side.name}'):
-                try:
-                    take(bench, side)
-                finally:
-                    bench.remove('bench-')
+        with bare.place(bench.host):
+            for side in turns(sides, rounds):
+                with bench.attempt(f'a turn of {side.name}'):
+                    try:
+                        take(bench, side)
+                    finally:
+                        bench.remove('bench-')
     finally:
         # It starts when the bench is closed.
         with util.step('driver: this checkout\'s'):

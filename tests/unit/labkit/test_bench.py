@@ -115,7 +115,11 @@ class AgainstTest(base.TestCase):
             calls=lambda: collections.Counter(domainGetState=2)))
         self.patch(spawn, 'AFTER', 0)
         self.patch(spawn, 'time_spawn', self.time_spawn)
+        self.patch(spawn, 'created', lambda *_: 5.0)
+        self.patch(bare, 'place', lambda host: contextlib.nullcontext())
+        self.patch(bare, 'describe', mock.Mock())
         self.bench = nothing_measured()
+        self.bench.domain = mock.Mock()
         self.bench.host = self.bench.cloud = self.bench.servers = mock.Mock()
         self.bench.configure = self.bench.remove = mock.Mock()
 
@@ -138,6 +142,9 @@ class AgainstTest(base.TestCase):
                       'driver  PV c0ffeec  PV this  PVH c0ffeec  PVH this',
                       lines)
         self.assertIn(['median', '20.0', '10.0', '20.0', '10.0'],
+                      [line.split() for line in lines])
+        self.assertIn(['ACTIVE', '/', 'xl', 'create,', 'median', 'of', 'each',
+                       'pair', '4.00', '2.00', '4.00', '2.00'],
                       [line.split() for line in lines])
         # The first after a start is not among them.
         self.assertIn('pv    this      10.0  10.0  10.0  10.0  10.0  10.0',
