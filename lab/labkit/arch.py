@@ -43,6 +43,51 @@ def _device_tree(built: image.Image, dom0_options: str) -> list[str]:
             f'initrd={built.initrd}']
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a Xen host of x86 has that others have not.
+
+    :ivar machine: of QEMU's option of that name.
+    :ivar cpu: what is added to the CPU.
+    :ivar devices: what is added to the machine, before all others.
+    :ivar guest_log: what Xen logs of its guests.
+    :ivar xen_options: what is added to Xen's command line.
+    :ivar dom0_options: what is added to that of dom0's kernel.
+    :ivar saved: whether QEMU can make a snapshot of it.
+    """
+
+    machine: str = 'pc'
+    cpu: str = ''
+    devices: tuple[str, ...] = ()
+    guest_log: str = 'all'
+    xen_options: str = ''
+    dom0_options: str = ''
+    saved: bool = True
+
+
+#: MAC address of the network card that such a host gives to guests.
+PCI_MAC = '52:54:00:44:00:99'
+
+#: By what XENLAB_KIND says. Each has tests of its own, which are the only ones
+#: there.
+KINDS = {
+    '': Kind(),
+    # Its guests can run guests. What Xen asks of the CPU before that QEMU does
+    # not have, and Xen does well without: only what it says about it would
+    # fill the log of its console, a line for each exit of a guest.
+    'nested': Kind(cpu='+lbrv,+nrip-save,+flushbyasid,+decodeassists',
+                   guest_log='error'),
+    # It has an IOMMU, and a network card to give to guests. It is not in slot
+    # 2: there Xen's QEMU takes a device of Intel's for a graphics card.
+    'pci': Kind(
+        machine='q35,kernel-irqchip=off',
+        devices=('amd-iommu', f'e1000e,addr=0x10,romfile=,mac={PCI_MAC}'),
+        xen_options='iommu=verbose', saved=False),
+    # Its dom0 has event channels of the older ABI, 4095 of them.
+    'two-level': Kind(dom0_options='xen.fifo_events=0'),
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Architecture:
     """An architecture that Xen hosts of the lab may have.
@@ -61,6 +106,9 @@ class Architecture:
     :ivar nics: those for the management and the data network.
     :ivar services: those of OpenStack that load their code before the
         snapshot.
+    :ivar dom0_options: the command line of dom0's kernel.
+    :ivar devices: what else the machine has, before all other devices.
+    :ivar saved: whether QEMU can make a snapshot of it.
     """
 
     name: str
@@ -76,6 +124,8 @@ class Architecture:
     nics: tuple[str, str]
     services: tuple[str, ...]
     dom0_options: str = _DOM0_OPTIONS
+    devices: tuple[str, ...] = ()
+    saved: bool = True
 
     @property
     def numbers(self) -> range:
@@ -84,43 +134,44 @@ class Architecture:
 
 
 _X86_DOM0_MEMORY = 1792
-#: What Xen asks of the CPU before its guests may run guests. QEMU has none of
-#: it, and Xen does well without: only what it says about that would fill the
-#: log of its console, a line for each exit of a guest.
-NESTED_CPU = '+lbrv,+nrip-save,+flushbyasid,+decodeassists'
 
 
-def _x86_cpu(*, nested: bool) -> str:
-    """Of QEMU's option of that name."""
-    # Without vme libvirt knows no such CPU and its xen driver refuses to
-    # start; svm and npt give Xen its HVM and PVH guests. Without invtsc Xen
-    # emulates their RDTSC, which Linux uses at every system call: a third or
-    # more of their time.
-    more = f',{NESTED_CPU}' if nested else ''
-    return f'qemu64,+svm,+npt,+vme,+invtsc{more},x-force-features=on'
+def x86_64(kind: Kind) -> Architecture:
+    """Return x86 with hosts of one kind."""
+    more = f',{kind.cpu}' if kind.cpu else ''
+    return Architecture(
+        name='x86_64', program=qemu.X86_64, dom0_image=image.get,
+        boot=_multiboot, machine=kind.machine,
+        # Without vme libvirt knows no such CPU and its xen driver refuses to
+        # start; svm and npt give Xen its HVM and PVH guests. Without invtsc
+        # Xen emulates their RDTSC, which Linux uses at every system call: a
+        # third or more of their time.
+        cpu=f'qemu64,+svm,+npt,+vme,+invtsc{more},x-force-features=on',
+        memory=4608,
+        xen_options=' '.join(filter(None, (
+            f'dom0_mem={_X86_DOM0_MEMORY}M,max:{_X86_DOM0_MEMORY}M '
+            f'dom0_max_vcpus={CPUS} '
+            'console=com1 com1=115200,8n1 loglvl=info '
+            f'guest_loglvl={kind.guest_log} noreboot spec-ctrl=no',
+            kind.xen_options))),
+        dom0_options=' '.join(filter(None, (
+            _DOM0_OPTIONS, kind.dom0_options))),
+        disk='virtio-blk-pci,drive=disk',
+        random='virtio-rng-pci,rng=random',
+        nics=('virtio-net-pci,netdev=m,romfile=',
+              'virtio-net-pci,netdev=d,romfile='),
+        services=(AGENT, NOVA_COMPUTE, CINDER_VOLUME),
+        devices=kind.devices, saved=kind.saved)
 
 
-def _guest_log(*, nested: bool) -> str:
-    """What Xen logs of its guests."""
-    return 'error' if nested else 'all'
+def _kind() -> Kind:
+    if config.KIND not in KINDS:
+        raise SystemExit(f'XENLAB_KIND is {config.KIND!r}; there is '
+                         f'{", ".join(filter(None, KINDS))}')
+    return KINDS[config.KIND]
 
 
-X86_64 = Architecture(
-    name='x86_64', program=qemu.X86_64, dom0_image=image.get,
-    boot=_multiboot, machine='pc',
-    cpu=_x86_cpu(nested=config.NESTED),
-    memory=4608,
-    xen_options=(
-        f'dom0_mem={_X86_DOM0_MEMORY}M,max:{_X86_DOM0_MEMORY}M '
-        f'dom0_max_vcpus={CPUS} '
-        'console=com1 com1=115200,8n1 loglvl=info '
-        f'guest_loglvl={_guest_log(nested=config.NESTED)} '
-        'noreboot spec-ctrl=no'),
-    disk='virtio-blk-pci,drive=disk',
-    random='virtio-rng-pci,rng=random',
-    nics=('virtio-net-pci,netdev=m,romfile=',
-          'virtio-net-pci,netdev=d,romfile='),
-    services=(AGENT, NOVA_COMPUTE, CINDER_VOLUME))
+X86_64 = x86_64(_kind())
 
 #: Newer CPUs than this one have features that cost much to emulate, such as
 #: the authentication of pointers.

@@ -49,8 +49,8 @@ LAB_NET_GATEWAY = '10.44.0.1'
 HOST_NAMES = {'x86_64': 'xen', 'aarch64': 'arm'}
 #: The architecture that a command is about if it is not told by ``--arch``.
 ARCHITECTURE = os.environ.get('XENLAB_ARCH') or 'x86_64'
-#: Whether hosts of x86 have a CPU whose guests can run guests.
-NESTED = bool(os.environ.get('XENLAB_NESTED'))
+#: What hosts of x86 have besides: one of labkit.arch.KINDS; empty for nothing.
+KIND = os.environ.get('XENLAB_KIND', '')
 #: Xen hosts of an architecture that a lab starts, and how many it may have.
 HOSTS = 1
 MOST_HOSTS = 4

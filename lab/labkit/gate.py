@@ -18,6 +18,7 @@ import subprocess
 import threading
 import time
 
+from labkit import arch
 from labkit import browser
 from labkit import ceph
 from labkit import compute
@@ -52,8 +53,9 @@ NVME = 'tests.gate.test_volumes_nvme.'
 ARM = 'tests.gate.test_arm.'
 #: The ones there whose guest has a 32-bit kernel.
 ARM_32 = f'{ARM}Arm32.'
-#: The tests for a lab whose guests can run guests, and the only ones there.
-NESTED = 'tests.gate.test_nested.'
+#: The tests for labs with another kind of host, and the only ones there.
+KINDS = {kind: f'tests.gate.test_{kind.replace("-", "_")}.'
+         for kind in arch.KINDS if kind}
 #: The tests that may end the lab's QEMU: OVMF sometimes fails its assertion
 #: in tcg_handle_interrupt (QEMU 10.0, software emulation; seen once of three
 #: starts, on a busy machine).
@@ -207,21 +209,19 @@ def is_slow(name: str) -> bool:
     return bool(_SLOW.search(name))
 
 
-def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
-             tempest: Callable[[], Result] | None = None) -> Iterator[Result]:
-    """Run the gate's own tests, part by part.
+def _kind_of(name: str) -> str:
+    """The kind of host that a test, by its id, is for."""
+    return next((kind for kind, tests in KINDS.items()
+                 if name.startswith(tests)), '')
 
-    :param pattern: regular expression of the tests to run, slow ones too; by
-        default all but those.
-    :param full: by default all.
-    :param tempest: runs Tempest, before what may end the lab.
+
+def _provide(names: Sequence[str]) -> None:
+    """Build and install what tests, by their ids, need of this machine.
+
+    Where they run there are no downloads.
     """
-    names = [name for name in _names(cloud, pattern or '.')
-             if (pattern or full or not is_slow(name))
-             and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
-             and name.startswith(NESTED) == config.NESTED]
-    # Built out here: where the tests run there are no downloads.
-    for tests, build in {DEBIAN: guest.debian_guest, RBD: ceph.client,
+    for tests, build in {DEBIAN: guest.debian_guest,
+                         KINDS['pci']: guest.debian_guest, RBD: ceph.client,
                          NVME: nvme.tools, HORIZON: dashboard.install,
                          ARM_32: lambda: guest.small_guest('armv7l')}.items():
         if any(name.startswith(tests) for name in names):
@@ -236,6 +236,22 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
         if any(name.startswith(tests) for name in names):
             util.need_packages(*debs)
 
+
+def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
+             tempest: Callable[[], Result] | None = None) -> Iterator[Result]:
+    """Run the gate's own tests, part by part.
+
+    :param pattern: regular expression of the tests to run, slow ones too; by
+        default all but those, except on hosts of other kinds.
+    :param full: by default all.
+    :param tempest: runs Tempest, before what may end the lab.
+    """
+    names = [name for name in _names(cloud, pattern or '.')
+             if (pattern or full or config.KIND or not is_slow(name))
+             and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
+             and _kind_of(name) == config.KIND]
+    _provide(names)
+
     def run(part: str, chosen: Sequence[str], *options: str) -> Result:
         listed = RESULTS / part
         listed.write_text('\n'.join(chosen) + '\n')
@@ -245,11 +261,14 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
 
     workers = ('--worker-file', str(TESTS / 'workers.yaml'))
     # Of another lab, and then the only ones.
-    if other := [name for name in names if name.startswith((ARM, NESTED))]:
-        yield (run('nested', other, '--serial') if config.NESTED
-               else run('arm-guests', other, *workers))
+    if config.KIND:
+        if names:
+            yield run(config.KIND, names, '--serial')
+        return
+    if other := [name for name in names if name.startswith(ARM)]:
+        yield run('arm-guests', other, *workers)
     if beside := [name for name in names if not name.startswith(
-            (ALONE, VOLUMES, UEFI, ARM, NESTED))]:
+            (ALONE, VOLUMES, UEFI, ARM))]:
         yield run('guests', beside, *workers)
     if alone := [name for name in names if name.startswith(ALONE)]:
         yield run('alone', alone, '--serial')
@@ -335,8 +354,8 @@ def gate(args: argparse.Namespace) -> int:
     """Run the gate's tests on the running lab, then Tempest."""
     cloud = Cloud()
     # An ARM host cannot boot the image that Tempest's servers have.
-    # Where guests run guests, only that is tried.
-    with_tempest = not (args.quick or args.pattern or config.NESTED
+    # On hosts of another kind, only that is tried.
+    with_tempest = not (args.quick or args.pattern or config.KIND
                         or config.ARCHITECTURE == 'aarch64')
     with util.Lock():
         REPORT.unlink(missing_ok=True)

@@ -162,7 +162,10 @@ class XenHost:
             '-smp', str(arch.CPUS), '-m', str(self.arch.memory),
             '-nodefaults', '-display', 'none',
             '-no-reboot', '-append', self.arch.xen_options,
-            '-accel', f'tcg,thread=multi,tb-size={TRANSLATED}',
+            '-accel', f'tcg,thread=multi,tb-size={TRANSLATED}']
+        for device in self.arch.devices:
+            options += ['-device', device]
+        options += [
             '-device', self.arch.disk,
             '-object', 'rng-random,id=random,filename=/dev/urandom',
             '-device', self.arch.random]
@@ -254,8 +257,9 @@ class XenHost:
             self._restore(booted)
             return
         self._boot()
-        with util.step(f'{self.name}: snapshot for the next start'):
-            self.store(booted)
+        if self.arch.saved:
+            with util.step(f'{self.name}: snapshot for the next start'):
+                self.store(booted)
 
     def boot(self) -> None:
         """Bring the host up by a cold boot, whatever the cache has."""

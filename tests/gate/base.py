@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import contextlib
 import hashlib
 import itertools
+import json
 import os
 import pathlib
 import sys
@@ -35,6 +36,10 @@ from tests.gate.traces import Traces
 #: keeps of images.
 INSTANCES = '/var/lib/nova/instances'
 IMAGES = f'{INSTANCES}/_base'
+
+#: Seconds: under emulation the imports of Nova's code are most of it, and it
+#: starts two privsep daemons.
+CHECK_TIMEOUT = 300
 
 #: Marks a test that only ``--full`` runs: one of many of its kind, or one
 #: that takes minutes. The test's id then ends with "[slow]".
@@ -206,6 +211,36 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
     def dom0(self, *argv: str) -> str:
         """Run a command in dom0; returns what it prints."""
         return self.host.ssh(list(argv)).stdout
+
+    def provider(self) -> str:
+        """The path of the host's resource provider in Placement."""
+        found, = (hypervisor for hypervisor
+                  in self.cloud.compute.hypervisors()
+                  if hypervisor.name == self.host.name)
+        return f'/resource_providers/{found.id}'
+
+    def traits(self) -> set[str]:
+        """The host's traits, as Placement has them."""
+        return {*self.cloud.placement.get(
+            f'{self.provider()}/traits',
+            microversion='1.6').json()['traits']}
+
+    def inventory(self, resource: str) -> Any:
+        """What the host has of a resource class, as Placement has it."""
+        return self.cloud.placement.get(
+            f'{self.provider()}/inventories/{resource}').json()
+
+    def check(self, key: str) -> tuple[str, str]:
+        """What ``xen44-host check`` says of one thing: the result, and why.
+
+        :param key: the check's name.
+        """
+        done = self.host.ssh(
+            [f'{compute.VENV}/bin/xen44-host', 'check', '--json'],
+            check=False, timeout=CHECK_TIMEOUT)
+        found, = (check for check in json.loads(done.stdout)['checks']
+                  if check['check'] == key)
+        return found['result'], ' '.join(found['texts'])
 
     def service(self) -> Any:
         """Nova's record of the host's nova-compute, fresh."""

@@ -39,13 +39,6 @@ class Host(base.GateCase):
     def test_address(self) -> None:
         self.assertEqual(self.host.address, self.hypervisor().host_ip)
 
-    def traits(self) -> list[str]:
-        """The host's traits in Placement."""
-        found: list[str] = self.cloud.placement.get(
-            f'/resource_providers/{self.hypervisor().id}/traits',
-            microversion='1.6').json()['traits']
-        return found
-
     def test_traits_of_cpu(self) -> None:
         traits = self.traits()
         self.assertIn('HW_CPU_X86_SSE2', traits)
@@ -54,9 +47,7 @@ class Host(base.GateCase):
 
     @base.slow
     def test_event_channels(self) -> None:
-        inventory = self.cloud.placement.get(
-            f'/resource_providers/{self.hypervisor().id}/inventories/'
-            'CUSTOM_XEN_EVENT_CHANNELS').json()
+        inventory = self.inventory('CUSTOM_XEN_EVENT_CHANNELS')
         # What the driver concludes is what the kernel says.
         self.assertIn('Using FIFO-based ABI',
                       self.dom0('journalctl', '--dmesg', '--boot'))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """An instance that runs a guest of its own.
 
-These run in a lab whose CPU lets Xen do that (``XENLAB_NESTED=1``), and only
-there.
+These run in a lab whose CPU lets Xen do that (``XENLAB_KIND=nested``), and
+only there.
 """
 
 from __future__ import annotations
@@ -113,12 +113,3 @@ class Nested(base.GateCase):
         return self.make_image(
             self.addCleanup, guest_images.small_guest().disk_qcow2, 'qcow2',
             os_command_line=CMDLINE, **ids)
-
-    def traits(self) -> set[str]:
-        """The host's, as Placement has them."""
-        found, = (hypervisor for hypervisor
-                  in self.cloud.compute.hypervisors()
-                  if hypervisor.name == self.host.name)
-        return {*self.cloud.placement.get(
-            f'/resource_providers/{found.id}/traits',
-            microversion='1.6').json()['traits']}

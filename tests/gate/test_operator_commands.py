@@ -13,10 +13,6 @@ from tests.gate import base
 
 BIN = f'{compute.VENV}/bin'
 
-#: Seconds: under emulation the imports of Nova's code are most of it, and a
-#: check starts two privsep daemons.
-TIMEOUT = 300
-
 
 class OperatorCommands(base.GateCase):
     """Root runs them in the dom0 of the first host.
@@ -39,7 +35,7 @@ class OperatorCommands(base.GateCase):
     def run_json(self, *argv: str) -> Any:
         """Run a command that succeeds; returns what it prints."""
         done = self.host.ssh([f'{BIN}/{argv[0]}', *argv[1:]],
-                             timeout=TIMEOUT)
+                             timeout=base.CHECK_TIMEOUT)
         return json.loads(done.stdout)
 
     @base.slow

@@ -88,17 +88,11 @@ class Uefi(base.GateCase):
     @base.slow
     def test_stateless(self) -> None:
         """The scheduler asks the host for it; the domain is the same."""
-        found, = (hypervisor for hypervisor
-                  in self.cloud.compute.hypervisors()
-                  if hypervisor.name == self.host.name)
         # Nova reports once a minute what the host has.
         util.wait_for(
             'Placement to know of UEFI',
             lambda: {'COMPUTE_FIRMWARE_UEFI',
-                     'COMPUTE_SECURITY_STATELESS_FIRMWARE'} <= {
-                *self.cloud.placement.get(
-                    f'/resource_providers/{found.id}/traits',
-                    microversion='1.6').json()['traits']},
+                     'COMPUTE_SECURITY_STATELESS_FIRMWARE'} <= self.traits(),
             300, interval=5)
         guest = self.make_server(
             self.addCleanup, image=self.make_image(

@@ -23,18 +23,34 @@ class ArchitectureTest(base.TestCase):
                 self.assertTrue(config.host_name(number).startswith(
                     config.HOST_NAMES[one.name]))
 
-    def test_guests_in_guests(self):
-        """Another machine, whose log is bounded."""
-        usual, nested = (arch._x86_cpu(nested=value)
-                         for value in (False, True))
+    def test_kinds(self):
+        """What differs, and nothing else does."""
+        usual = arch.x86_64(arch.Kind())
         self.assertEqual(
-            'qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on', usual)
+            'qemu64,+svm,+npt,+vme,+invtsc,x-force-features=on', usual.cpu)
+        self.assertEqual(usual.cpu, arch.X86_64.cpu)
+        nested, pci, two_level = (
+            arch.x86_64(arch.KINDS[kind])
+            for kind in ('nested', 'pci', 'two-level'))
         self.assertEqual(
             'qemu64,+svm,+npt,+vme,+invtsc,+lbrv,+nrip-save,+flushbyasid,'
-            '+decodeassists,x-force-features=on', nested)
-        self.assertEqual(usual, arch.X86_64.cpu)
-        self.assertIn(' guest_loglvl=all ', arch.X86_64.xen_options)
-        self.assertEqual('error', arch._guest_log(nested=True))
+            '+decodeassists,x-force-features=on', nested.cpu)
+        self.assertIn(' guest_loglvl=all ', usual.xen_options)
+        self.assertEqual(usual.xen_options.replace('=all ', '=error '),
+                         nested.xen_options)
+        self.assertEqual(f'{usual.xen_options} iommu=verbose',
+                         pci.xen_options)
+        self.assertEqual('amd-iommu', pci.devices[0])
+        self.assertEqual(f'{usual.dom0_options} xen.fifo_events=0',
+                         two_level.dom0_options)
+        for one in (usual, nested, two_level):
+            self.assertEqual(('pc', (), True),
+                             (one.machine, one.devices, one.saved))
+
+    def test_no_such_kind(self):
+        self.patch(config, 'KIND', 'fast')
+        error = self.assertRaises(SystemExit, arch._kind)
+        self.assertIn("'fast'; there is nested, pci, two-level", str(error))
 
     def test_boot_by_multiboot(self):
         built = image.Image(pathlib.Path('/i'))

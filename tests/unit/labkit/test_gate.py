@@ -103,13 +103,15 @@ class NeedsTest(base.TestCase):
             yield list(needed)
             needed.clear()
 
-    def test_guests_in_guests(self):
-        """Where guests run guests, only that is tried, and only there."""
+    def test_hosts_of_another_kind(self):
+        """Only what needs them is tried there, and nowhere else."""
         names = ('tests.gate.test_nested.Nested.test_x[slow]',
+                 'tests.gate.test_two_level.TwoLevel.test_x[slow]',
                  'tests.gate.test_guests.PV.test_x')
-        for nested, parts in ((False, ['guests', 'tempest']),
-                              (True, ['nested', 'tempest'])):
-            self.patch(config, 'NESTED', nested)
+        for kind, parts in (('', ['guests', 'tempest']),
+                            ('nested', ['nested']), ('pci', []),
+                            ('two-level', ['two-level'])):
+            self.patch(config, 'KIND', kind)
             list(self.needed(*names))
             self.assertEqual(parts, self.parts)
 

@@ -51,11 +51,12 @@ class WorkersTest(base.BaseTestCase):
         self.workers = [
             one['worker'] for one in
             yaml.safe_load((GATE / 'workers.yaml').read_text())]
-        # Those of volumes, and of another lab, come one after the other
-        # (labkit.gate).
+        # Those of volumes, and of hosts of another kind, come one after the
+        # other (labkit.gate).
         self.tests = [name for path in sorted(GATE.glob('test_*.py'))
                       for name in names(path)
-                      if not name.startswith((gate.VOLUMES, gate.NESTED))]
+                      if not name.startswith(
+                          (gate.VOLUMES, *gate.KINDS.values()))]
 
     def test_two_workers(self):
         self.assertEqual(2, len(self.workers))
