@@ -354,6 +354,26 @@ def running_guests() -> dict[str, str]:
 
 
 @sys_admin_pctxt.entrypoint
+def passthrough() -> list[str]:
+    """Ask Xen which guests can have PCI devices of the host.
+
+    :returns: of ``pv`` and ``hvm``.
+    :raises OSError: xl failed.
+    """
+    return sorted(xl.passthrough(programs.run('xl', 'info')))
+
+
+@sys_admin_pctxt.entrypoint
+def dom0_affinity() -> list[str]:
+    """Ask Xen on which CPUs each vCPU of dom0 may run.
+
+    :returns: see :func:`xen44_driver.xen.xl.hard_affinity`.
+    :raises OSError: xl failed.
+    """
+    return [*xl.hard_affinity(programs.run('xl', 'vcpu-list', '0'))]
+
+
+@sys_admin_pctxt.entrypoint
 def host_power(action: str) -> None:
     """Have systemd shut down the host, or reboot it.
 

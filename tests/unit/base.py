@@ -22,6 +22,7 @@ UUID = 'c0a8f5c1-0b3e-4f1e-9f4e-6f1f3c5b7a11'
 PORT = '51a9642b-1414-4bd6-9a92-1320ddc55a63'
 IMAGE = '0dd9d7a3-70a8-4e4b-9a54-3d2f6a5a2b1c'
 VOLUME = '9f1c3b7e-4a5d-4c2e-8b6f-7e0d1a2b3c4d'
+REQUEST = '8d2f6c10-3b7e-4a95-9c41-e05d7a9b3f62'
 
 objects.register_all()
 os_vif.objects.register_all()
@@ -63,6 +64,7 @@ def instance(*, root_gb=1, extra_specs=None, **values):
         'config_drive': '', 'launched_at': None, 'system_metadata': {},
         'vm_state': 'active', 'task_state': None,
         'root_device_name': None, 'key_name': None, 'trusted_certs': None,
+        'pci_devices': None, 'pci_requests': None,
         'numa_topology': None}
     return objects.Instance(None, **{**defaults, **values})
 
@@ -82,6 +84,21 @@ def numa_topology(pinned, shared=(), policy=None):
         cpu_policy=policy)
     cell.cpu_pinning = pinned
     return objects.InstanceNUMATopology(cells=[cell])
+
+
+def pci_devices(*addresses, port=False):
+    """PCI devices that Nova has chosen for an instance, and the request.
+
+    :param port: whether a port asked for them, and not the flavor.
+    """
+    request = objects.InstancePCIRequest(
+        count=len(addresses), request_id=REQUEST, spec=[{}],
+        **{'requester_id': PORT} if port else {'alias_name': 'nic'})
+    return {
+        'pci_requests': objects.InstancePCIRequests(requests=[request]),
+        'pci_devices': objects.PciDeviceList(objects=[
+            objects.PciDevice(address=address, request_id=REQUEST)
+            for address in addresses])}
 
 
 def vif(**values):

@@ -32,6 +32,7 @@ from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
 from xen44_driver.xen import grub
+from xen44_driver.xen import pci
 from xen44_driver.xen.diskclass import DiskClass
 
 CONF = conf.CONF
@@ -212,6 +213,8 @@ class HostChecks:
                   self._guest_types, needs_host=True),
             Check('cpus', 'CPUs for guests', Level.FAIL, self._cpus,
                   needs_host=True),
+            Check('dom0-cpus', 'CPUs that dom0 shares with guests',
+                  Level.WARN, self._dom0_cpus),
             Check('instances-path', 'directory of the instances', Level.FAIL,
                   _directories),
             Check('disk-tools', 'qemu-img', Level.FAIL, _disk_tools),
@@ -224,6 +227,8 @@ class HostChecks:
                   self._uefi, needs_host=True),
             Check('nested-hvm', 'guests that run guests', Level.WARN,
                   self._nested_hvm, needs_host=True),
+            Check('pci-devices', 'PCI devices for guests', Level.WARN,
+                  self._pci_devices, needs_host=True),
             Check('device-model', 'QEMU for Xen', Level.WARN,
                   self._device_model, needs_host=True),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
@@ -290,6 +295,10 @@ class HostChecks:
         yield from cpusets.problems(
             cpusets.there(node.capabilities, node.host.cpus()))
 
+    def _dom0_cpus(self) -> Iterator[str]:
+        if CONF.compute.cpu_dedicated_set:
+            yield from dom0.affinity(cpusets.dedicated())
+
     def _loaders(self) -> Iterator[str]:
         node = self.node
         for kind, loader in node.loaders().items():
@@ -324,6 +333,19 @@ class HostChecks:
         if self.node.allows_nested_hvm and (
                 problem := self.node.nested_hvm_problem()):
             yield f'flavors with {nestedhvm.EXTRA_SPEC} are refused: {problem}'
+
+    def _pci_devices(self) -> Iterator[str]:
+        if not CONF.pci.device_spec:
+            return
+        if not self.node.passthrough:
+            yield ('[pci] device_spec is set, and no guest can have PCI '
+                   'devices: Xen uses no IOMMU (xl info: virt_caps without '
+                   'hvm_directio and pv_directio). Switch it on in the '
+                   'firmware, and see xl dmesg')
+        if not os.path.isdir(pci.BACKEND):
+            yield ('[pci] device_spec is set, and dom0 cannot lend devices to '
+                   'guests: load the module xen-pciback at boot '
+                   '(/etc/modules-load.d)')
 
     def _device_model(self) -> Iterator[str]:
         profiles = self.node.arch.profiles.values()

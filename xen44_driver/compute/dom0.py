@@ -16,6 +16,7 @@ import socket
 import subprocess
 
 from nova import conf
+from nova.virt import hardware
 from oslo_concurrency import processutils
 
 from xen44_driver import privsep
@@ -166,6 +167,27 @@ def switch() -> Iterator[str]:
         yield (f'Plugging ports will fail: os-vif cannot reach Open vSwitch '
                f'at {where} ([os_vif_ovs] ovsdb_connection): {error}. For '
                'the default, run: ovs-vsctl set-manager ptcp:6640:127.0.0.1')
+
+
+def affinity(dedicated: frozenset[int]) -> Iterator[str]:
+    """Find CPUs that belong to one vCPU each, and on which dom0 runs too.
+
+    :param dedicated: their numbers.
+    """
+    try:
+        allowed = privsep.dom0_affinity()
+    except OSError as error:
+        yield f'Cannot see on which CPUs dom0 runs: {error}'
+        return
+    both = {cpu for vcpu in allowed
+            for cpu in (dedicated if vcpu == 'all'
+                        else dedicated & hardware.parse_cpu_spec(vcpu))}
+    if both:
+        yield (f'dom0 may run on CPUs {hardware.format_cpu_spec(both)}, each '
+               'of which belongs to one vCPU of a guest ([compute] '
+               'cpu_dedicated_set): keep it off them with dom0_max_vcpus and '
+               'dom0_vcpus_pin on the command line of Xen, or after each boot '
+               'with xl vcpu-pin 0 all CPUS')
 
 
 def unknown_domains(node: compute_node.Node) -> Iterator[str]:

@@ -40,6 +40,7 @@ from xen44_driver.compute import disk_class as disk_class_lib
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import guest_type as guest_type_lib
 from xen44_driver.compute import nestedhvm
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import properties
 from xen44_driver.compute import volumes as volumes_lib
 from xen44_driver.compute import xentables
@@ -87,6 +88,7 @@ class Options:
     :ivar dedicated_cpus: whether vCPUs can have CPUs of their own.
     :ivar nested_hvm_problem: why guests cannot run guests of their own; None
         if they can.
+    :ivar passthrough: guest types that can have PCI devices of the host.
     :ivar loaders: the loader that boots a guest's own disk, by guest type;
         only for types without firmware.
     :ivar uefi: the UEFI firmware of guests that have firmware, or None.
@@ -114,6 +116,7 @@ class Options:
         default_factory=dict)
     dedicated_cpus: bool = False
     nested_hvm_problem: str | None = 'it is off'
+    passthrough: frozenset[GuestType] = frozenset()
     loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
     uefi: bootfile.BootFile | None = None
@@ -132,7 +135,7 @@ class Options:
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What an instance is, except for memory, vCPUs and ports.
+    """What an instance is, except for memory, vCPUs, ports and PCI devices.
 
     :ivar guest_type: PV, PVH or HVM.
     :ivar kernel_id: image with the kernel to boot; None to boot from disk.
@@ -438,6 +441,7 @@ def choose(
     _check_vcpus(flavor, chosen, options)
     cpusets.check_policy(image, flavor, offered=options.dedicated_cpus)
     nestedhvm.check(flavor, problem=options.nested_hvm_problem)
+    pcidevices.check(flavor, chosen, offered=options.passthrough)
     properties.check_outbound_limit(
         flavor, chosen, profile=options.arch.profile(chosen),
         vif_model=image.properties.get('hw_vif_model'))

@@ -14,6 +14,7 @@ from nova.virt import virtapi as nova_virtapi
 from oslo_config import cfg
 from oslo_log import log as logging
 
+from xen44_driver import privsep
 from xen44_driver import relay
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import glance
@@ -58,6 +59,7 @@ class Node:
         self.images = glance.ImageCache()
         self.relays = relay.Relays()
         self._lock = threading.Lock()
+        self._passthrough: frozenset[GuestType] | None = None
         self._starts: threading.BoundedSemaphore | None = None
 
     @property
@@ -137,6 +139,7 @@ class Node:
             max_vcpus=capabilities.max_vcpus,
             dedicated_cpus=bool(cpusets.dedicated()),
             nested_hvm_problem=self.nested_hvm_problem(),
+            passthrough=self.passthrough,
             loaders=self.loaders(),
             uefi=self.uefi(),
             disk_format=CONF.xen44.disk_format,
@@ -223,6 +226,27 @@ class Node:
         if self.capabilities.nested_feature is None:
             return 'the CPU has neither svm nor vmx'
         return proof.NESTED_HVM.problem(proof.platform())
+
+    @property
+    def passthrough(self) -> frozenset[GuestType]:
+        """The guest types that can have PCI devices of the host.
+
+        None if the operator gives them none (``[pci] device_spec``). Xen is
+        asked once.
+        """
+        if not CONF.pci.device_spec:
+            return frozenset()
+        if self._passthrough is None:
+            try:
+                able = privsep.passthrough()
+            except OSError as error:
+                LOG.warning('No guest gets PCI devices, as Xen does not tell '
+                            'whether it can: %s', error)
+                return frozenset()
+            self._passthrough = frozenset(
+                kind for kind, profile in self.arch.profiles.items()
+                if profile.pci and kind.value in able)
+        return self._passthrough
 
     @property
     def has_uefi(self) -> bool:

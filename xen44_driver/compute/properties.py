@@ -576,6 +576,7 @@ _IMAGES_AND_FLAVORS = (
               Values(('shared', 'dedicated', 'mixed'))),
     _honoured(*_both('cpu_thread_policy'), 'Nova, with dedicated CPUs',
               Values(('prefer', 'isolate', 'require'))),
+    _honoured(*_both('pci_numa_affinity_policy'), 'Nova, with PCI devices'),
 
     _harmless(*_both('cpu_realtime_mask'), _REALTIME),
     _harmless(*_both('ephemeral_encryption_format'),
@@ -583,8 +584,6 @@ _IMAGES_AND_FLAVORS = (
     _harmless(*_both('locked_memory'), "Xen never swaps guests' memory out"),
     _harmless(*_both('mem_encryption_model'),
               'it means nothing without encryption, which is refused'),
-    _harmless(*_both('pci_numa_affinity_policy'),
-              'it is for PCI devices, which are refused'),
     _harmless(*_both('vif_multiqueue_enabled'),
               'PV network interfaces have a queue for each vCPU without '
               'being asked, as far as dom0 has CPUs'),
@@ -655,6 +654,9 @@ _FLAVORS = (
     _honoured(None, 'group_policy', _SCHEDULER),
     _honoured(None, 'hw:cpu_dedicated_mask',
               'which vCPUs have CPUs of their own, with hw:cpu_policy=mixed'),
+    _honoured(None, 'pci_passthrough:alias',
+              'libxl, for PV and HVM guests, on hosts with an IOMMU and [pci] '
+              'device_spec'),
     _honoured(None, 'quota:cpu_period', 'as quota:cpu_quota'),
     _honoured(None, 'quota:cpu_quota',
               "Xen's scheduler, as a cap on all vCPUs together"),
@@ -692,7 +694,6 @@ _FLAVORS = (
     _refuse(None, 'hw:emulator_threads_policy',
             "device models run on dom0's CPUs", Values(('share',))),
     _refuse(None, 'hw:pmem', 'guests have no persistent memory'),
-    _refuse(None, 'pci_passthrough:alias', 'PCI devices are not passed on'),
     _refuse(None, 'quota:*_limit', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_reservation', _LIMIT, Values(('0',))),
     _refuse(None, 'quota:*_shares_level', _LIMIT, Values(('normal',))),

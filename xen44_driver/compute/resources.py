@@ -27,6 +27,7 @@ from oslo_utils import units
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import guest_type as guest_types
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import traits
 from xen44_driver.compute import uptime
 from xen44_driver.storage import usage as disk_usage
@@ -145,6 +146,8 @@ def available(node: compute_node.Node) -> dict[str, Any]:
         'disk_available_least': (disk.free - disk.promised) // units.Gi,
         'cpu_info': json.dumps(_cpu_info(caps)),
         'supported_instances': _supported_instances(caps),
+        'pci_passthrough_devices': (
+            pcidevices.report() if node.passthrough else '[]'),
         'numa_topology': None if numa is None else numa._to_json(),
         'stats': uptime.stats(),
     }

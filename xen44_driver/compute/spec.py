@@ -13,6 +13,7 @@ from nova.network import model
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import nestedhvm
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import properties
 from xen44_driver.network import vif as vif_lib
 from xen44_driver.storage import layout
@@ -77,6 +78,7 @@ def build(
         interfaces=tuple(
             interface(vif, machine.vif_model, instance.flavor)
             for vif in vifs),
+        pci_devices=pcidevices.of_instance(instance),
         # Without a disk that QEMU serves or emulates, there may be no QEMU.
         monitor=bool(profile.emulated_disks) or any(
             not disk.by_kernel for disk in disks),

@@ -30,6 +30,7 @@ from xen44_driver.compute import disks
 from xen44_driver.compute import faults
 from xen44_driver.compute import nestedhvm
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import ports
 from xen44_driver.compute import power
 from xen44_driver.compute import resources
@@ -87,6 +88,10 @@ def suspend(
                 raise exception.InstanceSuspendFailure(
                     reason='Xen does not save the guests of a guest '
                            f'({nestedhvm.EXTRA_SPEC}); allowed: pause, stop')
+            if addresses := pcidevices.of_instance(instance):
+                raise exception.InstanceSuspendFailure(
+                    reason='Xen does not save the state of PCI devices '
+                           f'({", ".join(addresses)}); allowed: pause, stop')
             guest = node.host.guest(instance.uuid)
             stack.enter_context(room.promised(
                 privsep.saved_memory_room,

@@ -50,6 +50,29 @@ def uptimes(text: str) -> dict[int, int]:
             in _UPTIME.findall(text)}
 
 
+def passthrough(text: str) -> frozenset[str]:
+    """Return which guests can have PCI devices, which ``xl info`` prints.
+
+    :returns: of ``pv`` and ``hvm``; empty if the host has no IOMMU that Xen
+        uses.
+    """
+    found = re.search(r'^virt_caps\s*:(.*)$', text, re.MULTILINE)
+    words = found[1].split() if found else []
+    return frozenset(word.removesuffix('_directio') for word in words
+                     if word.endswith('_directio'))
+
+
+def hard_affinity(text: str) -> tuple[str, ...]:
+    """Return on which CPUs each vCPU of a domain may run.
+
+    :param text: what ``xl vcpu-list DOMAIN`` prints: for each vCPU a line that
+        ends in the hard and the soft affinity, as in ``0-1,4 / all``.
+    :returns: such as ``0-1,4`` or ``all``, in the order of the vCPUs.
+    """
+    return tuple(re.findall(r'(\S+) / \S+\s*$', '\n'.join(
+        text.splitlines()[1:]), re.MULTILINE))
+
+
 def event_channels(text: str) -> int:
     """Return how many event channels of a domain ``lsevtchn`` prints."""
     return len(text.splitlines())

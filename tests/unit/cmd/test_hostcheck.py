@@ -24,6 +24,7 @@ from xen44_driver.compute import privileges
 from xen44_driver.compute import proof
 from xen44_driver.storage import usage
 from xen44_driver.xen import grub
+from xen44_driver.xen import pci
 
 #: What the programs of a fit host print.
 SAID = {
@@ -51,6 +52,9 @@ class HostCheckTestCase(base.CommandTestCase):
         self.patch(privileges, 'start')
         self.result = self.patch(privileges, 'result', return_value=True)
         self.patch(privsep, 'running_domains', return_value={})
+        self.patch(privsep, 'dom0_affinity', return_value=['all', '0-1'])
+        self.passthrough = self.patch(
+            privsep, 'passthrough', return_value=['hvm', 'pv'])
         self.unproven = self.patch(proof.Proof, 'problem', return_value=None)
         self.said = dict(SAID)
         self.patch(hostcheck.processutils, 'execute', self._execute)
@@ -188,6 +192,27 @@ class OutcomeTest(HostCheckTestCase):
         for said in ('images with hw_firmware_type=uefi may not boot: run',
                      'flavors with xen44:nested_hvm are refused: run'):
             self.assertIn(f'{said} xen44-host probe-it', text)
+
+    def test_pci_devices(self):
+        self.patch(pci, 'BACKEND', self.path('pciback'))
+        self.passthrough.return_value = []
+        # Nobody is to have any.
+        self.assertEqual('PASS', self.outcomes()['pci-devices']['result'])
+        self.flags(device_spec=['{"address": "0000:00:10.0"}'], group='pci')
+        found = self.outcomes()['pci-devices']
+        self.assertEqual('WARN', found['result'])
+        iommu, module = found['texts']
+        self.assertIn('Xen uses no IOMMU', iommu)
+        self.assertIn('load the module xen-pciback', module)
+        os.mkdir(self.path('pciback'))
+        self.passthrough.return_value = ['hvm']
+        self.assertEqual('PASS', self.outcomes()['pci-devices']['result'])
+
+    def test_dom0_on_dedicated_cpus(self):
+        self.flags(cpu_dedicated_set='1', group='compute')
+        found = self.outcomes()['dom0-cpus']
+        self.assertEqual('WARN', found['result'])
+        self.assertIn('may run on CPUs 1, ', found['texts'][0])
 
     def test_dom0_by_xenfs(self):
         os.unlink(self.path('features'))

@@ -148,6 +148,10 @@ CASES = {
         options={**_ALLOWED, 'config_drive': False}),
 
     'pv_x86_64_grub_agent': Case(properties={**_PV, **_AGENT}),
+    'pv_x86_64_grub_pci': Case(
+        properties=_PV, extra_specs={'pci_passthrough:alias': 'nic:1'},
+        options={'passthrough': frozenset({GuestType.PV})},
+        instance=base.pci_devices('0000:00:10.0')),
     'pv_x86_64_grub_by_kernel': Case(
         properties=_PV, extra_specs=_BY_KERNEL),
 
@@ -222,6 +226,10 @@ CASES = {
     'hvm_x86_64_firmware_nested': Case(
         extra_specs={'xen44:nested_hvm': 'True'},
         options={'nested_hvm_problem': None}),
+    'hvm_x86_64_firmware_pci': Case(
+        extra_specs={'pci_passthrough:alias': 'nic:2'},
+        options={'passthrough': frozenset({GuestType.HVM})},
+        instance=base.pci_devices('0001:0a:1f.7', '0000:00:10.0')),
     'hvm_x86_64_iso': Case(disk_format='iso'),
 
     'pvh_aarch64_loader': Case(arch='aarch64'),

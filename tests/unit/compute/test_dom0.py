@@ -223,6 +223,32 @@ class SwitchTest(Dom0TestCase):
         self.assert_warns(dom0.switch(), 'tcp:127.0.0.1')
 
 
+class AffinityTest(Dom0TestCase):
+
+    def setUp(self):
+        super().setUp()
+        self.allowed = self.useFixture(fixtures.MockPatchObject(
+            privsep, 'dom0_affinity')).mock
+
+    def warnings(self, *allowed):
+        """What it says if dom0 has vCPUs on these CPUs."""
+        self.allowed.return_value = [*allowed]
+        return list(dom0.affinity(frozenset({2, 3, 5})))
+
+    def test_apart(self):
+        self.assertEqual([], self.warnings('0-1', '4,6-7'))
+
+    def test_together(self):
+        for allowed, both in (('2', '2'), ('0-3', '2-3'), ('all', '2-3,5')):
+            [found] = self.warnings('0', allowed)
+            self.assertIn(f'on CPUs {both}, each', found)
+
+    def test_not_known(self):
+        self.allowed.side_effect = OSError('not today')
+        [found] = self.warnings()
+        self.assertIn('not today', found)
+
+
 class UnknownDomainsTest(Dom0TestCase):
 
     def setUp(self):
@@ -290,6 +316,14 @@ UUID                                  ID    name
 END""")
         self.assertEqual({base.UUID: 'k\ufffdse', base.IMAGE: ''},
                          privsep.running_domains())
+
+    def test_facts_of_xen(self):
+        self.program('xl', '''case "$*" in
+info) echo 'virt_caps : pv hvm hvm_directio hap';;
+'vcpu-list 0') echo header; echo 'Domain-0 0 0 1 r-- 7.4  0-1 / all';;
+esac''')
+        self.assertEqual(['hvm'], privsep.passthrough())
+        self.assertEqual(['0-1'], privsep.dom0_affinity())
 
     def test_detach_interface(self):
         self.program('xl', 'echo "$*" >&2; [ "$2" = 7 ]')

@@ -200,7 +200,7 @@ class CheckTest(PropertiesCase):
             ('hw:pmem', '6GB'), ('hw:hide_hypervisor_id', 'true'),
             ('hide_hypervisor_id', '1'), ('os:secure_boot', 'required'),
             ('accel:device_profile', 'gpu'),
-            ('pci_passthrough:alias', 'gpu:1'), ('quota:memory_limit', '64'),
+            ('quota:memory_limit', '64'),
             ('quota:disk_io_limit', '100'),
             ('quota:vif_inbound_average', '100'),
             ('quota:vif_outbound_burst', '100'),

@@ -13,6 +13,8 @@ from nova.compute import stats as nova_stats
 from nova.virt import node as nova_node
 
 from tests.unit import base
+from xen44_driver import privsep
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import resources
 from xen44_driver.compute import traits
 from xen44_driver.xen import arch as arch_lib
@@ -154,6 +156,21 @@ class AwayTest(base.TestCase):
         self.go_away()
         self.assertRaises(errors.ConnectionFailed,
                           resources.available, self.node)
+
+    def test_pci_devices(self):
+        """Those of the host, if its guests can have some."""
+        self.useFixture(fixtures.MockPatchObject(
+            pcidevices, 'report', return_value='[{}]'))
+        able = self.useFixture(fixtures.MockPatchObject(
+            privsep, 'passthrough', return_value=['hvm'])).mock
+        self.assertEqual('[]', resources.available(
+            self.node)['pci_passthrough_devices'])
+        able.assert_not_called()
+        self.flags(device_spec=['{"address": "0000:00:10.0"}'], group='pci')
+        for _ in range(2):
+            self.assertEqual('[{}]', resources.available(
+                self.node)['pci_passthrough_devices'])
+        able.assert_called_once_with()
 
     def test_uptime_spares_the_api_an_rpc(self):
         # nova.api.openstack.compute.hypervisors looks for the key.

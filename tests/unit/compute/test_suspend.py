@@ -162,6 +162,13 @@ class SuspendTest(SuspendCase):
         self.assertIn('xen44:nested_hvm', str(error))
         self.assertEqual([], self.guest.done)
 
+    def test_guest_with_a_pci_device(self):
+        for name, value in base.pci_devices('0000:00:10.0').items():
+            setattr(self.instance, name, value)
+        error = self.refused(self.suspend)
+        self.assertIn('0000:00:10.0', str(error))
+        self.assertEqual([], self.guest.done)
+
     def test_guest_that_still_boots(self):
         pauses = self.patch(suspend.time, 'sleep')
         for words in ('guest did not suspend, timed out',

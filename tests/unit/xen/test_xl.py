@@ -45,6 +45,30 @@ class UptimesTest(base.TestCase):
             'Name                                ID Uptime\n'))
 
 
+class PassthroughTest(base.TestCase):
+
+    def test_guest_types(self):
+        for words, types in (
+                ('pv hvm hap', set()), ('pv hvm hvm_directio', {'hvm'}),
+                ('pv hvm hvm_directio pv_directio hap', {'hvm', 'pv'})):
+            self.assertEqual(types, xl.passthrough(
+                'release : 6.12\n'
+                f'virt_caps              : {words}\nxen_major : 4\n'))
+        self.assertEqual(set(), xl.passthrough('release : 6.12\n'))
+
+
+class HardAffinityTest(base.TestCase):
+
+    def test_cpus(self):
+        self.assertEqual(('all', '0-1,4', '3'), xl.hard_affinity(
+            'Name       ID  VCPU   CPU State   Time(s) '
+            'Affinity (Hard / Soft)\n'
+            'Domain-0    0     0    1   r--       7.4  all / all\n'
+            'Domain-0    0     1    0   -b-       6.2  0-1,4 / 0-7\n'
+            'Domain-0    0     2    -   --p       0.0  3 / all\n'))
+        self.assertEqual((), xl.hard_affinity(''))
+
+
 class EventChannelsTest(base.TestCase):
 
     def test_number(self):

@@ -59,6 +59,8 @@ class Profile:
         file and restore it later.
     :ivar agent: whether guests can have a channel to the QEMU guest agent,
         which needs a QEMU on the host.
+    :ivar pci: whether Xen supports PCI devices of the host in such a guest
+        (SUPPORT.md of Xen).
     """
 
     os_type: OsType
@@ -74,12 +76,13 @@ class Profile:
     cdrom: bool = False
     serial_port: bool = False
     saves_memory: bool = True
+    agent: bool = False
+    pci: bool = False
 
     @property
     def emulated_vifs(self) -> bool:
         """Whether interfaces can have an emulated card beside the PV one."""
         return any(model != 'netfront' for model in self.vif_models)
-    agent: bool = False
 
     @property
     def screen(self) -> bool:

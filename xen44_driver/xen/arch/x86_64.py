@@ -22,7 +22,8 @@ class X86_64(base.Architecture):
         GuestType.PV: base.Profile(
             os_type=base.OsType('linux', 'xenpv', 'x86_64'),
             grub='x86_64-xen',
-            agent=True),
+            agent=True,
+            pci=True),
         GuestType.PVH: base.Profile(
             os_type=base.OsType('xenpvh', 'xenpvh', 'x86_64'),
             # It boots 64-bit kernels too.
@@ -43,7 +44,8 @@ class X86_64(base.Architecture):
             pointer_models=('usbtablet',),
             cdrom=True,
             serial_port=True,
-            agent=True),
+            agent=True,
+            pci=True),
     }
 
     def default_cmdline(self, root_device: str) -> str:

@@ -25,6 +25,7 @@ from xen44_driver.xen.domain import console
 from xen44_driver.xen.domain import cpu as cpu_lib
 from xen44_driver.xen.domain import disk as disk_lib
 from xen44_driver.xen.domain import graphics
+from xen44_driver.xen.domain import hostdev
 from xen44_driver.xen.domain import interface as interface_lib
 from xen44_driver.xen.domain import metadata as metadata_lib
 from xen44_driver.xen.domain import monitorsocket
@@ -53,6 +54,8 @@ class DomainSpec:
         ``localtime``.
     :ivar disks: the disks, in the guest's order.
     :ivar interfaces: the network interfaces, in the guest's order.
+    :ivar pci_devices: addresses of PCI devices of the host that are the
+        guest's, such as ``0000:04:10.0``.
     :ivar screen: its screen, or None.
     :ivar serial_log: path of the file to which QEMU appends the output of the
         first serial port; HVM only. The console of PV and PVH guests is Xen's.
@@ -80,6 +83,7 @@ class DomainSpec:
     clock: clock_lib.Clock = 'utc'
     disks: tuple[disk_lib.Disk, ...] = ()
     interfaces: tuple[interface_lib.Interface, ...] = ()
+    pci_devices: tuple[str, ...] = ()
     screen: graphics.Screen | None = None
     serial_log: str | None = None
     monitor: bool = False
@@ -115,6 +119,8 @@ class DomainSpec:
             for cpu in cpuset:
                 check.within('cpus', cpu, 0, 65535)
         check.one_of('clock', self.clock, clock_lib.CLOCKS)
+        for address in self.pci_devices:
+            hostdev.check_device(address)
         xenbus.check_limits(self.max_event_channels, self.max_grant_frames)
         if self.title is not None:
             # The schema does not allow an empty title.
@@ -151,6 +157,8 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         raise errors.SpecError(
             'agent_socket', spec.agent_socket, f'none, for {spec.guest_type} '
             f'on {arch.name}')
+    hostdev.check_profile(spec.pci_devices, spec.guest_type,
+                          arch.profile(spec.guest_type))
     domain = etree.Element('domain', type='xen')
     xml.add(domain, 'name', spec.name)
     xml.add(domain, 'uuid', spec.uuid)
@@ -171,6 +179,7 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         features = xml.add(domain, 'features')
         for feature in ('acpi', 'apic', 'pae'):
             xml.add(features, feature)
+    hostdev.features_to_xml(domain, spec.pci_devices, spec.guest_type)
     cpu_lib.to_xml(domain, spec.nested_hvm)
     clock_lib.to_xml(domain, spec.clock)
     xml.add(domain, 'on_poweroff', 'destroy')
@@ -182,6 +191,7 @@ def to_xml(spec: DomainSpec, arch: Architecture) -> str:
         disk_lib.to_xml(devices, disk)
     for interface in spec.interfaces:
         interface_lib.to_xml(devices, interface)
+    hostdev.to_xml(devices, spec.pci_devices)
     console.to_xml(devices, spec.guest_type)
     channel.to_xml(devices, spec.agent_socket, spec.guest_type)
     graphics.to_xml(devices, spec.screen, spec.guest_type)
@@ -236,6 +246,7 @@ def from_xml(text: str, arch: Architecture) -> DomainSpec:
             disk_lib.from_xml, devices.iterfind('disk')))),
         interfaces=tuple(filter(None, map(
             interface_lib.from_xml, devices.iterfind('interface')))),
+        pci_devices=hostdev.from_xml(devices),
         screen=graphics.from_xml(devices, qemu),
         monitor=monitorsocket.from_xml(qemu),
         serial_log=serial_log,
