@@ -40,6 +40,8 @@ IMAGES = f'{INSTANCES}/_base'
 #: Seconds: under emulation the imports of Nova's code are most of it, and it
 #: starts two privsep daemons.
 CHECK_TIMEOUT = 300
+#: Seconds for Nova to note how an action ended.
+ACTION_TIMEOUT = 120
 
 #: Marks a test that only ``--full`` runs: one of many of its kind, or one
 #: that takes minutes. The test's id then ends with "[slow]".
@@ -287,3 +289,15 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         self.remove_server(guest.id)
         traces.wait_for_none(self.host, self.cloud)
         return fault
+
+    def assert_action_fails(self, guest: Guest, name: str) -> None:
+        """Nova notes that the guest's last action failed."""
+        def failed() -> bool:
+            action = next(iter(self.cloud.compute.server_actions(guest.id)))
+            self.assertEqual(name, action.action)
+            detail = self.cloud.compute.get_server_action(
+                action.request_id, guest.id)
+            return any(event['result'] == 'Error' for event in detail.events)
+
+        util.wait_for(f'{name} of {guest.name} to fail', failed,
+                      ACTION_TIMEOUT, interval=2)

@@ -11,7 +11,6 @@ from typing import ClassVar
 
 from labkit import guest as guest_images
 from labkit import images
-from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate import test_guests
@@ -25,9 +24,6 @@ from tests.gate.rows import rescue
 from tests.gate.rows import resize
 from tests.gate.rows import snapshot
 from tests.gate.rows import suspend
-
-#: Seconds for Nova to note how an action ended.
-ACTION_TIMEOUT = 120
 
 
 class ARM(test_guests.Inside, test_guests.StopStart, test_guests.SoftReboot,
@@ -71,18 +67,6 @@ class ARM(test_guests.Inside, test_guests.StopStart, test_guests.SoftReboot,
         self.assertIn(
             'cannot save the memory of pvh guests on aarch64', self.dom0(
                 'grep', '-h', guest.id, '/var/log/nova/nova-compute.log'))
-
-    def assert_action_fails(self, guest: guest_lib.Guest, name: str) -> None:
-        """Nova notes that the guest's last action failed."""
-        def failed() -> bool:
-            action = next(iter(self.cloud.compute.server_actions(guest.id)))
-            self.assertEqual(name, action.action)
-            detail = self.cloud.compute.get_server_action(
-                action.request_id, guest.id)
-            return any(event['result'] == 'Error' for event in detail.events)
-
-        util.wait_for(f'{name} of {guest.name} to fail', failed,
-                      ACTION_TIMEOUT, interval=2)
 
 
 class Arm32(base.GateCase):

@@ -7,13 +7,15 @@ These run in a lab whose host has an IOMMU and a network card to give away
 
 from __future__ import annotations
 
+from typing import Any
+
 from labkit import arch
 from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
 from tests.gate import test_debian
 
-#: The card's name of the API (lab/openstack/templates).
+#: The name that the API gives the card (lab/openstack/templates).
 ASKED = {'pci_passthrough:alias': 'nic:1'}
 CARD = '0x8086 0x10d3'
 
@@ -54,6 +56,7 @@ class Pci(test_debian.DebianCase):
         self.assert_refused(self.ask('pvh'), 'pci_passthrough:alias',
                             'guest types that can: hvm, pv')
         self.in_hvm()
+        self.resize_fails()
         self.in_pv()
 
     def in_hvm(self) -> None:
@@ -71,6 +74,7 @@ class Pci(test_debian.DebianCase):
         self.remove_server(second.id)
 
         self.cloud.compute.suspend_server(guest.id)
+        self.assert_action_fails(guest, 'suspend')
         guest.wait_for_status('ACTIVE')
         self.assertIn(self.address, self.dom0(
             'grep', 'does not save the state of PCI devices',
@@ -80,7 +84,31 @@ class Pci(test_debian.DebianCase):
         guest.wait_for_status('ACTIVE')
         guest.wait_for_ssh()
         self.assertTrue(guest.ssh(_FIND))
+
+        self.resize(guest, self.flavor('hvm', {}))
+        guest.wait_for_status('VERIFY_RESIZE')
+        self.assertEqual('e1000e', self.driver())
+        self.cloud.compute.revert_server_resize(guest.id)
+        guest.wait_for_status('ACTIVE')
+        self.assertEqual('pciback', self.driver())
         self.assert_given_back(guest)
+
+    def resize_fails(self) -> None:
+        """A guest that cannot have it goes on, and starts, without it."""
+        guest = self.make_server(
+            self.addCleanup, flavor=self.flavor('pv', {}))
+        guest.wait_for_status('ACTIVE')
+        self.resize(guest, self.flavor('pvh', ASKED))
+        self.assert_action_fails(guest, 'resize')
+        guest.wait_for_status('ACTIVE')
+        self.cloud.compute.reboot_server(guest.id, 'HARD')
+        guest.wait_for_status('ACTIVE')
+        self.assertEqual('e1000e', self.driver())
+        # Nova counts it as taken until then.
+        self.remove_server(guest.id)
+
+    def resize(self, guest: guest_lib.Guest, flavor: Any) -> None:
+        self.cloud.compute.resize_server(guest.id, flavor.id)
 
     def in_pv(self) -> None:
         """A PV guest's own driver uses it."""
@@ -96,8 +124,12 @@ class Pci(test_debian.DebianCase):
 
     def ask(self, guest_type: str) -> guest_lib.Guest:
         """Ask Nova for a server with the card; do not wait for it."""
-        return self.make_server(self.addCleanup, flavor=self.make_flavor(
-            self.addCleanup, guest_type=guest_type, specs=ASKED))
+        return self.make_server(
+            self.addCleanup, flavor=self.flavor(guest_type, ASKED))
+
+    def flavor(self, guest_type: str, specs: dict[str, str]) -> Any:
+        return self.make_flavor(
+            self.addCleanup, guest_type=guest_type, specs=specs)
 
     def driver(self) -> str:
         """Which driver of dom0 has the card."""

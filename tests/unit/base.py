@@ -97,7 +97,8 @@ def pci_devices(*addresses, port=False):
     return {
         'pci_requests': objects.InstancePCIRequests(requests=[request]),
         'pci_devices': objects.PciDeviceList(objects=[
-            objects.PciDevice(address=address, request_id=REQUEST)
+            objects.PciDevice(address=address, request_id=REQUEST,
+                              extra_info={})
             for address in addresses])}
 
 

@@ -69,4 +69,3 @@ def _event_channels(lister: str | None, domid: int) -> int | None:
     except OSError:
         # The domain has ended.
         return None
-

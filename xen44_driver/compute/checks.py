@@ -337,10 +337,16 @@ class HostChecks:
     def _pci_devices(self) -> Iterator[str]:
         if not CONF.pci.device_spec:
             return
-        if not self.node.passthrough:
-            yield ('[pci] device_spec is set, and no guest can have PCI '
-                   'devices: Xen uses no IOMMU (xl info: virt_caps without '
-                   'hvm_directio and pv_directio). Switch it on in the '
+        able = {kind for kind in self.node.capabilities.guest_types
+                if self.node.arch.profile(kind).pci}
+        if not able:
+            yield ('[pci] device_spec is set, and Xen supports no PCI devices '
+                   f'for guests on {self.node.arch.name}')
+        elif missing := able - self.node.passthrough:
+            yield ('[pci] device_spec is set, and guests of these types '
+                   f'cannot have PCI devices: {", ".join(sorted(missing))}. '
+                   'Does Xen use an IOMMU? xl info should list pv_directio '
+                   'and hvm_directio among virt_caps: switch it on in the '
                    'firmware, and see xl dmesg')
         if not os.path.isdir(pci.BACKEND):
             yield ('[pci] device_spec is set, and dom0 cannot lend devices to '

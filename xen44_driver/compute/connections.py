@@ -182,7 +182,7 @@ def _let_go(connection_info: Mapping[str, Any], *, force: bool) -> None:
             data.get('encrypted') and os.path.lexists(noted or '')):
         # It may be another volume's by now, or not be noted: an attachment was
         # interrupted.
-        data = {**data, 'device_path': transport.find(data) or noted}
+        data = {**data, 'device_path': transport.find(data)}
     failed: processutils.ProcessExecutionError | None = None
     for _ in backends.pauses(BUSY_TIMEOUT):
         try:

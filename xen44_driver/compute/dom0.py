@@ -16,6 +16,7 @@ import socket
 import subprocess
 
 from nova import conf
+from nova import exception
 from nova.virt import hardware
 from oslo_concurrency import processutils
 
@@ -174,20 +175,23 @@ def affinity(dedicated: frozenset[int]) -> Iterator[str]:
 
     :param dedicated: their numbers.
     """
+    both: set[int] = set()
     try:
         allowed = privsep.dom0_affinity()
-    except OSError as error:
+        if not allowed:
+            raise ValueError('xl vcpu-list tells no affinity')
+        for vcpu in allowed:
+            both |= (dedicated if vcpu == 'all'
+                     else dedicated & hardware.parse_cpu_spec(vcpu))
+    except (OSError, ValueError, exception.Invalid) as error:
         yield f'Cannot see on which CPUs dom0 runs: {error}'
         return
-    both = {cpu for vcpu in allowed
-            for cpu in (dedicated if vcpu == 'all'
-                        else dedicated & hardware.parse_cpu_spec(vcpu))}
     if both:
-        yield (f'dom0 may run on CPUs {hardware.format_cpu_spec(both)}, each '
-               'of which belongs to one vCPU of a guest ([compute] '
-               'cpu_dedicated_set): keep it off them with dom0_max_vcpus and '
-               'dom0_vcpus_pin on the command line of Xen, or after each boot '
-               'with xl vcpu-pin 0 all CPUS')
+        yield (f'[compute] cpu_dedicated_set gives CPUs to vCPUs of guests, '
+               'one to each, on which dom0 may run too '
+               f'({hardware.format_cpu_spec(both)}): keep it off them with '
+               'dom0_max_vcpus and dom0_vcpus_pin on the command line of Xen, '
+               'or after each boot with xl vcpu-pin 0 all CPUS')
 
 
 def unknown_domains(node: compute_node.Node) -> Iterator[str]:

@@ -15,6 +15,7 @@ from oslo_log import log as logging
 
 from xen44_driver.compute import interrupted
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import power
 from xen44_driver.compute import suspend
 from xen44_driver.xen import errors as xen_errors
@@ -31,7 +32,8 @@ def resume_on_host_boot(
     """Start an instance that ran before this host went down.
 
     If its memory was saved when the host went down, as libvirt-guests can do,
-    it is restored. If that fails, the instance starts from its disk.
+    it is restored. If that fails, or the instance has PCI devices, whose state
+    is not saved, the instance starts from its disk.
 
     Suspended instances stay suspended.
 
@@ -51,7 +53,7 @@ def resume_on_host_boot(
         saved = guest.has_saved_memory()
     except xen_errors.DomainNotFound:
         saved = False
-    if saved:
+    if saved and not pcidevices.of_instance(instance):
         try:
             suspend.resume(node, context, instance, network_info=network_info,
                            block_device_info=block_device_info)

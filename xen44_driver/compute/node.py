@@ -59,7 +59,7 @@ class Node:
         self.images = glance.ImageCache()
         self.relays = relay.Relays()
         self._lock = threading.Lock()
-        self._passthrough: frozenset[GuestType] | None = None
+        self._able_to_pass: frozenset[GuestType] | None = None
         self._starts: threading.BoundedSemaphore | None = None
 
     @property
@@ -229,24 +229,29 @@ class Node:
 
     @property
     def passthrough(self) -> frozenset[GuestType]:
-        """The guest types that can have PCI devices of the host.
+        """The guest types that new guests with PCI devices can have.
 
-        None if the operator gives them none (``[pci] device_spec``). Xen is
-        asked once.
+        Empty if the operator gives no devices away (``[pci] device_spec``).
         """
-        if not CONF.pci.device_spec:
-            return frozenset()
-        if self._passthrough is None:
+        return self.able_to_pass if CONF.pci.device_spec else frozenset()
+
+    @property
+    def able_to_pass(self) -> frozenset[GuestType]:
+        """The guest types to which Xen can pass PCI devices of this host.
+
+        Empty without an IOMMU that Xen uses. Xen is asked once.
+        """
+        if self._able_to_pass is None:
             try:
                 able = privsep.passthrough()
             except OSError as error:
                 LOG.warning('No guest gets PCI devices, as Xen does not tell '
                             'whether it can: %s', error)
                 return frozenset()
-            self._passthrough = frozenset(
+            self._able_to_pass = frozenset(
                 kind for kind, profile in self.arch.profiles.items()
                 if profile.pci and kind.value in able)
-        return self._passthrough
+        return self._able_to_pass
 
     @property
     def has_uefi(self) -> bool:

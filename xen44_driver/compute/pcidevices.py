@@ -15,7 +15,9 @@ from nova import exception
 from nova import objects
 from nova.objects import fields
 from oslo_serialization import jsonutils
+from oslo_utils import strutils
 
+from xen44_driver.xen import domain
 from xen44_driver.xen import pci
 from xen44_driver.xen.guesttype import GuestType
 
@@ -51,14 +53,53 @@ def _described(device: pci.HostDevice) -> dict[str, Any]:
     return described
 
 
-def of_instance(instance: objects.Instance) -> tuple[str, ...]:
-    """Return the addresses of an instance's PCI devices.
+def of_instance(instance: objects.Instance) -> tuple[domain.PciDevice, ...]:
+    """Return the PCI devices that an instance's flavor asked for.
 
-    :returns: such as ``0000:04:10.0``, in the order of the addresses.
+    While its resize is not confirmed, or was interrupted, the instance has
+    devices of both flavors, and the requests of one: that one counts.
+
+    :returns: in the order of their addresses.
     """
-    return tuple(sorted(device.address for device
-                        in instance.get_pci_devices(
-                            source=objects.InstancePCIRequest.FLAVOR_ALIAS)))
+    if not instance.pci_devices:
+        return ()
+    asked = {request.request_id for request in instance.pci_requests.requests
+             if request.source == objects.InstancePCIRequest.FLAVOR_ALIAS}
+    return tuple(
+        domain.PciDevice(
+            address=device.address,
+            # Of [pci] device_spec; Nova has checked it.
+            managed=strutils.bool_from_string(
+                device.extra_info.get('managed', 'true')))
+        for device in sorted(instance.pci_devices.objects,
+                             key=lambda device: device.address)
+        if device.request_id in asked)
+
+
+def check_start(
+    devices: Collection[domain.PciDevice], guest_type: GuestType, *,
+    able: Collection[GuestType],
+) -> None:
+    """Refuse to start a guest with devices that Xen cannot keep in bounds.
+
+    Such as after the IOMMU was switched off in the firmware.
+
+    :param devices: those of the instance.
+    :param guest_type: the guest's type.
+    :param able: the guest types that can have some on this host now.
+    :raises nova.exception.InvalidInput: the message names the devices.
+    """
+    if devices and guest_type not in able:
+        raise exception.InvalidInput(
+            reason=f'the instance has PCI devices ({listed(devices)}), which '
+                   f'{guest_type} guests of this host cannot have any more; '
+                   f'guest types that can: {", ".join(sorted(able)) or "none"}'
+                   '. Does Xen use the IOMMU? (xl info: virt_caps)')
+
+
+def listed(devices: Collection[domain.PciDevice]) -> str:
+    """Return the addresses of devices in words."""
+    return ', '.join(device.address for device in devices)
 
 
 def check(

@@ -576,7 +576,9 @@ _IMAGES_AND_FLAVORS = (
               Values(('shared', 'dedicated', 'mixed'))),
     _honoured(*_both('cpu_thread_policy'), 'Nova, with dedicated CPUs',
               Values(('prefer', 'isolate', 'require'))),
-    _honoured(*_both('pci_numa_affinity_policy'), 'Nova, with PCI devices'),
+    _honoured(*_both('pci_numa_affinity_policy'),
+              'Nova. dom0 does not see on which NUMA node a PCI device is',
+              Values(('legacy', 'preferred'))),
 
     _harmless(*_both('cpu_realtime_mask'), _REALTIME),
     _harmless(*_both('ephemeral_encryption_format'),

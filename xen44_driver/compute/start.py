@@ -14,6 +14,7 @@ from xen44_driver.compute import cpulimits
 from xen44_driver.compute import disklimits
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import node as compute_node
+from xen44_driver.compute import pcidevices
 from xen44_driver.compute import spec
 from xen44_driver.core import backends
 from xen44_driver.xen import domain
@@ -27,10 +28,15 @@ def describe(
     """Describe an instance's domain on this host; change nothing.
 
     :raises xen44_driver.xen.errors.SpecError: a value is not possible.
+    :raises nova.exception.InvalidInput: this host cannot have such a guest.
     """
-    return spec.build(
+    described = spec.build(
         machine, instance, vifs, arch=node.arch, files=node.files(instance),
         options=node.spec_options())
+    if described.pci_devices:
+        pcidevices.check_start(
+            described.pci_devices, machine.guest_type, able=node.able_to_pass)
+    return described
 
 
 def define(

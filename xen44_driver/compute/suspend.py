@@ -88,10 +88,11 @@ def suspend(
                 raise exception.InstanceSuspendFailure(
                     reason='Xen does not save the guests of a guest '
                            f'({nestedhvm.EXTRA_SPEC}); allowed: pause, stop')
-            if addresses := pcidevices.of_instance(instance):
+            if devices := pcidevices.of_instance(instance):
                 raise exception.InstanceSuspendFailure(
                     reason='Xen does not save the state of PCI devices '
-                           f'({", ".join(addresses)}); allowed: pause, stop')
+                           f'({pcidevices.listed(devices)}); allowed: pause, '
+                           'stop')
             guest = node.host.guest(instance.uuid)
             stack.enter_context(room.promised(
                 privsep.saved_memory_room,

@@ -47,13 +47,13 @@ def _find_nvmeof(data: Mapping[str, Any]) -> str | None:
     Names are given in the order of connections, and they are given again.
 
     :param data: what Cinder says of the connection.
-    :returns: None if this host is not connected to it, or if it has replicas:
-        its device is a RAID of theirs, which has a name of its own.
+    :returns: None if this host is not connected to it. What was noted, if it
+        has replicas: a RAID of theirs, which has a name of its own.
     """
     # What it is given it changes.
     properties = nvmeof.NVMeOFConnProps({**data}, find_controllers=True)
     if properties.is_replicated:
-        return None
+        return data.get('device_path')
     return next(iter(properties.get_devices()), None)
 
 

@@ -62,8 +62,8 @@ def devices(root: str = DEVICES) -> Iterator[HostDevice]:
                 if os.path.islink(parent) else None,
                 has_functions=os.path.exists(
                     os.path.join(path, 'sriov_totalvfs')))
-        except FileNotFoundError:
-            # It was unplugged, or is another guest's or dom0's again.
+        except OSError:
+            # It was unplugged meanwhile.
             continue
 
 

@@ -202,17 +202,17 @@ class OutcomeTest(HostCheckTestCase):
         found = self.outcomes()['pci-devices']
         self.assertEqual('WARN', found['result'])
         iommu, module = found['texts']
-        self.assertIn('Xen uses no IOMMU', iommu)
+        self.assertIn('cannot have PCI devices: hvm, pv. Does Xen', iommu)
         self.assertIn('load the module xen-pciback', module)
         os.mkdir(self.path('pciback'))
-        self.passthrough.return_value = ['hvm']
+        self.passthrough.return_value = ['hvm', 'pv']
         self.assertEqual('PASS', self.outcomes()['pci-devices']['result'])
 
     def test_dom0_on_dedicated_cpus(self):
         self.flags(cpu_dedicated_set='1', group='compute')
         found = self.outcomes()['dom0-cpus']
         self.assertEqual('WARN', found['result'])
-        self.assertIn('may run on CPUs 1, ', found['texts'][0])
+        self.assertIn('dom0 may run too (1):', found['texts'][0])
 
     def test_dom0_by_xenfs(self):
         os.unlink(self.path('features'))

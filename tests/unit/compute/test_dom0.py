@@ -241,12 +241,16 @@ class AffinityTest(Dom0TestCase):
     def test_together(self):
         for allowed, both in (('2', '2'), ('0-3', '2-3'), ('all', '2-3,5')):
             [found] = self.warnings('0', allowed)
-            self.assertIn(f'on CPUs {both}, each', found)
+            self.assertIn(f'may run too ({both}):', found)
 
     def test_not_known(self):
         self.allowed.side_effect = OSError('not today')
         [found] = self.warnings()
         self.assertIn('not today', found)
+        self.allowed.side_effect = None
+        for said in ([], ['0-'], ['none']):
+            [found] = self.warnings(*said)
+            self.assertIn('Cannot see on which CPUs', found)
 
 
 class UnknownDomainsTest(Dom0TestCase):

@@ -209,7 +209,9 @@ class NvmeofTest(base.TestCase):
         self.assertEqual(['nvme0'], self.connected())
 
     def test_replicas(self):
-        self.assertIsNone(transports.TRANSPORTS['nvmeof'].find({
+        """Their RAID has a name of its own."""
+        self.assertEqual('/dev/md/it', transports.TRANSPORTS['nvmeof'].find({
+            'device_path': '/dev/md/it',
             'vol_uuid': base.VOLUME, 'replica_count': 2, 'volume_replicas': [
                 {'target_nqn': f'{NQN}-{number}', 'vol_uuid': base.VOLUME,
                  'portals': [(ADDRESS, PORT, 'tcp')]}

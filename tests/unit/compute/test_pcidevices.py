@@ -13,6 +13,8 @@ from tests.unit import base
 from tests.unit.compute import golden
 from xen44_driver import privsep
 from xen44_driver.compute import pcidevices
+from xen44_driver.compute import start
+from xen44_driver.xen import domain
 from xen44_driver.xen import pci
 from xen44_driver.xen.guesttype import GuestType
 
@@ -67,8 +69,37 @@ class InstanceTest(base.TestCase):
         self.assertEqual((), pcidevices.of_instance(base.instance()))
 
     def test_of_the_flavor(self):
-        self.assertEqual((NIC, '0001:00:00.0'), pcidevices.of_instance(
-            base.instance(**base.pci_devices('0001:00:00.0', NIC))))
+        self.assertEqual(
+            [NIC, '0001:00:00.0'], self.addresses(base.instance(
+                **base.pci_devices('0001:00:00.0', NIC))))
+
+    @staticmethod
+    def addresses(instance):
+        return [device.address for device
+                in pcidevices.of_instance(instance)]
+
+    def test_of_two_flavors(self):
+        """While a resize is not confirmed, or after one that failed."""
+        old, new = (base.pci_devices(address) for address in (
+            NIC, '0001:00:00.0'))
+        for one in (new['pci_requests'].requests[0],
+                    new['pci_devices'].objects[0]):
+            one.request_id = base.PORT
+        both = objects.PciDeviceList(objects=[
+            new['pci_devices'].objects[0], old['pci_devices'].objects[0]])
+        none = objects.InstancePCIRequests(requests=[])
+        for requests, addresses in (
+                (old['pci_requests'], [NIC]),
+                (new['pci_requests'], ['0001:00:00.0']), (none, [])):
+            self.assertEqual(addresses, self.addresses(base.instance(
+                pci_requests=requests, pci_devices=both)))
+
+    def test_not_managed(self):
+        values = base.pci_devices(NIC)
+        for said, managed in (('false', False), ('true', True)):
+            values['pci_devices'].objects[0].extra_info = {'managed': said}
+            [found] = pcidevices.of_instance(base.instance(**values))
+            self.assertEqual(managed, found.managed)
 
     def test_of_a_port(self):
         """os-vif would have to attach those; their ports are refused."""
@@ -96,6 +127,24 @@ class CheckTest(base.TestCase):
         error = self.assertRaises(
             exception.InvalidInput, self.check, GuestType.HVM, **ALIAS)
         self.assertIn('guest types that can: none', str(error))
+
+    def test_at_a_start(self):
+        devices = (domain.PciDevice(address=NIC),)
+        pcidevices.check_start(devices, GuestType.PV, able=[GuestType.PV])
+        pcidevices.check_start((), GuestType.PVH, able=[])
+        error = self.assertRaises(
+            exception.InvalidInput, pcidevices.check_start, devices,
+            GuestType.PV, able=[])
+        self.assertIn(f'({NIC})', str(error))
+        self.assertIn('guest types that can: none', str(error))
+
+    def test_of_a_host_that_has_lost_its_iommu(self):
+        case = golden.CASES['pv_x86_64_grub_pci']
+        self.useFixture(fixtures.MockPatchObject(
+            privsep, 'passthrough', return_value=[]))
+        self.assertRaises(
+            exception.InvalidInput, start.describe, base.node(),
+            case._instance(), case.machine(), [])
 
     def test_at_a_spawn(self):
         case = golden.Case(extra_specs={**ALIAS, 'xen44:guest_type': 'pvh'},
@@ -136,3 +185,8 @@ class NodeTest(base.TestCase):
         self.able.side_effect = None
         self.assertEqual({GuestType.PV, GuestType.HVM},
                          self.node.passthrough)
+        # Those that have some can still start without the option.
+        self.flags(device_spec=[], group='pci')
+        self.assertEqual(frozenset(), self.node.passthrough)
+        self.assertEqual({GuestType.PV, GuestType.HVM},
+                         self.node.able_to_pass)

@@ -405,6 +405,15 @@ class HostBootTest(SuspendCase):
         self.assertIs(DomainState.RUNNING, self.guest.now)
         self.power_on.assert_not_called()
 
+    def test_memory_of_a_guest_with_a_pci_device(self):
+        """libvirt-guests does not ask whether the device's is saved."""
+        self.guest.now, self.guest.saved = DomainState.SHUTDOWN, True
+        for name, value in base.pci_devices('0000:00:10.0').items():
+            setattr(self.instance, name, value)
+        self.boot_host()
+        self.boot.assert_not_called()
+        self.power_on.assert_called_once()
+
     def test_memory_that_cannot_be_restored(self):
         self.guest.now, self.guest.saved = DomainState.SHUTDOWN, True
         self.boot.side_effect = FAILED

@@ -65,17 +65,19 @@ class SpecTest(base.TestCase):
     def test_addresses(self):
         for wrong in ('', '00:10.0', '0000:00:20.0', '0000:00:10.8',
                       '0000:00:10.0\n', '0000:00:1G.0'):
-            self.assertRaises(SpecError, dataclasses.replace, specs.HVM,
-                              pci_devices=(wrong,))
+            self.assertRaises(SpecError, domain.PciDevice, address=wrong)
 
     def test_guest_types(self):
         arch = load('x86_64')
         for plain in (specs.PV, specs.HVM):
             spec = dataclasses.replace(
-                plain, pci_devices=(NIC, '0001:ff:1f.7'))
+                plain, pci_devices=(
+                    domain.PciDevice(address=NIC), domain.PciDevice(
+                        address='0001:ff:1f.7', managed=False)))
             self.assertEqual(spec, domain.from_xml(
                 domain.to_xml(spec, arch), arch))
         error = self.assertRaises(
             SpecError, domain.to_xml,
-            dataclasses.replace(specs.PVH, pci_devices=(NIC,)), arch)
+            dataclasses.replace(specs.PVH, pci_devices=(
+                domain.PciDevice(address=NIC),)), arch)
         self.assertIn(NIC, str(error))

@@ -20,6 +20,7 @@ from xen44_driver.xen.domain.domain import DomainSpec
 from xen44_driver.xen.domain.domain import from_xml
 from xen44_driver.xen.domain.domain import to_xml
 from xen44_driver.xen.domain.graphics import Screen
+from xen44_driver.xen.domain.hostdev import PciDevice
 from xen44_driver.xen.domain.interface import Interface
 from xen44_driver.xen.domain.interface import device_xml
 from xen44_driver.xen.domain.metadata import InstanceMetadata
@@ -31,6 +32,6 @@ from xen44_driver.xen.guesttype import GuestType
 __all__ = [
     'NESTED_FEATURES', 'Boot', 'Clock', 'DirectBoot', 'Disk', 'DomainSpec',
     'FirmwareBoot', 'GrubBoot', 'GuestType', 'InstanceMetadata', 'Interface',
-    'Owner', 'Screen', 'Spice', 'VmMetadata', 'device_xml', 'disk_xml',
-    'from_xml', 'to_xml',
+    'Owner', 'PciDevice', 'Screen', 'Spice', 'VmMetadata', 'device_xml',
+    'disk_xml', 'from_xml', 'to_xml',
 ]

@@ -54,8 +54,7 @@ class DomainSpec:
         ``localtime``.
     :ivar disks: the disks, in the guest's order.
     :ivar interfaces: the network interfaces, in the guest's order.
-    :ivar pci_devices: addresses of PCI devices of the host that are the
-        guest's, such as ``0000:04:10.0``.
+    :ivar pci_devices: PCI devices of the host that are the guest's.
     :ivar screen: its screen, or None.
     :ivar serial_log: path of the file to which QEMU appends the output of the
         first serial port; HVM only. The console of PV and PVH guests is Xen's.
@@ -83,7 +82,7 @@ class DomainSpec:
     clock: clock_lib.Clock = 'utc'
     disks: tuple[disk_lib.Disk, ...] = ()
     interfaces: tuple[interface_lib.Interface, ...] = ()
-    pci_devices: tuple[str, ...] = ()
+    pci_devices: tuple[hostdev.PciDevice, ...] = ()
     screen: graphics.Screen | None = None
     serial_log: str | None = None
     monitor: bool = False
@@ -119,8 +118,6 @@ class DomainSpec:
             for cpu in cpuset:
                 check.within('cpus', cpu, 0, 65535)
         check.one_of('clock', self.clock, clock_lib.CLOCKS)
-        for address in self.pci_devices:
-            hostdev.check_device(address)
         xenbus.check_limits(self.max_event_channels, self.max_grant_frames)
         if self.title is not None:
             # The schema does not allow an empty title.
