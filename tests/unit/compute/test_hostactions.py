@@ -10,6 +10,7 @@ from tests.unit import base
 from xen44_driver import privsep
 from xen44_driver.compute import hostactions
 from xen44_driver.compute import service as service_lib
+from xen44_driver.xen import programs
 
 DOM0 = {'00000000-0000-0000-0000-000000000000': 'Domain-0'}
 
@@ -30,7 +31,7 @@ class HostActionsTest(base.TestCase):
         self.running = self.patch(
             privsep, 'running_domains', return_value=DOM0)
         # As entry points they would ask a daemon.
-        self.run = self.patch(privsep, '_run', return_value='')
+        self.run = self.patch(programs, 'run', return_value='')
         self.patch(privsep.sys_admin_pctxt, 'client_mode', False)
         self.virtapi = mock.Mock()
         self.availability = service_lib.Availability(self.virtapi)

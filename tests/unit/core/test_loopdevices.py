@@ -11,6 +11,7 @@ from xen44_driver import privsep
 from xen44_driver.core import loopdevices
 from xen44_driver.core import monitor
 from xen44_driver.xen import loops
+from xen44_driver.xen import programs
 
 
 class LoopsCase(base.TestCase):
@@ -22,7 +23,7 @@ class LoopsCase(base.TestCase):
         self.useFixture(fixtures.MockPatchObject(
             privsep.sys_admin_pctxt, 'client_mode', False))
         self.run = self.useFixture(fixtures.MockPatchObject(
-            privsep, '_run', side_effect=self.losetup)).mock
+            programs, 'run', side_effect=self.losetup)).mock
 
     def losetup(self, *command):
         """As the program: the device is free then."""
