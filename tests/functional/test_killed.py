@@ -7,6 +7,7 @@ the process ends. Then nova-compute starts anew, and the user goes on.
 
 import operator
 import os
+import queue
 import shutil
 import sys
 import time
@@ -358,18 +359,17 @@ class QueuedTest(KilledCase):
 
     def test_suspend_waits_in_the_queue(self):
         server = self.boot()
-        asked = []
+        asked = queue.SimpleQueue()
         with mock.patch.object(
                 self.compute.manager, 'suspend_instance',
-                side_effect=lambda *args, **kwargs: asked.append(args)):
+                side_effect=lambda *args, **kwargs: asked.put(args)):
             self.ask(server, 'suspend')
-            self._wait_for_server_parameter(
-                server, {'OS-EXT-STS:task_state': 'suspending'})
+            # Nova's API notes the task before it asks.
+            context, *_ = asked.get(timeout=60)
         self.compute = self.restart_compute_service(self.compute)
         self.assertEqual('suspending', self.api.get_server(
             server['id'])['OS-EXT-STS:task_state'])
         # Here it comes.
-        context, = (args[0] for args in asked)
         self.compute.manager.suspend_instance(
             context, objects.Instance.get_by_uuid(context, server['id']))
         self._wait_for_state_change(server, 'SUSPENDED')
