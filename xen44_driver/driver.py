@@ -29,6 +29,7 @@ import os_vif
 
 from xen44_driver import conf as our_conf
 from xen44_driver.compute import attachments
+from xen44_driver.compute import bootwatch
 from xen44_driver.compute import connections
 from xen44_driver.compute import consoles
 from xen44_driver.compute import cpusets
@@ -101,6 +102,7 @@ class Xen44Driver(driver.ComputeDriver):
         self._availability = service.Availability(virtapi)
         self._limiter = limits.Limiter(
             lambda uuid: limits.restore(self._node, uuid))
+        self._boots = bootwatch.BootWatch()
         self._node = compute_node.Node(self._new_host(), virtapi)
         self._console_logs = logkeeper.LogKeeper(self._node)
         os_vif.initialize()
@@ -110,7 +112,8 @@ class Xen44Driver(driver.ComputeDriver):
             CONF.xen44.connection_uri,
             event_callback=lifecycle.forwarder(
                 self.emit_event,
-                self._limiter.started),
+                self._limiter.started,
+                self._boots.event),
             connection_callback=self._availability.changed)
 
     # The host

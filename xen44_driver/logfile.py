@@ -18,13 +18,15 @@ _STAMP_LAG = 0.05
 
 
 def read_end(
-    path: str, max_bytes: int, since: float = 0,
+    path: str, max_bytes: int, since: float = 0, after: int = 0,
 ) -> bytes | None:
     """Read the end of a log.
 
     :param path: the log.
     :param max_bytes: the largest number of bytes to return.
     :param since: seconds since the epoch.
+    :param after: bytes at the log's beginning that are not wanted. They are
+        not known any more in a log that has become shorter than that.
     :returns: the bytes, or None if there is no regular file, or if it was not
         written to since then.
     :raises OSError: it cannot be read, or is a link.
@@ -38,8 +40,21 @@ def read_end(
         if (not stat.S_ISREG(status.st_mode)
                 or status.st_mtime < since - _STAMP_LAG):
             return None
-        log.seek(max(0, status.st_size - max_bytes))
+        if after > status.st_size:
+            after = 0
+        log.seek(max(after, status.st_size - max_bytes))
         return log.read(max_bytes)
+
+
+def size(path: str) -> int:
+    """Return the size of a log in bytes; 0 if there is none.
+
+    :raises OSError: its directory cannot be searched.
+    """
+    try:
+        return os.lstat(path).st_size
+    except FileNotFoundError:
+        return 0
 
 
 def trim(path: str, max_bytes: int) -> bool:

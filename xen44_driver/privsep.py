@@ -77,14 +77,23 @@ def console_log_path(domain: str) -> str:
 
 
 @sys_admin_pctxt.entrypoint
-def read_console_log(domain: str, max_bytes: int) -> bytes | None:
+def read_console_log(
+    domain: str, max_bytes: int, after: int = 0,
+) -> bytes | None:
     """Read the end of a guest's console log.
 
     :param domain: the domain's name.
     :param max_bytes: the largest number of bytes to return.
+    :param after: as for :func:`xen44_driver.logfile.read_end`.
     :returns: the bytes, or None if there is no log.
     """
-    return logfile.read_end(console_log_path(domain), max_bytes)
+    return logfile.read_end(console_log_path(domain), max_bytes, after=after)
+
+
+@sys_admin_pctxt.entrypoint
+def console_log_size(domain: str) -> int:
+    """Return the size of a guest's console log in bytes; 0 without a log."""
+    return logfile.size(console_log_path(domain))
 
 
 @sys_admin_pctxt.entrypoint

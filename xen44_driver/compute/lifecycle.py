@@ -26,11 +26,13 @@ TRANSITIONS = {
 def forwarder(
     emit: Callable[[virtevent.Event], None],
     started: Callable[[str], None],
+    watch: Callable[[xen_events.DomainEvent], None],
 ) -> Callable[[xen_events.DomainEvent], None]:
     """Return a callback for the Xen host that reports events to Nova.
 
     :param emit: ``ComputeDriver.emit_event``.
     :param started: called with the UUID of each domain that has started.
+    :param watch: called with each event that Nova is told of.
     """
     def forward(event: xen_events.DomainEvent) -> None:
         transition = TRANSITIONS.get(event.kind)
@@ -40,5 +42,6 @@ def forwarder(
         emit(virtevent.LifecycleEvent(event.uuid, transition))
         if event.kind is xen_events.EventKind.STARTED:
             started(event.uuid)
+        watch(event)
 
     return forward

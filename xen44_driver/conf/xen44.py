@@ -143,6 +143,16 @@ limit: a guest can make QEMU complain without end."""),
         help="""
 Seconds between two checks of the sizes of the guests' logs. A check costs one
 or two system calls for each log."""),
+    cfg.IntOpt(
+        'boot_watch_time',
+        default=300,
+        min=0,
+        max=3600,
+        help="""
+Seconds after each start of a guest in which the end of its console's log is
+looked at, every five seconds, for signs that the guest does not boot: a prompt
+of grub, a kernel's panic, an emergency shell. nova-compute's log then has a
+warning with what to do. 0: never look."""),
     cfg.StrOpt(
         'vnc_port_range',
         default='6900:7900',

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from collections.abc import Mapping
 import contextlib
+import dataclasses
 import os
 
 from xen44_driver import logfile
@@ -23,7 +24,25 @@ def prepare(path: str) -> None:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
 
 
-def read(name: str, serial_log: str, max_bytes: int) -> bytes:
+@dataclasses.dataclass(frozen=True)
+class Sizes:
+    """Bytes in a guest's console log.
+
+    :ivar serial: in the log of its serial port.
+    :ivar xen: in that of Xen's console.
+    """
+
+    serial: int = 0
+    xen: int = 0
+
+
+def sizes(name: str, serial_log: str) -> Sizes:
+    """Return how much a guest has written; parameters as for :func:`read`."""
+    return Sizes(logfile.size(serial_log), privsep.console_log_size(name))
+
+
+def read(name: str, serial_log: str, max_bytes: int,
+         after: Sizes = Sizes()) -> bytes:
     """Return the end of a guest's console log.
 
     PV and PVH guests write to Xen's console, which xenconsoled logs. HVM
@@ -34,10 +53,12 @@ def read(name: str, serial_log: str, max_bytes: int) -> bytes:
     :param name: the domain's name.
     :param serial_log: path of the log of its serial port.
     :param max_bytes: the largest number of bytes to return.
+    :param after: return only what was written after the logs had these sizes.
     :returns: the bytes, without NULs.
     """
-    serial = _without_nul(logfile.read_end(serial_log, max_bytes))
-    xen = _without_nul(privsep.read_console_log(name, max_bytes))
+    serial = _without_nul(
+        logfile.read_end(serial_log, max_bytes, after=after.serial))
+    xen = _without_nul(privsep.read_console_log(name, max_bytes, after.xen))
     room = max(max_bytes // 2, max_bytes - len(serial))
     xen = xen[-room:]
     return serial[max(0, len(serial) + len(xen) - max_bytes):] + xen

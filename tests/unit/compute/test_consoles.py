@@ -242,7 +242,8 @@ class EventsTest(base.TestCase):
     def test_what_nova_is_told(self):
         emit = mock.Mock()
         started = mock.Mock()
-        forward = lifecycle.forwarder(emit, started)
+        watch = mock.Mock()
+        forward = lifecycle.forwarder(emit, started, watch)
         for kind in xen_events.EventKind:
             forward(xen_events.DomainEvent(
                 uuid=base.UUID, name='x', kind=kind,
@@ -253,6 +254,9 @@ class EventsTest(base.TestCase):
         self.assertEqual(
             base.UUID, emit.call_args.args[0].get_instance_uuid())
         started.assert_called_once_with(base.UUID)
+        self.assertEqual(
+            ['STARTED', 'STOPPED', 'CRASHED', 'PAUSED', 'RESUMED'],
+            [call.args[0].kind.name for call in watch.call_args_list])
 
 
 class PrivsepTest(base.TestCase):

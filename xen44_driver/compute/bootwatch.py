@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tell the operator of guests that do not get beyond grub or their kernel.
+
+For Xen and Nova such a guest runs like any other.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+
+from nova import conf
+from oslo_log import log as logging
+
+from xen44_driver.core import bootsigns
+from xen44_driver.core import consolelog
+from xen44_driver.storage import layout
+from xen44_driver.xen import events
+from xen44_driver.xen import threads
+
+CONF = conf.CONF
+LOG = logging.getLogger(__name__)
+
+#: Seconds between two looks at a guest's console. One costs a privileged call.
+INTERVAL = 5
+
+
+@dataclasses.dataclass(eq=False)
+class _Start:
+    """A guest that started a short time ago.
+
+    :ivar name: its domain's name.
+    :ivar until: when to stop looking; by ``time.monotonic``.
+    :ivar before: what its console's log had when it started; None if that is
+        not known yet.
+    """
+
+    name: str
+    until: float
+    before: consolelog.Sizes | None = None
+
+
+class BootWatch:
+    """Looks at the consoles of guests that have just started.
+
+    It has a thread of its own, which sleeps while there are none.
+    """
+
+    def __init__(self) -> None:
+        self._starts: dict[str, _Start] = {}
+        self._wake = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    def event(self, event: events.DomainEvent) -> None:
+        """Take notice that a domain has started or ended; never wait."""
+        with self._wake:
+            if event.kind is events.EventKind.STARTED:
+                if not CONF.xen44.boot_watch_time:
+                    return
+                self._starts[event.uuid] = _Start(
+                    event.name, time.monotonic() + CONF.xen44.boot_watch_time)
+                # At once: what it writes first must not count as old.
+                self._wake.notify()
+                if self._thread is None:
+                    self._thread = threads.start(self._run, 'xen44-boots')
+            elif (event.kind in (events.EventKind.STOPPED,
+                                 events.EventKind.CRASHED)
+                    and event.uuid in self._starts):
+                # The next look is the last one: it may have panicked.
+                self._starts[event.uuid].until = time.monotonic()
+
+    def _run(self) -> None:
+        while True:
+            with self._wake:
+                while not self._starts:
+                    self._wake.wait()
+                starts = [*self._starts.items()]
+            for uuid, start in starts:
+                over = time.monotonic() >= start.until
+                if look(uuid, start) or over:
+                    self._forget(uuid, start)
+            with self._wake:
+                if all(start.before for start in self._starts.values()):
+                    self._wake.wait(INTERVAL)
+
+    def _forget(self, uuid: str, start: _Start) -> None:
+        with self._wake:
+            # It may have started once more since.
+            if self._starts.get(uuid) is start:
+                del self._starts[uuid]
+
+
+def look(uuid: str, start: _Start) -> bool:
+    """Look at a guest's console once, and log what is wrong; never raises.
+
+    :param uuid: its instance's UUID.
+    :returns: whether that was the last look: something is wrong, or its log
+        cannot be read.
+    """
+    serial_log = layout.InstanceFiles(CONF.instances_path, uuid).serial_log
+    try:
+        if start.before is None:
+            start.before = consolelog.sizes(start.name, serial_log)
+            return False
+        console = consolelog.read(
+            start.name, serial_log, bootsigns.MAX_BYTES, start.before)
+    except Exception as error:
+        # Such as a privsep daemon that does not start.
+        LOG.debug('The console of %s cannot be looked at: %s', start.name,
+                  error)
+        return True
+    problem = bootsigns.problem(console)
+    if problem is not None:
+        LOG.warning('The guest does not boot: %s', problem,
+                    instance_uuid=uuid)
+    return problem is not None
