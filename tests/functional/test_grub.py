@@ -150,6 +150,13 @@ class LayoutTest(GrubTestCase):
         self.assertIn('xen44: no boot configuration was found', text)
         self.assertNotIn('[booted', text)
 
+    def test_nothing_is_booted(self):
+        """An error is not taken for a disk without a configuration."""
+        text = self.boot(self.disks.ext4(
+            {'boot/grub/grub.cfg': 'linux /vmlinuz-of-another-disk\nboot\n'}))
+        self.assertIn('xen44: the configuration of the root disk', text)
+        self.assertNotIn('no boot configuration', text)
+
     def test_entries_of_fedora(self):
         files = {
             f'loader/entries/{name}.conf': bootdisks.ENTRY.format(version, '')

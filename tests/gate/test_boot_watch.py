@@ -25,7 +25,7 @@ PANIC = 'linux /boot/vmlinuz root=/dev/xvdz9 console=hvc0\nboot\n'
 
 
 class BootWatch(base.GateCase):
-    """PV guests, whose loaders stay on the host; one firmware."""
+    """The loaders stay on the host."""
 
     _disks: ClassVar[bootdisks.Disks]
 
@@ -94,8 +94,3 @@ class BootWatch(base.GateCase):
     @base.slow
     def test_pvh(self) -> None:
         self.assert_said(self.disk(PANIC), 'root=', kind='pvh')
-
-    @base.slow
-    def test_firmware(self) -> None:
-        self.assert_said(self._disks.ext4({'a': 'file'}), 'firmware',
-                         kind='hvm', hw_firmware_type='uefi')

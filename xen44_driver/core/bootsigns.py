@@ -79,7 +79,7 @@ _SIGNS = (
           'HVM (its property hw_vm_mode)'),
     _sign(rb'^grub rescue>\Z',
           "grub on its disk does not find grub's own files", in_grub=True),
-    _sign(rb'^error: ',
+    _sign(rb'^xen44: the configuration of the root disk|^error: ',
           'grub cannot load what its configuration names. Its console log '
           'says what is missing', in_grub=True),
     _sign(rb'^grub>\Z',
@@ -90,8 +90,6 @@ _SIGNS = (
     _sign(re.escape(_GRUB_MENU),
           'it waits in the menu of grub, for a key. Its configuration has no '
           'time-out, or the entry that it chose failed', in_grub=True),
-    _sign(rb'^(?:No bootable device\.|Boot failed: not a bootable disk)',
-          'its BIOS finds nothing to boot from on its disks'),
     _sign(rb'^BdsDxe: No bootable option|^UEFI Interactive Shell'
           rb'|^Shell>\Z',
           'its UEFI firmware finds nothing to boot from. It looks for '
