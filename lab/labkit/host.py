@@ -254,8 +254,13 @@ class XenHost:
         self._prepare()
         booted = self.snapshot()
         if booted.exists():
-            self._restore(booted)
-            return
+            try:
+                self._restore(booted)
+                return
+            except util.LabError as error:
+                # Seen: a host that runs on and whose dom0 never answers.
+                util.say(f'{self.name}: {error}: it is booted instead')
+                self.stop()
         self._boot()
         if self.arch.saved:
             with util.step(f'{self.name}: snapshot for the next start'):
