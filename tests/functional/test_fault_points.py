@@ -73,9 +73,8 @@ class FaultPointsTest(test_servers.ServersBase):
              'spawn: ports plugged', 'spawn: directory made',
              'disks: one made', 'config drive: written',
              'spawn: disks made', 'spawn: volumes connected',
-             'spawn: ports wired',
              'spawn: domain defined', 'boot: domain started',
-             'spawn: guest booted'], points)
+             'spawn: ports wired', 'spawn: guest booted'], points)
         self._delete_server(self.server)
         for self.fault in points:
             point = self.fault

@@ -85,11 +85,13 @@ class Node:
         """The guest type if neither image nor flavor asks for one."""
         return GuestType(self.options.default_guest_type)
 
-    def start(self, guest: xen_guest.Guest, *, saved: bool = False) -> None:
+    def start(self, guest: xen_guest.Guest, *, saved: bool = False,
+              paused: bool = False) -> None:
         """Start a guest; wait while ``max_concurrent_starts`` others start.
 
         :param guest: a guest that is off.
         :param saved: restore its saved memory and leave it paused.
+        :param paused: whether a guest without saved memory stays paused, too.
         :raises TimeoutError: the other guests took too long, or the guest's
             last QEMU has not ended.
         :raises xen44_driver.xen.errors.XenError: the guest cannot be started.
@@ -105,7 +107,7 @@ class Node:
             if saved:
                 guest.restore_memory()
             else:
-                guest.start()
+                guest.start(paused=paused)
         finally:
             turns.release()
 

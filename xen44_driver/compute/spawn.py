@@ -92,24 +92,28 @@ def spawn(
             connections.connect_all(
                 context, instance, machine, block_device_info, undo=undo)
             faultpoints.reached('spawn: volumes connected')
+
+            machine_lib.keep(instance, machine)
+            # At a rebuild: what an interrupted operation left.
+            for key in (machine_lib.RESCUE, machine_lib.BEFORE_RESIZE):
+                machine_lib.forget(instance, key)
+            # A domain that cannot be removed may run: its files stay.
+            undo.add_first(destroy.remove_domain, node, instance)
+            described = start.describe(node, instance, machine, vifs)
+            guest = start.define(node, described)
+            # The name is this domain's now: a log of an earlier one is not.
+            undo.add(privsep.remove_console_log, instance.name)
+            consoles.forget(instance)
+            faultpoints.reached('spawn: domain defined')
+            if power_on:
+                # While Neutron wires the ports. Paused: nothing passes them
+                # before the rules of their security groups are there.
+                start.boot(node, guest, described.disks, machine, paused=True)
+            steps.done('domain')
         steps.done('wait')
         faultpoints.reached('spawn: ports wired')
-
-        machine_lib.keep(instance, machine)
-        # At a rebuild: what an interrupted operation left.
-        for key in (machine_lib.RESCUE, machine_lib.BEFORE_RESIZE):
-            machine_lib.forget(instance, key)
-        # A domain that cannot be removed may run: its files stay.
-        undo.add_first(destroy.remove_domain, node, instance)
-        described = start.describe(node, instance, machine, vifs)
-        guest = start.define(node, described)
-        # The name is this domain's now: a log of an earlier one is not.
-        undo.add(privsep.remove_console_log, instance.name)
-        consoles.forget(instance)
-        faultpoints.reached('spawn: domain defined')
         if power_on:
-            start.boot(node, guest, described.disks, machine)
-        steps.done('domain')
+            guest.resume()
         faultpoints.reached('spawn: guest booted')
     LOG.info('Spawned in %s', steps, instance=instance)
 

@@ -49,7 +49,7 @@ def define(
 def boot(
     node: compute_node.Node, guest: xen_guest.Guest,
     disks: Collection[domain.Disk], machine: machine_lib.Machine, *,
-    saved: bool = False,
+    saved: bool = False, paused: bool = False,
 ) -> None:
     """Start a guest with its limits; see :func:`backends.boot`.
 
@@ -58,10 +58,12 @@ def boot(
     :param machine: the record that it is started from.
     :param saved: restore its saved memory and leave it paused, instead of
         starting it from its disk. The saved memory is kept.
+    :param paused: leave it paused, even if it is started from its disk.
     """
     backends.boot(
         node.host, guest, disks,
-        start=functools.partial(node.start, guest, saved=saved),
+        start=functools.partial(
+            node.start, guest, saved=saved, paused=paused),
         started=lambda: cpulimits.apply(guest, machine.cpu_limits),
         opened=lambda: disklimits.apply(
             guest.uuid, disks, machine.disk_limits, machine.volume_limits))

@@ -88,20 +88,24 @@ class Guest:
     def _save_file(self) -> str:
         return os.path.join(SAVE_DIR, f'{self.name}.save')
 
-    def start(self) -> None:
+    def start(self, *, paused: bool = False) -> None:
         """Start the domain; return when its devices exist.
 
         A managed-save image of the domain is removed first: libvirt would
         resume its memory, in spite of a newer definition.
+
+        :param paused: whether it does nothing before :meth:`resume`.
         """
         with self._watch.operation(self.uuid) as ticket:
             # libvirt's libxl driver does not support
             # VIR_DOMAIN_START_FORCE_BOOT.
             self.forget_memory()
+            flags = libvirt.VIR_DOMAIN_START_PAUSED if paused else 0
             domain = self._change(
-                'domainCreate', lambda domain: domain.createWithFlags(0))
+                'domainCreate', lambda domain: domain.createWithFlags(flags))
             # The answer contains the new id, so ID() needs no call.
-            self._now(DomainState.RUNNING, domain.ID(), ticket)
+            self._now(DomainState.PAUSED if paused else DomainState.RUNNING,
+                      domain.ID(), ticket)
 
     def save_memory(self) -> None:
         """Save the domain's memory in :data:`SAVE_DIR` and stop the domain.
@@ -210,7 +214,7 @@ class Guest:
         return statistics.gather(self._ask)
 
     def resume(self) -> None:
-        """Resume the domain after :meth:`suspend`."""
+        """Resume the domain after :meth:`suspend` or a paused start."""
         with self._watch.operation(self.uuid) as ticket:
             domain = self._change('domainResume',
                                   lambda domain: domain.resume())

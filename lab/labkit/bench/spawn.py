@@ -23,7 +23,7 @@ ROUNDS = 3
 
 KINDS = ('pv', 'pvh')
 #: Parts of a spawn, as the driver logs them (compute/spawn.py).
-STEPS = ('plan', 'image', 'disk', 'network', 'domain')
+STEPS = ('plan', 'image', 'disk', 'network', 'domain', 'wait')
 
 _SPAWN_STEP = re.compile(r'spawn step: (\w+) ([\d.]+) s')
 
@@ -128,10 +128,11 @@ def print_seconds(seconds: dict[str, dict[str, float]],
         '  plan: decide, refuse': ('plan', None),
         '  image: cached': ('image', None),
         '  disk: qcow2 overlay': ('disk', None),
-        '  network: plug, wait for Neutron': ('network', None),
+        '  network: plug': ('network', None),
         '  domain: define and create': ('domain', None),
         '    of it libvirt creating': ('domainCreate', None),
-        '  rest: API, scheduler, port, waiting': ('rest', None),
+        '  wait: for Neutron, after that': ('wait', None),
+        '  rest: API, scheduler, port': ('rest', None),
         'virsh create': ('virsh create', None),
         'xl create': ('xl create', None),
         'ACTIVE / xl create': ('ACTIVE', 'xl create'),

@@ -19,7 +19,7 @@ class StartTest(base.TestCase):
         first, second = mock.Mock(), mock.Mock()
         starting, go_on = threading.Event(), threading.Event()
 
-        def start():
+        def start(*, paused):
             starting.set()
             go_on.wait(10)
 
@@ -34,12 +34,12 @@ class StartTest(base.TestCase):
         go_on.set()
         for thread in threads:
             thread.join(10)
-        second.start.assert_called_once_with()
+        second.start.assert_called_once_with(paused=False)
 
     def test_others_take_too_long(self):
         second = mock.Mock()
 
-        def start():
+        def start(*, paused):
             with mock.patch.object(compute_node, 'START_TURN_TIMEOUT', 0.01):
                 self.assertRaisesRegex(
                     TimeoutError, 'at most 1 start at once',

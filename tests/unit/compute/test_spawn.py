@@ -165,7 +165,8 @@ class SpawnTest(base.TestCase):
         self.spawn()
         self.assertEqual(
             ['check_memory', 'fetch', 'plug', 'record', 'create', 'define',
-             'remove_console_log', 'boot'], self.done())
+             'remove_console_log', 'boot', 'define().resume'], self.done())
+        self.assertTrue(self.steps.boot.call_args.kwargs['paused'])
         self.assertTrue(self.files.exist())
         kept = machine.recall(self.instance)
         self.assertEqual('pvh', kept.guest_type)
@@ -174,6 +175,30 @@ class SpawnTest(base.TestCase):
             self.node, 'context', self.instance, kept, mock.ANY,
             network_info=[base.vif()], injected_files=(),
             admin_password=None)
+
+    def wire(self, error=None):
+        """Have Neutron wire ports, or not."""
+        @contextlib.contextmanager
+        def wait(instance, events, timeout, /, error_callback):
+            yield
+            self.steps.wired()
+
+        self.steps.wired.side_effect = error
+        self.node.virtapi.wait_for_instance_event = wait
+
+    def test_runs_only_when_its_ports_are_wired(self):
+        self.wire()
+        self.spawn()
+        self.assertEqual(['boot', 'wired', 'define().resume'],
+                         self.done()[-3:])
+
+    def test_never_runs_when_they_are_not(self):
+        self.wire(novaversion.EventTimeout)
+        self.assertRaises(
+            exception.VirtualInterfaceCreateException, self.spawn)
+        done = self.done()
+        self.assertNotIn('define().resume', done)
+        self.assertIn('remove_domain', done[done.index('wired'):])
 
     def test_what_an_interrupted_operation_left_is_forgotten(self):
         """At a rebuild."""

@@ -219,10 +219,10 @@ class TablesTest(base.TestCase):
                  'virsh create', 'xl create')
         spawn.print_seconds({'pv': dict.fromkeys(names, 2.0)}, 3)
         lines = self.out.getvalue().splitlines()
-        self.assertEqual('spawn: seconds, median of 3'.ljust(41) + 'PV',
+        self.assertEqual('spawn: seconds, median of 3'.ljust(35) + 'PV',
                          lines[1])
-        self.assertIn('xl create'.ljust(39) + '2.00', lines)
-        self.assertIn('ACTIVE / xl create'.ljust(39) + '1.00', lines)
+        self.assertIn('xl create'.ljust(33) + '2.00', lines)
+        self.assertIn('ACTIVE / xl create'.ljust(33) + '1.00', lines)
 
     def test_operations(self):
         times = collections.defaultdict(dict)

@@ -383,10 +383,12 @@ class Domain:
 
     def createWithFlags(self, flags: int) -> int:
         state = self._called('create', running=False)
-        assert not flags
+        assert flags in (0, libvirt.VIR_DOMAIN_START_PAUSED)
         if state.saved:
             self._daemon.woken.append(state.uuid)
         self._daemon.run(state)
+        if flags:
+            state.state = libvirt.VIR_DOMAIN_PAUSED
         self._id = state.id
         self._daemon.emit(state, libvirt.VIR_DOMAIN_EVENT_STARTED)
         return 0

@@ -723,6 +723,12 @@ class GuestTest(HostTestCase):
         guest.start()
         self.assertIs(RUNNING, self.state)
         guest.destroy()
+        guest.start(paused=True)
+        self.assertIs(DomainState.PAUSED, self.state)
+        self.assertIsNotNone(self.host.record(guest.uuid).id)
+        guest.resume()
+        self.assertIs(RUNNING, self.state)
+        guest.destroy()
         guest.undefine()
         self.assertEqual({}, self.host.records())
 
