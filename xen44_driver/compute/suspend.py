@@ -211,6 +211,8 @@ def settle(guest: xen_guest.Guest) -> bool:
 
     :returns: whether the domain is off and its memory saved.
     :raises TimeoutError: libvirt does not answer, or is still at it.
+    :raises xen44_driver.xen.errors.OperationFailed: the domain hangs in Xen,
+        and cannot be woken.
     """
     _wait_until_idle(guest)
     state = guest.state()
@@ -219,7 +221,7 @@ def settle(guest: xen_guest.Guest) -> bool:
     if state is DomainState.SUSPENDED:
         # libvirtd was restarted in between, and saw that it hangs.
         guest.wake()
-    elif guest.id is not None and privsep.wake_domain(guest.id):
+    elif _woken(guest):
         LOG.warning('%s hung in Xen after its memory could not be saved, and '
                     'runs on. libvirt does not notice when it ends, until '
                     'libvirtd is restarted or the instance rebooted hard',
@@ -228,6 +230,20 @@ def settle(guest: xen_guest.Guest) -> bool:
     if guest.state() is DomainState.PAUSED:
         guest.resume()
     return False
+
+
+def _woken(guest: xen_guest.Guest) -> bool:
+    """Let a domain run on that hangs in Xen; return whether it hung."""
+    if guest.id is None:
+        return False
+    try:
+        return privsep.wake_domain(guest.id)
+    except OSError as error:
+        raise xen_errors.OperationFailed(
+            'resume', guest.uuid, None,
+            'its memory could not be saved, and it may hang in Xen since '
+            f'then: {error} (Xen before 4.20 has no xl resume). A hard reboot '
+            'starts the instance from its disk') from error
 
 
 def _wait_until_idle(guest: xen_guest.Guest) -> None:

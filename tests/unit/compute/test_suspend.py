@@ -209,6 +209,17 @@ class SuspendTest(SuspendCase):
         self.assertIn('forget', self.guest.done)
         self.woken.assert_called_once_with(7)
 
+    def test_fails_and_cannot_be_woken(self):
+        """As with Xen 4.17, whose xl cannot do it."""
+        self.guest.fail['save'] = FAILED
+        self.woken.side_effect = OSError(
+            'xl resume 7: command not implemented')
+        # Its state is not known: Nova puts it into ERROR.
+        error = self.assertRaises(errors.OperationFailed, self.suspend)
+        for said in ('command not implemented', 'before 4.20', 'hard reboot'):
+            self.assertIn(said, str(error))
+        self.assertNotIn('forget', self.guest.done)
+
     def test_libvirtd_ends_meanwhile(self):
         gone = errors.ConnectionFailed('xen:///', 'end of file')
         self.guest.fail = {'save': gone, 'is_busy': gone}
