@@ -373,6 +373,16 @@ def passthrough() -> list[str]:
 
 
 @sys_admin_pctxt.entrypoint
+def grant_frames() -> int | None:
+    """Ask Xen how many grant frames its command line names.
+
+    :returns: see :func:`xen44_driver.xen.xl.grant_frames`.
+    :raises OSError: xl failed.
+    """
+    return xl.grant_frames(programs.run('xl', 'info'))
+
+
+@sys_admin_pctxt.entrypoint
 def dom0_affinity() -> list[str]:
     """Ask Xen on which CPUs each vCPU of dom0 may run.
 

@@ -141,6 +141,7 @@ def node(*guest_types):
     """This compute node, with a mock for a host."""
     host = mock.Mock()
     host.capabilities.return_value = host_capabilities(*guest_types)
+    host.versions.return_value = versions(4, 20, 0)
     return compute_node.Node(host, mock.MagicMock())
 
 

@@ -57,6 +57,8 @@ def run(*, as_json: bool, timeout: float) -> int:
                 'there is no UEFI firmware for HVM guests: '
                 f'[xen44_{node.arch.name}] uefi_firmware is '
                 f'{firmware.path if firmware else "not set"}')
+        if problem := node.uefi_refusal():
+            raise report.CannotWork(problem)
         platform = probing.here(firmware.sha256)
         boot = domain.FirmwareBoot(uefi=firmware.path)
 

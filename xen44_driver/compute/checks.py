@@ -31,9 +31,12 @@ from xen44_driver.compute import privileges
 from xen44_driver.conf import opts
 from xen44_driver.storage import usage as disk_usage
 from xen44_driver.xen import errors
+from xen44_driver.xen import eventchannels
+from xen44_driver.xen import facts
 from xen44_driver.xen import grub
 from xen44_driver.xen import pci
 from xen44_driver.xen.diskclass import DiskClass
+from xen44_driver.xen.guesttype import GuestType
 
 CONF = conf.CONF
 LOG = logging.getLogger(__name__)
@@ -98,14 +101,10 @@ def summary(node: compute_node.Node) -> str:
     versions = node.host.versions()
     loaders = ', '.join(f'{kind}: {loader.path}' for kind, loader
                         in node.loaders().items() if loader)
-    return (f'Xen {_dotted(versions.xen)}, '
-            f'libvirt {_dotted(versions.libvirt)}, {node.arch.name}, '
+    return (f'Xen {facts.dotted(versions.xen)}, '
+            f'libvirt {facts.dotted(versions.libvirt)}, {node.arch.name}, '
             f'guests: {", ".join(node.capabilities.guest_types)}, '
             f'loaders: {loaders or "none"}')
-
-
-def _dotted(version: tuple[int, ...]) -> str:
-    return '.'.join(str(part) for part in version)
 
 
 def _options() -> Iterator[str]:
@@ -233,6 +232,8 @@ class HostChecks:
                   self._device_model, needs_host=True),
             Check('dom0-memory', 'limit of dom0\'s memory', Level.WARN,
                   self._dom0_memory, needs_host=True),
+            Check('grant-frames', 'grant frames of large guests',
+                  Level.WARN, self._grant_frames, needs_host=True),
             Check('console-logs', 'logs of the guests\' consoles',
                   Level.WARN, self._console_logs),
             Check('log-rotation', 'rotation of the guests\' console logs',
@@ -326,6 +327,8 @@ class HostChecks:
                    f'[xen44_{self.node.arch.name}] uefi_firmware is '
                    f'{firmware.path}, and there is no such file (Debian: '
                    'package ovmf)')
+        elif problem := self.node.uefi_refusal():
+            yield f'images with hw_firmware_type=uefi are refused: {problem}'
         elif problem := self.node.uefi_problem():
             yield f'images with hw_firmware_type=uefi may not boot: {problem}'
 
@@ -365,6 +368,18 @@ class HostChecks:
                    'options dom0_mem=SIZE,max:SIZE. Until then only '
                    f'reserved_host_memory_mb ({CONF.reserved_host_memory_mb}) '
                    'is kept from guests')
+
+    def _grant_frames(self) -> Iterator[str]:
+        most = self.node.most_grant_frames
+        need = eventchannels.of_guest(
+            GuestType.HVM, vcpus=8, disks=1).grant_frames
+        if most is not None and most < need:
+            version = facts.dotted(self.node.host.versions().xen)
+            yield (f'Xen {version} gives a guest at most {most} grant '
+                   'frames, and one with eight vCPUs and eight network '
+                   f'interfaces needs {need}: put gnttab_max_frames=256 on '
+                   'Xen\'s command line. Flavors that ask for more than it '
+                   'gives are refused')
 
     def _console_logs(self) -> Iterator[str]:
         directory = CONF.xen44.console_log_dir

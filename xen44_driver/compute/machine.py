@@ -92,6 +92,7 @@ class Options:
     :ivar loaders: the loader that boots a guest's own disk, by guest type;
         only for types without firmware.
     :ivar uefi: the UEFI firmware of guests that have firmware, or None.
+    :ivar uefi_problem: why no guest can have that; None if guests can.
     :ivar disk_class: what serves the disks if the flavor does not ask; None
         for the guest type's default.
     :ivar disk_format: format of root disks that QEMU serves, ``qcow2`` or
@@ -107,6 +108,8 @@ class Options:
     :ivar config_drive_format: ``iso9660`` or ``vfat``.
     :ivar max_event_channels: None for what a guest needs.
     :ivar max_grant_frames: None for what a guest needs.
+    :ivar most_grant_frames: the most that Xen gives to a guest; None for any
+        number.
     """
 
     arch: arch_lib.Architecture
@@ -120,6 +123,7 @@ class Options:
     loaders: Mapping[GuestType, bootfile.BootFile | None] = dataclasses.field(
         default_factory=dict)
     uefi: bootfile.BootFile | None = None
+    uefi_problem: str | None = None
     disk_class: DiskClass | None = None
     disk_format: str = 'qcow2'
     image_kernels: bool = False
@@ -131,6 +135,7 @@ class Options:
     config_drive_format: str = 'iso9660'
     max_event_channels: int | None = None
     max_grant_frames: int | None = None
+    most_grant_frames: int | None = None
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -507,7 +512,8 @@ def make(
     tables = xentables.decide(
         flavor, chosen, disks=len(disks), host=xentables.Limits(
             max_event_channels=options.max_event_channels,
-            max_grant_frames=options.max_grant_frames))
+            max_grant_frames=options.max_grant_frames),
+        most_grant_frames=options.most_grant_frames)
     return Machine(
         guest_type=chosen,
         kernel_id=kernel_id,
@@ -608,6 +614,11 @@ def _firmware(
             reason='the image asks for hw_firmware_type uefi, and this host '
                    f'has none ([xen44_{options.arch.name}] uefi_firmware); '
                    'allowed: bios')
+    if options.uefi_problem is not None:
+        raise exception.InvalidInput(
+            reason='the image asks for hw_firmware_type uefi, which is not '
+                   f'possible on this host: {options.uefi_problem}; allowed: '
+                   'bios')
     return options.uefi
 
 

@@ -21,6 +21,7 @@ from xen44_driver.compute import glance
 from xen44_driver.compute import machine as machine_lib
 from xen44_driver.compute import proof
 from xen44_driver.compute import spec
+from xen44_driver.conf import architectures
 from xen44_driver.core import loaders
 from xen44_driver.core import monitor
 from xen44_driver.storage import layout
@@ -28,6 +29,8 @@ from xen44_driver.xen import arch
 from xen44_driver.xen import bootfile
 from xen44_driver.xen import capabilities
 from xen44_driver.xen import errors
+from xen44_driver.xen import eventchannels
+from xen44_driver.xen import facts
 from xen44_driver.xen import guest as xen_guest
 from xen44_driver.xen import host as xen_host
 from xen44_driver.xen.guesttype import GuestType
@@ -60,6 +63,7 @@ class Node:
         self.relays = relay.Relays()
         self._lock = threading.Lock()
         self._able_to_pass: frozenset[GuestType] | None = None
+        self._most_grant_frames: int | None = None
         self._starts: threading.BoundedSemaphore | None = None
 
     @property
@@ -144,6 +148,7 @@ class Node:
             passthrough=self.passthrough,
             loaders=self.loaders(),
             uefi=self.uefi(),
+            uefi_problem=self.uefi_refusal(),
             disk_format=CONF.xen44.disk_format,
             image_kernels=CONF.xen44.allow_image_kernels,
             screen=CONF.vnc.enabled,
@@ -154,7 +159,8 @@ class Node:
                           and shutil.which(CONF.mkisofs_cmd) is not None),
             config_drive_format=CONF.config_drive_format,
             max_event_channels=CONF.xen44.max_event_channels,
-            max_grant_frames=CONF.xen44.max_grant_frames)
+            max_grant_frames=CONF.xen44.max_grant_frames,
+            most_grant_frames=self.most_grant_frames)
 
     def wait_for_libvirt(self, uuid: str) -> None:
         """Wait until libvirt answers; it may be starting.
@@ -201,6 +207,22 @@ class Node:
             return None
         configured: str = self.options.uefi_firmware
         return bootfile.look(configured) if configured else None
+
+    def uefi_refusal(self) -> str | None:
+        """Return why no guest can start with the UEFI firmware.
+
+        :returns: None if guests can, or there is none.
+        """
+        firmware = self.uefi()
+        found = self.host.versions().libvirt
+        needed = facts.MIN_LIBVIRT_FIRMWARE
+        if (firmware is None or found >= needed
+                or firmware.path == architectures.UEFI_FIRMWARE):
+            return None
+        return (f'libvirt {facts.dotted(found)} starts the firmware that Xen '
+                f'was built with, and not [xen44_{self.arch.name}] '
+                f'uefi_firmware {firmware.path}; {facts.dotted(needed)} or '
+                'newer is needed for that')
 
     def uefi_problem(self) -> str | None:
         """Return why HVM guests may not start with UEFI firmware.
@@ -256,11 +278,33 @@ class Node:
         return self._able_to_pass
 
     @property
+    def most_grant_frames(self) -> int | None:
+        """The most grant frames that Xen gives to a guest.
+
+        None for any number. Xen is asked once.
+        """
+        if (self.host.versions().xen
+                >= eventchannels.FIRST_WITH_ANY_GRANT_FRAMES):
+            return None
+        if self._most_grant_frames is None:
+            default = eventchannels.DEFAULT_GRANT_FRAMES
+            try:
+                asked = privsep.grant_frames()
+            except OSError as error:
+                LOG.warning('Guests get no more than %(default)s grant '
+                            'frames, as Xen does not tell its command line: '
+                            '%(error)s', {'default': default, 'error': error})
+                return default
+            self._most_grant_frames = default if asked is None else asked
+        return self._most_grant_frames
+
+    @property
     def has_uefi(self) -> bool:
         """Whether guests can boot by UEFI."""
         firmware = self.uefi()
         return (firmware is not None and firmware.sha256 is not None
-                and GuestType.HVM in self.capabilities.guest_types)
+                and GuestType.HVM in self.capabilities.guest_types
+                and self.uefi_refusal() is None)
 
 
 def _spice_options() -> tuple[str, ...]:

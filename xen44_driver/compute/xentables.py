@@ -51,26 +51,42 @@ def of_flavor(flavor: objects.Flavor) -> Limits:
 
 def decide(
     flavor: objects.Flavor, kind: GuestType, *, disks: int, host: Limits,
+    most_grant_frames: int | None = None,
 ) -> Limits:
     """Decide how large a guest's tables are.
+
+    A guest that needs more grant frames than Xen gives to any has as many as
+    there are: they are for devices that it may never have.
 
     :param flavor: the instance's flavor.
     :param kind: the guest's type.
     :param disks: the number of disks that it starts with.
     :param host: what the host's options ask for.
-    :raises nova.exception.InvalidInput: see :func:`of_flavor`.
+    :param most_grant_frames: the most that Xen gives to a guest; None for any
+        number.
+    :raises nova.exception.InvalidInput: see :func:`of_flavor`; or the flavor
+        or the host asks for more grant frames than Xen gives.
     """
     asked = of_flavor(flavor)
     need = eventchannels.of_guest(kind, vcpus=flavor.vcpus, disks=disks)
+    frames = asked.max_grant_frames or host.max_grant_frames
+    if most_grant_frames is not None and (frames or 0) > most_grant_frames:
+        asks = (f'the flavor asks for {GRANT_FRAMES}'
+                if asked.max_grant_frames else
+                'this host asks for [xen44] max_grant_frames')
+        raise exception.InvalidInput(
+            reason=f'{asks} {frames}; allowed: at most {most_grant_frames}, '
+                   'the gnttab_max_frames of this Xen (any number from Xen '
+                   '4.18 on)')
     return Limits(
         max_event_channels=(
             asked.max_event_channels or host.max_event_channels
             or _above(need.event_channels,
                       eventchannels.DEFAULT_EVENT_CHANNELS)),
-        max_grant_frames=(
-            asked.max_grant_frames or host.max_grant_frames
-            or _above(need.grant_frames,
-                      eventchannels.DEFAULT_GRANT_FRAMES)))
+        # Without a number, such a Xen gives the most that it can.
+        max_grant_frames=frames or (
+            _above(need.grant_frames, eventchannels.DEFAULT_GRANT_FRAMES)
+            if most_grant_frames is None else None))
 
 
 def _above(need: int, default: int) -> int | None:

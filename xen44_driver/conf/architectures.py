@@ -9,6 +9,9 @@ _PRECEDENCE = """
 The guest type if neither the image (property ``hw_vm_mode``) nor the flavor
 (extra spec ``xen44:guest_type``) asks for one."""
 
+#: The UEFI firmware of Debian's package ovmf, with which Debian builds Xen.
+UEFI_FIRMWARE = '/usr/share/ovmf/OVMF.fd'
+
 X86_64_GROUP = cfg.OptGroup(
     'xen44_x86_64', title='Xen on x86-64',
     help='Options for guests on hosts with x86-64 CPUs.')
@@ -42,13 +45,15 @@ PVH. If this is not set, it is ``grub-i386-xen_pvh.bin`` where ``pv_loader`` is
 looked for."""),
     cfg.StrOpt(
         'uefi_firmware',
-        default='/usr/share/ovmf/OVMF.fd',
+        default=UEFI_FIRMWARE,
         help="""
 Path of the UEFI firmware of HVM guests whose image has
 ``hw_firmware_type=uefi`` (Debian: package ``ovmf``; that of Debian 13 starts
 under Xen, that of Debian 12 is reported not to). Its variables are not kept
 when a guest stops. If this is empty or there is no such file, these images are
-refused."""),
+refused. libvirt before 9.2 starts the firmware that Xen was built with,
+whatever this says: on Debian 12 that is this default, and these images are
+refused if this names another."""),
     cfg.BoolOpt(
         'nested_hvm',
         default=False,

@@ -115,8 +115,8 @@ queue of a network interface needs about one. If this is not set, a guest has
 the hypervisor's default (``gnttab_max_frames`` on its command line), or what
 its vCPUs and devices need if that is more than 64. If the hypervisor's default
 is larger than 64, set this to the same number, or guests with many vCPUs have
-less. The extra spec ``xen44:max_grant_frames`` of a flavor takes
-precedence."""),
+less. Xen before 4.18 gives no guest more than its default. The extra spec
+``xen44:max_grant_frames`` of a flavor takes precedence."""),
     cfg.IntOpt(
         'console_log_max_bytes',
         default=1024 * 1024,

@@ -73,6 +73,10 @@ _DOM0_PER_CPU = _PER_VCPU + 16
 # The first Xen with the FIFO ABI.
 _FIRST_FIFO = (4, 4)
 
+#: The first Xen that lets a guest have more grant frames than its own command
+#: line names (``gnttab_max_frames``). An older one refuses to make the guest.
+FIRST_WITH_ANY_GRANT_FRAMES = (4, 18)
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Need:

@@ -21,6 +21,9 @@ LOG = logging.getLogger(__name__)
 #: Oldest supported libvirt: that of Debian 12, the oldest one whose source was
 #: read for this driver. The XML needs 6.3 (maxEventChannels).
 MIN_LIBVIRT = (9, 0, 0)
+#: The first libvirt that starts an HVM guest with the UEFI firmware that its
+#: XML names. An older one lets Xen start the one that it was built with.
+MIN_LIBVIRT_FIRMWARE = (9, 2, 0)
 #: Oldest supported Xen: the first one with FIFO event channels, which large
 #: hosts need. PVH needs 4.10; the capabilities tell whether the host has it.
 MIN_XEN = (4, 4, 0)
@@ -105,8 +108,8 @@ class Facts:
                                     ('Xen', versions.xen, min_xen)):
             if found < needed:
                 raise errors.HostUnsupported(
-                    f'{name} {_dotted(found)} is too old; '
-                    f'{_dotted(needed)} or newer is needed')
+                    f'{name} {dotted(found)} is too old; '
+                    f'{dotted(needed)} or newer is needed')
 
     def hostname(self) -> str:
         """Return the host's name, the first that libvirt reported.
@@ -233,5 +236,6 @@ def _version(number: int) -> tuple[int, int, int]:
     return number // 10 ** 6, number // 1000 % 1000, number % 1000
 
 
-def _dotted(version: tuple[int, ...]) -> str:
+def dotted(version: tuple[int, ...]) -> str:
+    """Return a version as people write it."""
     return '.'.join(map(str, version))

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+import contextlib
 import dataclasses
 import re
 
@@ -60,6 +61,21 @@ def passthrough(text: str) -> frozenset[str]:
     words = found[1].split() if found else []
     return frozenset(word.removesuffix('_directio') for word in words
                      if word.endswith('_directio'))
+
+
+def grant_frames(text: str) -> int | None:
+    """Return what ``xl info`` prints of ``gnttab_max_frames``.
+
+    :returns: the number on Xen's command line; None if it is not there.
+    """
+    found = re.search(r'^xen_commandline\s*:(.*)$', text, re.MULTILINE)
+    # The last one counts. Xen reads numbers as C does.
+    numbers = re.findall(r'(?:^|\s)gnttab_max_frames=(\S+)',
+                         found[1] if found else '')
+    with contextlib.suppress(IndexError, ValueError):
+        last = numbers[-1]
+        return int(last, 8 if re.match('0[0-7]', last) else 0)
+    return None
 
 
 def hard_affinity(text: str) -> tuple[str, ...]:

@@ -208,6 +208,22 @@ class OutcomeTest(HostCheckTestCase):
         self.passthrough.return_value = ['hvm', 'pv']
         self.assertEqual('PASS', self.outcomes()['pci-devices']['result'])
 
+    def test_debian_12(self):
+        """What its Xen and libvirt cannot do is said, and is no failure."""
+        self.libvirt.version = 4_017_000
+        self.libvirt.lib_version = 9_000_000
+        asked = self.patch(privsep, 'grant_frames', return_value=None)
+        found = self.outcomes()
+        self.assertNotIn('FAIL', {check['result'] for check in found.values()})
+        self.assertEqual('WARN', found['uefi']['result'])
+        self.assertIn('are refused: libvirt 9.0.0 starts the firmware that',
+                      found['uefi']['texts'][0])
+        self.assertEqual('WARN', found['grant-frames']['result'])
+        self.assertIn('Xen 4.17.0 gives a guest at most 64 grant frames',
+                      found['grant-frames']['texts'][0])
+        asked.return_value = 256
+        self.assertEqual('PASS', self.outcomes()['grant-frames']['result'])
+
     def test_dom0_on_dedicated_cpus(self):
         self.flags(cpu_dedicated_set='1', group='compute')
         found = self.outcomes()['dom0-cpus']

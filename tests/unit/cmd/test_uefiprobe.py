@@ -96,6 +96,16 @@ class ProbeTest(base.CommandTestCase):
         self.assertIn('has not been seen to start', self.problem())
         self.assertEqual([], self.domains())
 
+    def test_libvirt_starts_another(self):
+        """What would be seen is not the firmware that is configured."""
+        self.libvirt.lib_version = 9_000_000
+        status, text = self.run_host('probe-uefi')
+        self.assertEqual(2, status)
+        self.assertIn('libvirt 9.0.0 starts the firmware that Xen was built '
+                      f'with, and not [xen44_x86_64] uefi_firmware '
+                      f'{self.firmware}; 9.2.0 or newer', text)
+        self.assertEqual([], self.xml)
+
     def test_there_is_none(self):
         self.firmware.unlink()
         self.assertEqual(

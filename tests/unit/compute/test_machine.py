@@ -220,6 +220,9 @@ class DecideTest(MachineCase):
         self.refuse('os_secure_boot', 'no Secure Boot', kind='hvm',
                     options=UEFI,
                     properties={**ASKS_UEFI, 'os_secure_boot': 'required'})
+        self.refuse('hw_firmware_type uefi', 'libvirt is old',
+                    'allowed: bios', kind='hvm', properties=ASKS_UEFI,
+                    options={**UEFI, 'uefi_problem': 'libvirt is old'})
         made = self.decide('hvm', options=UEFI, properties={
             **ASKS_UEFI, 'hw_firmware_stateless': True})
         self.assertEqual(('/ovmf', 'ab'), (made.loader, made.loader_sha256))

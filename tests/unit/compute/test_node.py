@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many guests start at once."""
+"""How many guests start at once; what old versions cannot do."""
 
 import threading
+import types
 from unittest import mock
 
+import fixtures
+
 from tests.unit import base
+from xen44_driver import privsep
 from xen44_driver.compute import node as compute_node
 
 
@@ -83,3 +87,53 @@ class OptionsTest(base.TestCase):
             self.flags(mkisofs_cmd=program)
             self.flags(default_config_drive=wanted, group='xen44')
             self.assertIs(made, node.machine_options().config_drive)
+
+
+class OldVersionsTest(base.TestCase):
+    """What Xen before 4.18 and libvirt before 9.2 cannot do."""
+
+    def setUp(self):
+        super().setUp()
+        self.node = base.node()
+        self.asked = self.useFixture(fixtures.MockPatchObject(
+            privsep, 'grant_frames', return_value=None)).mock
+
+    def has(self, *xen, libvirt=(11, 3, 0)):
+        self.node.host.versions.return_value = types.SimpleNamespace(
+            xen=xen, libvirt=libvirt)
+
+    def test_any_grant_frames(self):
+        self.has(4, 18, 0)
+        self.assertIsNone(self.node.most_grant_frames)
+        self.asked.assert_not_called()
+
+    def test_grant_frames(self):
+        self.has(4, 17, 0)
+        for _ in range(2):
+            self.assertEqual(64, self.node.most_grant_frames)
+        self.assertEqual(64, self.node.machine_options().most_grant_frames)
+        self.asked.assert_called_once_with()
+
+    def test_grant_frames_of_the_command_line(self):
+        self.has(4, 17, 0)
+        self.asked.side_effect = OSError('not today')
+        self.assertEqual(64, self.node.most_grant_frames)
+        self.asked.side_effect = None
+        self.asked.return_value = 256
+        self.assertEqual(256, self.node.most_grant_frames)
+
+    def test_firmware(self):
+        self.has(4, 17, 0, libvirt=(9, 0, 0))
+        # Debian's Xen was built with that.
+        self.assertIsNone(self.node.uefi_refusal())
+        self.flags(uefi_firmware='/ovmf', group='xen44_x86_64')
+        problem = self.node.uefi_refusal()
+        for said in ('libvirt 9.0.0', '[xen44_x86_64] uefi_firmware /ovmf',
+                     '9.2.0 or newer'):
+            self.assertIn(said, problem)
+        self.assertEqual(problem, self.node.machine_options().uefi_problem)
+        self.has(4, 17, 0, libvirt=(9, 2, 0))
+        self.assertIsNone(self.node.uefi_refusal())
+        self.flags(uefi_firmware='', group='xen44_x86_64')
+        self.has(4, 17, 0, libvirt=(9, 0, 0))
+        self.assertIsNone(self.node.uefi_refusal())

@@ -276,6 +276,9 @@ class ProviderTreeTest(base.TestCase):
             file.write(b'firmware')
         self.assertIn(uefi, self.update().traits)
         self.assertTrue(resources.has_uefi(self.node))
+        with mock.patch.object(self.node, 'uefi_refusal',
+                               return_value='libvirt is old'):
+            self.assertNotIn(uefi, self.update().traits)
         self.flags(uefi_firmware='', group='xen44_x86_64')
         self.assertNotIn(uefi, self.update().traits)
 

@@ -13,11 +13,12 @@ HOST = xentables.Limits(max_event_channels=2047, max_grant_frames=96)
 
 class DecideTest(base.TestCase):
 
-    def decide(self, *, vcpus=2, host=NOTHING, **specs):
+    def decide(self, *, vcpus=2, host=NOTHING, most=None, **specs):
         flavor = base.instance(extra_specs={
             f'xen44:{name}': value for name, value in specs.items()}).flavor
         flavor.vcpus = vcpus
-        found = xentables.decide(flavor, GuestType.HVM, disks=3, host=host)
+        found = xentables.decide(flavor, GuestType.HVM, disks=3, host=host,
+                                 most_grant_frames=most)
         return found.max_event_channels, found.max_grant_frames
 
     def test_defaults_are_not_written(self):
@@ -42,6 +43,27 @@ class DecideTest(base.TestCase):
             host=HOST, max_event_channels='131071'))
         self.assertEqual((2047, 65535), self.decide(
             host=HOST, max_grant_frames='65535'))
+
+    def test_xen_with_a_limit(self):
+        """A guest that needs more gets what there is."""
+        channels, frames = self.decide(vcpus=128, most=64)
+        self.assertGreater(channels, 128 * 9)
+        self.assertIsNone(frames)
+        self.assertEqual((2047, 96), self.decide(host=HOST, most=96))
+        self.assertEqual((None, 64), self.decide(
+            most=64, max_grant_frames='64'))
+
+    def test_more_than_xen_gives(self):
+        for host, specs, says in (
+                (NOTHING, {'max_grant_frames': '65'},
+                 'the flavor asks for xen44:max_grant_frames 65'),
+                (HOST, {}, 'this host asks for [xen44] max_grant_frames 96')):
+            raised = self.assertRaises(
+                exception.InvalidInput, self.decide, host=host, most=64,
+                **specs)
+            self.assertIn(f'{says}; allowed: at most 64', str(raised))
+            self.assertIn('gnttab_max_frames', str(raised))
+            self.assertIn('4.18', str(raised))
 
     def test_impossible(self):
         for name, allowed, values in (

@@ -57,6 +57,25 @@ class PassthroughTest(base.TestCase):
         self.assertEqual(set(), xl.passthrough('release : 6.12\n'))
 
 
+class GrantFramesTest(base.TestCase):
+
+    def test_command_line(self):
+        for options, number in (
+                ('', None), ('dom0_mem=2048M,max:2048M', None),
+                ('gnttab_max_frames=256', 256),
+                ('gnttab_max_frames=256 loglvl=all gnttab_max_frames=0x80',
+                 128),
+                ('gnttab_max_frames=0100', 64),
+                ('gnttab_max_frames=many', None),
+                ('gnttab_max_frames=08', None),
+                ('gnttab_max_maptrack_frames=256', None)):
+            self.assertEqual(number, xl.grant_frames(
+                'xen_version            : 4.17.5\n'
+                f'xen_commandline        : placeholder {options}\n'
+                'cc_compiler            : gcc\n'), options)
+        self.assertIsNone(xl.grant_frames('release : 6.1\n'))
+
+
 class HardAffinityTest(base.TestCase):
 
     def test_cpus(self):
