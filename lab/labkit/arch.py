@@ -7,6 +7,7 @@ from collections.abc import Callable
 import dataclasses
 
 from labkit import config
+from labkit import dom0venv
 from labkit import image
 from labkit import image_aarch64
 from labkit import qemu
@@ -54,6 +55,8 @@ class Kind:
     :ivar xen_options: what is added to Xen's command line.
     :ivar dom0_options: what is added to that of dom0's kernel.
     :ivar saved: whether QEMU can make a snapshot of it.
+    :ivar dom0_image: builds, or finds, the disk of dom0.
+    :ivar site_packages: where dom0's environment has its Python code.
     """
 
     machine: str = 'pc'
@@ -63,6 +66,8 @@ class Kind:
     xen_options: str = ''
     dom0_options: str = ''
     saved: bool = True
+    dom0_image: Callable[[], image.Image] = image.get
+    site_packages: str = dom0venv.SITE_PACKAGES
 
 
 #: MAC address of the network card that such a host gives to guests.
@@ -85,6 +90,10 @@ KINDS = {
         xen_options='iommu=verbose', saved=False),
     # Its dom0 has event channels of the older ABI, 4095 of them.
     'two-level': Kind(dom0_options='xen.fifo_events=0'),
+    # Its dom0 is the oldest Debian that has what the driver needs.
+    'debian12': Kind(
+        dom0_image=image.get_debian12,
+        site_packages=f'{dom0venv.VENV}/lib/python3.11/site-packages'),
 }
 
 
@@ -109,6 +118,7 @@ class Architecture:
     :ivar dom0_options: the command line of dom0's kernel.
     :ivar devices: what else the machine has, before all other devices.
     :ivar saved: whether QEMU can make a snapshot of it.
+    :ivar site_packages: where dom0's environment has its Python code.
     """
 
     name: str
@@ -126,6 +136,7 @@ class Architecture:
     dom0_options: str = _DOM0_OPTIONS
     devices: tuple[str, ...] = ()
     saved: bool = True
+    site_packages: str = dom0venv.SITE_PACKAGES
 
     @property
     def numbers(self) -> range:
@@ -140,7 +151,7 @@ def x86_64(kind: Kind) -> Architecture:
     """Return x86 with hosts of one kind."""
     more = f',{kind.cpu}' if kind.cpu else ''
     return Architecture(
-        name='x86_64', program=qemu.X86_64, dom0_image=image.get,
+        name='x86_64', program=qemu.X86_64, dom0_image=kind.dom0_image,
         boot=_multiboot, machine=kind.machine,
         # Without vme libvirt knows no such CPU and its xen driver refuses to
         # start; svm and npt give Xen its HVM and PVH guests. Without invtsc
@@ -161,7 +172,8 @@ def x86_64(kind: Kind) -> Architecture:
         nics=('virtio-net-pci,netdev=m,romfile=',
               'virtio-net-pci,netdev=d,romfile='),
         services=(AGENT, NOVA_COMPUTE, CINDER_VOLUME),
-        devices=kind.devices, saved=kind.saved)
+        devices=kind.devices, saved=kind.saved,
+        site_packages=kind.site_packages)
 
 
 def _kind() -> Kind:

@@ -24,7 +24,6 @@ from labkit.arch import NOVA_COMPUTE
 from labkit.cloud import Cloud
 from labkit.cloud import settings
 from labkit.dom0venv import DATA
-from labkit.dom0venv import SITE_PACKAGES
 from labkit.dom0venv import VENV
 from labkit.host import SERVICES
 from labkit.host import XenHost
@@ -96,10 +95,11 @@ def install_driver(host: XenHost, venv: pathlib.Path,
     with tempfile.TemporaryDirectory() as directory:
         target = pathlib.Path(directory)
         build_driver(venv, target, commit)
-        host.ssh(['sh', '-c', f'rm -rf {SITE_PACKAGES}/xen44_driver*'])
+        packages = host.arch.site_packages
+        host.ssh(['sh', '-c', f'rm -rf {packages}/xen44_driver*'])
         # User nova reads it; the temporary directory is root's alone.
         options = ('--no-times', '--chmod=u=rwX,go=rX')
-        host.copy_to(f'{target}/', f'{SITE_PACKAGES}/', *options,
+        host.copy_to(f'{target}/', f'{packages}/', *options,
                      *(f'--exclude=/{name}' for name in DATA))
         for name in DATA:
             # The first drivers had no commands.
@@ -107,7 +107,7 @@ def install_driver(host: XenHost, venv: pathlib.Path,
             host.copy_to(f'{target}/{name}/', f'{VENV}/{name}/', *options)
         # As pip does: user nova may not write what is compiled there.
         host.ssh([f'{VENV}/bin/python', '-m', 'compileall', '-q',
-                  f'{SITE_PACKAGES}/xen44_driver'])
+                  f'{packages}/xen44_driver'])
 
 
 def configure(host: XenHost, files: Mapping[str, str]) -> None:

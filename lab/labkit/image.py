@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """The disk of dom0: built once from Debian packages and PyPI, then cached.
 
-The recipe is ``lab/image``; the cache's entry is named by a hash of it. That
-of an ARM host is made in ``labkit.image_aarch64``.
+The recipe is ``lab/image``; the cache's entry is named by a hash of it.
+``lab/image-debian12`` makes the same of Debian 12. The disk of an ARM host is
+made in ``labkit.image_aarch64``.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 import pathlib
 import shutil
@@ -19,6 +21,8 @@ from labkit import release
 from labkit import util
 
 RECIPE = config.LAB / 'image'
+#: What differs in Debian 12's.
+DEBIAN12_RECIPE = config.LAB / 'image-debian12'
 #: What the driver's package brings for dom0 itself.
 PREPARE = tuple(config.CHECKOUT / name
                 for name in ('share', 'etc/nova', 'etc/logrotate.d'))
@@ -76,13 +80,14 @@ def hosts_file(architecture: str) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _build_stage(log: pathlib.Path, *args: os.PathLike[str] | str) -> None:
-    """Run a stage of lab/image/build where nothing of it can stay behind.
+def _build_stage(recipe: pathlib.Path, log: pathlib.Path,
+                 *args: os.PathLike[str] | str) -> None:
+    """Run a stage of a recipe's build where nothing of it can stay behind.
 
     Its mounts and processes live in namespaces that die with it.
     """
     util.run(['unshare', '--mount', '--pid', '--fork', '--kill-child',
-              '--mount-proc', RECIPE / 'build', *args],
+              '--mount-proc', recipe / 'build', *args],
              log=log, timeout=1200)
 
 
@@ -102,26 +107,41 @@ def let_us_in(root: pathlib.Path, image: Image, architecture: str) -> None:
     (root / 'etc/hosts').write_text(hosts_file(architecture))
 
 
-def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
+def _build(recipe: pathlib.Path, release: str, scratch: pathlib.Path,
+           log: pathlib.Path) -> None:
     debian.need_tools()
     util.need_packages('e2fsprogs', 'openssh-client', 'qemu-utils')
     root = scratch / 'root'
     image = Image(scratch / 'result')
     image.directory.mkdir(mode=0o700)
-    with util.step('dom0 image: Debian 13 with Xen'):
-        _build_stage(log, 'debian', root)
+    with util.step(f'dom0 image: {release} with Xen'):
+        _build_stage(recipe, log, 'debian', root)
     with util.step('dom0 image: OpenStack'):
-        _build_stage(log, 'openstack', root, CONSTRAINTS,
+        _build_stage(recipe, log, 'openstack', root, CONSTRAINTS,
                      config.CACHE / 'pip', config.CHECKOUT)
     with util.step('dom0 image: disk'):
         let_us_in(root, image, 'x86_64')
-        _build_stage(log, 'disk', root, image.directory)
+        _build_stage(recipe, log, 'disk', root, image.directory)
 
 
 def get() -> Image:
-    """The image of this recipe; built first if the cache has none.
+    """The image of Debian 13; built first if the cache has none.
 
     :raises LabError: the machine lacks something, or a stage failed.
     """
     key = cache.recipe(hosts_file('x86_64'), RECIPE, *PREPARE, CONSTRAINTS)
-    return Image(cache.directory('image', key, _build))
+    return Image(cache.directory(
+        'image', key, functools.partial(_build, RECIPE, 'Debian 13')))
+
+
+def get_debian12() -> Image:
+    """The image of Debian 12; built first if the cache has none.
+
+    :raises LabError: as of :func:`get`.
+    """
+    key = cache.recipe(hosts_file('x86_64'), RECIPE, DEBIAN12_RECIPE,
+                       *PREPARE, CONSTRAINTS)
+    # One release's do not push the other's out.
+    return Image(cache.directory(
+        'debian12-image', key,
+        functools.partial(_build, DEBIAN12_RECIPE, 'Debian 12')))

@@ -232,17 +232,26 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         return self.cloud.placement.get(
             f'{self.provider()}/inventories/{resource}').json()
 
+    def checks(self) -> tuple[str, dict[str, tuple[str, str]]]:
+        """What ``xen44-host check`` says of the host.
+
+        :returns: the host's software; by each check's name, the result and
+            why.
+        """
+        done = self.host.ssh(
+            [f'{compute.VENV}/bin/xen44-host', 'check', '--json'],
+            check=False, timeout=CHECK_TIMEOUT)
+        said = json.loads(done.stdout)
+        return said['software'] or '', {
+            check['check']: (check['result'], ' '.join(check['texts']))
+            for check in said['checks']}
+
     def check(self, key: str) -> tuple[str, str]:
         """What ``xen44-host check`` says of one thing: the result, and why.
 
         :param key: the check's name.
         """
-        done = self.host.ssh(
-            [f'{compute.VENV}/bin/xen44-host', 'check', '--json'],
-            check=False, timeout=CHECK_TIMEOUT)
-        found, = (check for check in json.loads(done.stdout)['checks']
-                  if check['check'] == key)
-        return found['result'], ' '.join(found['texts'])
+        return self.checks()[1][key]
 
     def service(self) -> Any:
         """Nova's record of the host's nova-compute, fresh."""

@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Architectures of Xen hosts: what QEMU is told, and what dom0 is made of."""
 
+import dataclasses
 import pathlib
+import subprocess
 
 from labkit import arch
+from labkit import cache
 from labkit import config
 from labkit import dom0venv
 from labkit import image
@@ -43,6 +46,13 @@ class ArchitectureTest(base.TestCase):
         self.assertEqual('amd-iommu', pci.devices[0])
         self.assertEqual(f'{usual.dom0_options} xen.fifo_events=0',
                          two_level.dom0_options)
+        debian12 = arch.x86_64(arch.KINDS['debian12'])
+        self.assertEqual(
+            '/opt/stack/venv/lib/python3.11/site-packages',
+            debian12.site_packages)
+        self.assertEqual(usual, dataclasses.replace(
+            debian12, dom0_image=usual.dom0_image,
+            site_packages=usual.site_packages))
         for one in (usual, nested, two_level):
             self.assertEqual(('pc', (), True),
                              (one.machine, one.devices, one.saved))
@@ -50,7 +60,8 @@ class ArchitectureTest(base.TestCase):
     def test_no_such_kind(self):
         self.patch(config, 'KIND', 'fast')
         error = self.assertRaises(SystemExit, arch._kind)
-        self.assertIn("'fast'; there is nested, pci, two-level", str(error))
+        self.assertIn("'fast'; there is nested, pci, two-level, debian12",
+                      str(error))
 
     def test_boot_by_multiboot(self):
         built = image.Image(pathlib.Path('/i'))
@@ -65,6 +76,39 @@ class ArchitectureTest(base.TestCase):
              'kernel=/i/vmlinuz,bootargs=a=1 b=2', '-device',
              'guest-loader,addr=0x50000000,initrd=/i/initrd'],
             arch.AARCH64.boot(built, 'a=1 b=2'))
+
+
+class ImageTest(base.TestCase):
+
+    def test_releases(self):
+        """Each has an image of its own, which the other's recipe keeps."""
+        asked = []
+
+        def directory(kind, key, build):
+            asked.append((kind, key))
+            return self.directory
+
+        self.patch(cache, 'directory', directory)
+        arch.x86_64(arch.KINDS['']).dom0_image()
+        arch.x86_64(arch.KINDS['debian12']).dom0_image()
+        usual, debian12 = asked
+        self.assertEqual(('image', 'debian12-image'),
+                         (usual[0], debian12[0]))
+        self.assertNotEqual(usual[1], debian12[1])
+        self.assertEqual(usual[1], cache.recipe(
+            image.hosts_file('x86_64'), image.RECIPE, *image.PREPARE,
+            image.CONSTRAINTS))
+
+    def test_suites(self):
+        for recipe, suite in ((image.RECIPE, 'trixie'),
+                              (image.DEBIAN12_RECIPE, 'bookworm')):
+            done = subprocess.run(
+                [recipe / 'build', 'eval',
+                 'echo $suite; words $here/packages'],
+                check=True, capture_output=True, text=True, timeout=60)
+            found, packages = done.stdout.splitlines()
+            self.assertEqual(suite, found)
+            self.assertIn(' xen-system-amd64 ', packages)
 
 
 class Aarch64ImageTest(base.TestCase):
