@@ -54,8 +54,11 @@ class GrubTestCase(base.BaseTestCase):
             [('nothing', '')])[0]).parent
         self.disks = bootdisks.Disks(self.work)
 
-    def boot(self, *disks):
-        """What grub prints as it boots the first of these disks."""
+    def boot(self, *disks, platform='emu'):
+        """What grub prints as it boots the first of these disks.
+
+        :param platform: what it takes itself for.
+        """
         # Its own disks would be hd0.
         devices = self.work / 'device.map'
         devices.write_text(''.join(
@@ -63,7 +66,8 @@ class GrubTestCase(base.BaseTestCase):
         memory = self.work / 'memory'
         memory.write_bytes(grub.memory_disk('x86_64-xen', ()))
         start = self.disks.tree({'grub.cfg': (
-            'set root_disk=hd1\nexport root_disk\n'
+            f'set root_disk=hd1\nset grub_platform={platform}\n'
+            'export root_disk grub_platform\n'
             'normal (memdisk)/grub.cfg\n')})
         emulator = subprocess.Popen(
             ['grub-emu', f'--device-map={devices}', f'--directory={start}',
@@ -195,6 +199,31 @@ class LayoutTest(GrubTestCase):
             self.assertIn(
                 f'Loading ({device})/boot/vmlinuz-2.6.26 root=/dev/sda1 ro',
                 self.boot(disk))
+
+
+class PVTest(GrubTestCase):
+
+    def test_kernel_that_is_none(self):
+        """Whoever reads the console is told what to do.
+
+        grub's emulator boots no kernel at all.
+        """
+        disk = self.disks.ext4({'boot/grub/grub.cfg': (
+            'set timeout=0\nmenuentry Linux { linux /boot/vmlinuz quiet; }\n'
+        )})
+        self.assertIn('a PV guest cannot start this kernel',
+                      self.boot(disk, platform='xen'))
+        self.assertNotIn('a PV guest', self.boot(disk, platform='xen_pvh'))
+
+    def test_entries_of_fedora(self):
+        """What reads entries and what boots a kernel have the same name."""
+        disk = self.disks.ext4({
+            'boot/loader/entries/aa-6.17.1.conf': bootdisks.ENTRY.format(
+                '6.17.1', '/boot'),
+            'boot/grub2/grub.cfg': 'blscfg\n'})
+        text = self.boot(disk, platform='xen')
+        self.assertIn('Loading /boot/vmlinuz-6.17.1 ', text)
+        self.assertIn('a PV guest cannot start this kernel', text)
 
 
 class BuildTest(GrubTestCase):

@@ -85,7 +85,7 @@ class BuildTest(GrubCase):
         modules = text.splitlines()[-1].split()
         self.assertIn('relocator', modules)
         self.assertNotIn('linux', modules)
-        for name in ('grub.cfg', 'bls.cfg', 'legacy.cfg'):
+        for name in ('grub.cfg', 'bls.cfg', 'legacy.cfg', 'pv.cfg'):
             self.assertIn(name, text)
         self.assertEqual(0o644, stat.S_IMODE(os.stat(built.path).st_mode))
         self.assertEqual({'loaders.json', os.path.basename(built.path)},

@@ -40,7 +40,7 @@ _TIMEOUT = 120
 _ELF = b'\x7fELF'
 
 # Files of the memory disk besides modules.
-_CONFIGURATIONS = ('grub.cfg', 'bls.cfg', 'legacy.cfg')
+_CONFIGURATIONS = ('grub.cfg', 'bls.cfg', 'legacy.cfg', 'pv.cfg')
 _START = 'normal (memdisk)/grub.cfg\n'
 _PREFIX = '(memdisk)/grub'
 
