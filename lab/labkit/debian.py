@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Debian 13's packages, without installing them on this machine.
+"""Debian's packages, without installing them on this machine.
 
-The lab builds with one Debian's programs, whichever Debian it runs on.
+The lab builds with one Debian's programs, Debian 13's, whichever Debian it
+runs on.
 """
 
 from __future__ import annotations
@@ -51,18 +52,19 @@ def need_tools() -> None:
 
 
 def packages(directory: pathlib.Path, variant: str, names: Sequence[str],
-             log: pathlib.Path, *options: str) -> None:
+             log: pathlib.Path, *options: str, suite: str = SUITE) -> None:
     """Unpack (or, depending on the variant, install) packages.
 
     :param variant: of mmdebstrap(1): 'extract' unpacks them and what they
         depend on, 'apt' installs them beside what is essential.
     :param options: more options of mmdebstrap.
+    :param suite: the release of Debian that they are of.
     :raises util.LabError: mmdebstrap failed; the log says why.
     """
     util.run(['mmdebstrap', '--mode=root', f'--variant={variant}',
               '--format=directory', f'--include={",".join(names)}',
               '--aptopt=Apt::Install-Recommends "false"',
-              *options, SUITE, directory], timeout=900, log=log)
+              *options, suite, directory], timeout=1800, log=log)
 
 
 def merge_usr(root: pathlib.Path) -> None:

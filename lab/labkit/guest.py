@@ -7,7 +7,8 @@ dropbear, and the scripts in ``lab/guest/small``. One disk boots as PV and PVH
 (grub's Xen builds read its grub.cfg) and as HVM (grub in the boot record).
 Its kernel finds that disk by itself; the initrd is for images that have one.
 On ARM it boots by kernel and initrd alone: its disk has no boot loader.
-The other image is Debian with Debian's kernel.
+The other image is Debian with Debian's kernel. Those that Debian's own tools
+make in full are in ``labkit.stockguest``.
 
 ``python3 -m labkit.guest [small|debian|aarch64]`` builds what is not there yet
 and prints the paths and sizes.
@@ -119,8 +120,8 @@ class GuestFiles:
     ramdisk: pathlib.Path
 
 
-def _cached(kind: str, build: Callable[[pathlib.Path, pathlib.Path], None],
-            *parts: pathlib.Path) -> pathlib.Path:
+def cached(kind: str, build: Callable[[pathlib.Path, pathlib.Path], None],
+           *parts: pathlib.Path) -> pathlib.Path:
     """The cached guest of this kind, as :func:`cache.directory`.
 
     :param parts: files and directories it depends on, beside our code.
@@ -301,13 +302,38 @@ def small_guest(architecture: str = 'x86_64') -> GuestFiles:
     :param architecture: its own: that of a host, or ``armv7l``.
     :raises util.LabError: it cannot be built.
     """
-    files = _cached('small' if architecture == 'x86_64' else architecture,
-                    functools.partial(_build_small, architecture),
-                    RECIPES / 'small', *kernel.configs(architecture),
-                    pathlib.Path(initrd.__file__),
-                    pathlib.Path(kernel.__file__))
+    files = cached('small' if architecture == 'x86_64' else architecture,
+                   functools.partial(_build_small, architecture),
+                   RECIPES / 'small', *kernel.configs(architecture),
+                   pathlib.Path(initrd.__file__),
+                   pathlib.Path(kernel.__file__))
     return GuestFiles(files / 'disk.qcow2', files / 'disk.raw',
                       files / 'vmlinuz', files / 'initrd')
+
+
+def debian_root(root: pathlib.Path, log: pathlib.Path, *options: str,
+                packages: Sequence[str] = (),
+                suite: str = debian.SUITE) -> None:
+    """Install Debian with cloud-init into a directory.
+
+    :param options: more options of mmdebstrap.
+    :param packages: those that it has besides.
+    :param suite: the release of Debian.
+    :raises util.LabError: see :func:`debian.packages`.
+    """
+    mask = shlex.join(['systemctl', 'mask', *DEBIAN_MASKED])
+    debian.packages(
+        root, 'apt', (*DEBIAN_PACKAGES, *packages), log,
+        *(f'--dpkgopt=path-exclude=/usr/share/{name}/*'
+          for name in DEBIAN_EXCLUDED),
+        f'--customize-hook=sync-in {RECIPES / "debian/root"} /',
+        f'--customize-hook=chroot "$1" {mask}',
+        f'--customize-hook=echo root:{DEBIAN_PASSWORD} | '
+        'chroot "$1" chpasswd',
+        # Every instance makes its own.
+        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
+        '--customize-hook=echo debian > "$1/etc/hostname"',
+        *options, suite=suite)
 
 
 def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
@@ -318,19 +344,9 @@ def _build_debian(scratch: pathlib.Path, log: pathlib.Path) -> None:
     drivers = initrd.modules(tools, tools.path, INITRD_MODULES)
 
     root = tools.work / 'root'
-    mask = shlex.join(['systemctl', 'mask', *DEBIAN_MASKED])
-    debian.packages(
-        root, 'apt', DEBIAN_PACKAGES, log,
-        *(f'--dpkgopt=path-exclude=/usr/share/{name}/*'
-          for name in DEBIAN_EXCLUDED),
-        f'--customize-hook=sync-in {RECIPES / "debian/root"} /',
-        f'--customize-hook=chroot "$1" {mask}',
-        f'--customize-hook=echo root:{DEBIAN_PASSWORD} | '
-        'chroot "$1" chpasswd',
-        # Every instance makes its own.
-        '--customize-hook=rm -f "$1"/etc/ssh/ssh_host_*',
-        '--customize-hook=echo debian > "$1/etc/hostname"',
-        '--customize-hook=: > "$1/etc/fstab"')
+    debian_root(root, log, '--customize-hook=: > "$1/etc/fstab"')
+    shutil.copytree(RECIPES / 'debian/boot', root / 'boot',
+                    dirs_exist_ok=True)
 
     modules = f'usr/lib/modules/{release}'
     shutil.copytree(tools.path / modules, root / modules)
@@ -353,9 +369,9 @@ def debian_guest() -> pathlib.Path:
 
     :raises util.LabError: it cannot be built.
     """
-    return _cached('debian', _build_debian, RECIPES / 'debian',
-                   RECIPES / 'small/core.cfg', initrd.SCRIPT,
-                   pathlib.Path(initrd.__file__)) / 'disk.qcow2'
+    return cached('debian', _build_debian, RECIPES / 'debian',
+                  RECIPES / 'small/core.cfg', initrd.SCRIPT,
+                  pathlib.Path(initrd.__file__)) / 'disk.qcow2'
 
 
 def main(argv: Sequence[str] | None = None) -> int:
