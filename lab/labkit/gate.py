@@ -27,6 +27,7 @@ from labkit import gluster
 from labkit import guest
 from labkit import images
 from labkit import nvme
+from labkit import stockguest
 from labkit import util
 from labkit import volumes
 from labkit.cloud import Cloud
@@ -39,6 +40,10 @@ RESULTS = config.STATE / 'gate'
 
 #: The tests that boot Debian's image, which takes minutes.
 DEBIAN = 'tests.gate.test_debian.'
+#: Those that boot a Debian as its own tools make it, by its name.
+STOCK = {name: f'tests.gate.test_stock_debian.{tests}.' for name, tests in (
+    ('bookworm', 'Bookworm'), ('trixie', 'Trixie'),
+    ('bookworm-i386', 'BookwormI386'))}
 #: The tests beside which nothing else runs.
 ALONE = 'tests.gate.alone.'
 #: The tests of the web page, one of which takes the host out of use.
@@ -220,10 +225,13 @@ def _provide(names: Sequence[str]) -> None:
 
     Where they run there are no downloads.
     """
-    for tests, build in {DEBIAN: guest.debian_guest,
-                         KINDS['pci']: guest.debian_guest, RBD: ceph.client,
-                         NVME: nvme.tools, HORIZON: dashboard.install,
-                         ARM_32: lambda: guest.small_guest('armv7l')}.items():
+    needs: dict[str, Callable[[], object]] = {
+        DEBIAN: guest.debian_guest, KINDS['pci']: guest.debian_guest,
+        RBD: ceph.client, NVME: nvme.tools, HORIZON: dashboard.install,
+        ARM_32: lambda: guest.small_guest('armv7l')}
+    for stock, tests in STOCK.items():
+        needs[tests] = functools.partial(stockguest.stock_guest, stock)
+    for tests, build in needs.items():
         if any(name.startswith(tests) for name in names):
             try:
                 build()

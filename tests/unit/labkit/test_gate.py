@@ -11,6 +11,7 @@ from labkit import config
 from labkit import gate
 from labkit import guest
 from labkit import nvme
+from labkit import stockguest
 from labkit import util
 from labkit import volumes
 from labkit.cloud import dashboard
@@ -158,6 +159,18 @@ class NeedsTest(base.TestCase):
         self.assertEqual([[], ['debian']], list(self.needed(
             'tests.gate.test_guests.HVM.test_screen',
             'tests.gate.test_debian.Debian.test_x[slow]')))
+
+    def test_stock_debian(self):
+        """Each that is booted, and no other."""
+        built = []
+        self.patch(stockguest, 'stock_guest', built.append)
+        ran = self.needed('tests.gate.test_stock_debian.Trixie.test_x[slow]',
+                          'tests.gate.test_stock_debian.BookwormI386.'
+                          'test_x[slow]')
+        next(ran)
+        self.assertEqual([], built)
+        next(ran)
+        self.assertEqual(['trixie', 'bookworm-i386'], built)
 
     def test_horizon(self):
         self.assertEqual([[], ['horizon', *browser.PACKAGES]], list(
