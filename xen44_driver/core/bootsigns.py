@@ -69,7 +69,7 @@ _SIGNS = (
           rb'|Generating "/run/initramfs/rdsosreport.txt"',
           'its system stopped in emergency mode, often for a disk that '
           '/etc/fstab names and it does not have. Its console log says which'),
-    _sign(rb'not xen image',
+    _sign(rb'not xen image|incompatible architecture',
           "its kernel cannot be started by grub's PV build: it is packed with "
           'zstd, or not built for Xen. Make the image PVH or HVM (its '
           'property hw_vm_mode)', in_grub=True),
