@@ -102,6 +102,8 @@ def _finish(disk: pathlib.Path, kernel: pathlib.Path, initrd: pathlib.Path,
 
 
 def _build(stock: Stock, scratch: pathlib.Path, log: pathlib.Path) -> None:
+    # mmdebstrap asks it whether programs of another architecture run here.
+    util.need_packages('arch-test')
     tools = debian.Tree(scratch / 'tree', TOOLS, log)
     root = tools.work / 'root'
     guest.debian_root(
