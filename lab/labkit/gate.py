@@ -43,7 +43,7 @@ DEBIAN = 'tests.gate.test_debian.'
 #: Those that boot a Debian as its own tools make it, by its name.
 STOCK = {name: f'tests.gate.test_stock_debian.{tests}.' for name, tests in (
     ('bookworm', 'Bookworm'), ('trixie', 'Trixie'),
-    ('bookworm-i386', 'BookwormI386'))}
+    ('i386', 'BookwormI386'))}
 #: The tests beside which nothing else runs.
 ALONE = 'tests.gate.alone.'
 #: The tests of the web page, one of which takes the host out of use.

@@ -74,7 +74,7 @@ STOCKS = {
     'bookworm': Stock('bookworm'),
     'trixie': Stock('trixie'),
     # The last release with a kernel for 32 bits.
-    'bookworm-i386': Stock('bookworm', 'linux-image-686-pae', (
+    'i386': Stock('bookworm', 'linux-image-686-pae', (
         '--architectures=i386', debian.NO_UPDATES)),
 }
 

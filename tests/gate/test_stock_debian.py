@@ -122,7 +122,7 @@ class Trixie(StockCase):
 class BookwormI386(StockCase):
     """Debian 12 with 32 bits; Linux has no PV for these since 5.9."""
 
-    stock = 'bookworm-i386'
+    stock = 'i386'
     machine = 'i686'
 
     @base.slow
