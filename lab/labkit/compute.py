@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from collections.abc import Sequence
 import datetime
 import ipaddress
+import math
 import pathlib
 import shutil
 import tempfile
@@ -44,6 +45,9 @@ DOM0_WEIGHT = 5120
 
 #: Seconds: under emulation Python needs most of a minute for its imports.
 START_TIMEOUT = 900
+#: Seconds after which Neutron's agent may hang; both services take 80 on
+#: a quiet machine.
+AGENT_LATE = 270
 
 
 def build_driver(venv: pathlib.Path, target: pathlib.Path,
@@ -210,9 +214,22 @@ def restart(host: XenHost, cloud: Cloud,
 
 
 def _wait(host: XenHost, cloud: Cloud, begin: datetime.datetime) -> None:
-    """Wait until Nova has heard of the host, later than ``begin``."""
-    cloud.wait_compute(host.name, START_TIMEOUT, begin,
-                       hopeless=lambda: check(host))
+    """Wait until Nova has heard of the host, later than ``begin``.
+
+    Neutron's agent (29.0) now and then hangs as it starts, as its OpenFlow
+    library never answers it. When it is late it is restarted, once.
+    """
+    end = time.monotonic() + AGENT_LATE
+
+    def look() -> None:
+        nonlocal end
+        check(host)
+        if time.monotonic() > end:
+            end = math.inf
+            util.say(f"  {host.name}: is late, Neutron's agent is restarted")
+            host.ssh(['systemctl', 'restart', AGENT], timeout=START_TIMEOUT)
+
+    cloud.wait_compute(host.name, START_TIMEOUT, begin, hopeless=look)
 
 
 def reinstall(host: XenHost, cloud: Cloud) -> None:
