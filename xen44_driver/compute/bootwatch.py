@@ -34,11 +34,13 @@ class _Start:
     :ivar until: when to stop looking; by ``time.monotonic``.
     :ivar before: what its console's log had when it started; None if that is
         not known yet.
+    :ivar seen: what its console showed at the last look.
     """
 
     name: str
     until: float
     before: consolelog.Sizes | None = None
+    seen: bytes = b''
 
 
 class BootWatch:
@@ -77,8 +79,8 @@ class BootWatch:
                     self._wake.wait()
                 starts = [*self._starts.items()]
             for uuid, start in starts:
-                over = time.monotonic() >= start.until
-                if look(uuid, start) or over:
+                last = time.monotonic() >= start.until
+                if look(uuid, start, last=last) or last:
                     self._forget(uuid, start)
             with self._wake:
                 if all(start.before for start in self._starts.values()):
@@ -91,12 +93,16 @@ class BootWatch:
                 del self._starts[uuid]
 
 
-def look(uuid: str, start: _Start) -> bool:
+def look(uuid: str, start: _Start, *, last: bool) -> bool:
     """Look at a guest's console once, and log what is wrong; never raises.
 
+    While the console goes on, so may the guest: a sign counts when two looks
+    have seen the same, or at the last one.
+
     :param uuid: its instance's UUID.
-    :returns: whether that was the last look: something is wrong, or its log
-        cannot be read.
+    :param last: whether this is the last look.
+    :returns: whether no other is needed: something is wrong, or its log cannot
+        be read.
     """
     serial_log = layout.InstanceFiles(CONF.instances_path, uuid).serial_log
     try:
@@ -110,7 +116,8 @@ def look(uuid: str, start: _Start) -> bool:
         LOG.debug('The console of %s cannot be looked at: %s', start.name,
                   error)
         return True
-    problem = bootsigns.problem(console)
+    stands, start.seen = console == start.seen, console
+    problem = bootsigns.problem(console) if stands or last else None
     if problem is not None:
         LOG.warning('The guest does not boot: %s', problem,
                     instance_uuid=uuid)

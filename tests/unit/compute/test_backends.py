@@ -182,7 +182,8 @@ class BootTest(StartedTestCase):
     def test_boot(self):
         self.look.return_value = True
         self.boot()
-        self.node.start.assert_called_once_with(self.guest, saved=False)
+        self.node.start.assert_called_once_with(self.guest, saved=False,
+                                                paused=False)
         self.guest.destroy.assert_not_called()
         self.limit_cpus.assert_called_once_with(
             self.guest, cpulimits.Limits(cap=50))
