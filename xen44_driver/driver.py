@@ -141,6 +141,7 @@ class Xen44Driver(driver.ComputeDriver):
 
     def cleanup_host(self, host: str) -> None:
         self._console_logs.stop()
+        self._boots.stop()
         self._node.relays.close()
         # Nova may call init_host again on this driver: give it a new host.
         old, self._node.host = self._node.host, self._new_host()

@@ -71,6 +71,8 @@ class DriverFixture(fixtures.Fixture):
         flags(instances_path=self.instances)
         flags(console_log_dir=self.console_logs, allow_image_kernels=True,
               crash_dump_directory=self.crash_dumps,
+              # Its thread would outlive the test, and what stands for root.
+              boot_watch_time=0,
               default_config_drive=False, group='xen44')
         flags(pv_loader=os.path.join(boot, 'pv'),
               pvh_loader=os.path.join(boot, 'pvh'),

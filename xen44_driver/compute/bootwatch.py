@@ -72,6 +72,11 @@ class BootWatch:
                 # The next look is the last one: it may have panicked.
                 self._starts[event.uuid].until = time.monotonic()
 
+    def stop(self) -> None:
+        """Look at no guest any more that has started."""
+        with self._wake:
+            self._starts.clear()
+
     def _run(self) -> None:
         while True:
             with self._wake:

@@ -139,6 +139,12 @@ class BootWatchTest(base.TestCase):
         self.turn()
         self.assertEqual({}, self.watch._starts)
 
+    def test_stop(self):
+        self.watch.event(STARTED)
+        self.watch.stop()
+        self.assertEqual([], self.turn())
+        self.assertEqual({}, self.watch._starts)
+
     def test_never(self):
         self.flags(boot_watch_time=0, group='xen44')
         self.watch.event(STARTED)
