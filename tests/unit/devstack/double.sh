@@ -1,23 +1,22 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # A small double of devstack, for one plugin: what a plugin may rely on, in
-# devstack's order, on a host that lies in a directory.
+# devstack's order, on a host that is another file's.
 #
 #   double.sh stack|unstack|clean
 #
-# PLUGIN is the plugin's checkout. HOST is the directory: its etc and var are
-# the host's for what runs by sudo; localrc is the user's; fails has a file
-# for each command that fails, with a pattern of its arguments. calls is what
-# was called. A command or function that is not known ends all with an error.
+# PLUGIN is the plugin's checkout. HOST is a directory: localrc is the user's;
+# fails has a file for each command that fails, with a pattern of its
+# arguments. calls is what was called. A command or function that is not known
+# ends all with an error. ON says which host it is: one that lies in HOST
+# (directory.sh), or this machine (machine.sh).
 
-# What the plugin sets and calls, and a sudo that is a function, are not seen.
-# shellcheck disable=SC2032,SC2034,SC2153
+# What the plugin and the host set and call is not seen.
+# shellcheck disable=SC2034,SC2153
 
 set -o pipefail
 
 TOP_DIR=$HOST/devstack
-DEST=$HOST/opt/stack
-DATA_DIR=$DEST/data
 STACK_USER=stack
 
 # What is called
@@ -41,114 +40,10 @@ function command_not_found_handle {
     return 127
 }
 
-# The host
-
-# Without this the tests' own host would be changed.
-function sudo {
-    local word words=()
-    for word; do
-        case $word in
-        /etc/* | /var/*) words+=("$HOST$word") ;;
-        *) words+=("$word") ;;
-        esac
-    done
-    if [[ ${words[0]} == env ]]; then
-        local -a settings=()
-        words=("${words[@]:1}")
-        while [[ ${words[0]} == *=* ]]; do
-            settings+=("${words[0]}")
-            words=("${words[@]:1}")
-        done
-        # An array is not for export; all of it is a lab's.
-        local -x "${settings[@]}"
-    fi
-    case ${words[*]} in
-    "$PLUGIN/lab/xenlab "*) xenlab "${words[@]:1}" ;;
-    "python3 -m labkit.guest "*) guest_image "${words[@]:3}" ;;
-    *) "${words[@]}" ;;
-    esac
-}
-
-# Owners of the host are not the tests' own.
-function install {
-    local words=()
-    while [[ $# -gt 0 ]]; do
-        case $1 in
-        -o | -g) shift ;;
-        *) words+=("$1") ;;
-        esac
-        shift
-    done
-    command install "${words[@]}"
-}
-
-function xenlab {
-    pretend xenlab "$@" "[$XENLAB_STATE]" || return
-    case $1 in
-    up) mkdir -p "$XENLAB_STATE" ;;
-    join) cat > "$HOST/joined" ;;
-    esac
-}
-
-function guest_image {
-    pretend guest-image "$@" "[$XENLAB_CACHE]" || return
-    mkdir -p "$XENLAB_CACHE/guest"
-    echo a disk > "$XENLAB_CACHE/guest/disk.qcow2"
-    echo '   5.0 MiB  '"$XENLAB_CACHE/guest/disk.qcow2"
-    echo '   9.0 MiB  '"$XENLAB_CACHE/guest/disk.raw"
-}
-
-function systemctl {
-    case $1 in
-    is-enabled) grep -qx "${!#}" "$HOST/enabled" ;;
-    disable)
-        pretend systemctl "$@" && sed -i "/^$2\$/d" "$HOST/enabled"
-        ;;
-    enable) pretend systemctl "$@" && echo "$2" >> "$HOST/enabled" ;;
-    *) pretend systemctl "$@" ;;
-    esac
-}
-
-function virsh {
-    pretend virsh "$@" || return
-    case $3 in
-    list) cat "$HOST/guests" ;;
-    undefine) sed -i "/^${!#}\$/d" "$HOST/guests" ;;
-    esac
-}
-
-function id {
-    case $1 in
-    -nG) cat "$HOST/groups" ;;
-    -gn) echo stack ;;
-    *) return 1 ;;
-    esac
-}
-
-function gpasswd {
-    pretend gpasswd "$@" && sed -i "s/ ${!#}\$//" "$HOST/groups"
-}
-
-function iptables {
-    local rule=${*:2}
-    case $1 in
-    -C) grep -qsx -e "$rule" "$HOST/rules" ;;
-    -I) pretend iptables "$@" && echo "$rule" >> "$HOST/rules" ;;
-    -D) pretend iptables "$@" && sed -i "/^$rule\$/d" "$HOST/rules" ;;
-    esac
-}
-
-# Only xenconsoled's arguments are asked for.
-function ps {
-    [[ -e $HOST/xenconsoled ]] && cat "$HOST/xenconsoled"
-}
-
-function xl {
-    pretend xl "$@"
-}
-function update-grub {
-    pretend update-grub
-}
+# The host: DEST, where services are configured, and the part of the contract
+# that changes a host.
+source "$(dirname "${BASH_SOURCE[0]}")/${ON:-directory}.sh"
+DATA_DIR=$DEST/data
 
 # The contract
 
@@ -189,10 +84,6 @@ function die { # LINE MESSAGE
     exit 1
 }
 
-function is_arch {
-    [[ $1 == "${ARCH:-x86_64}" ]]
-}
-
 function is_service_enabled {
     local service
     for service; do
@@ -225,31 +116,6 @@ function define_plugin {
 
 function enable_plugin { # NAME URL
     note enable_plugin "$@"
-}
-
-function install_package {
-    pretend install_package "$@"
-}
-
-function pip_install {
-    pretend pip_install "$@"
-}
-
-function add_user_to_group { # USER GROUP
-    note add_user_to_group "$@"
-    sed -i "s/\$/ $2/" "$HOST/groups"
-}
-
-function restart_service {
-    pretend restart_service "$@" || return
-    if [[ $1 == xen ]]; then
-        echo "xenconsoled $(sed -n 's/^XENCONSOLED_ARGS=//p' \
-            "$HOST/etc/default/xen" | tail -n 1)" > "$HOST/xenconsoled"
-    fi
-}
-
-function stop_process {
-    pretend stop_process "$@"
 }
 
 # As devstack does: in a subshell, asked how it went, its words by blanks.
@@ -301,10 +167,10 @@ function before_settings {
 }
 
 function libraries {
-    NOVA_CONF=$HOST/nova/nova.conf
-    NOVA_CPU_CONF=$HOST/nova/nova-cpu.conf
-    NEUTRON_CONF=$HOST/neutron/neutron.conf
-    TEMPEST_CONFIG=$HOST/tempest/tempest.conf
+    NOVA_CONF=$CONFIGURATION/nova/nova.conf
+    NOVA_CPU_CONF=$CONFIGURATION/nova/nova-cpu.conf
+    NEUTRON_CONF=$CONFIGURATION/neutron/neutron.conf
+    TEMPEST_CONFIG=$CONFIGURATION/tempest/tempest.conf
     NOVA_INSTANCES_PATH=$DATA_DIR/nova/instances
     INSTANCE_NAME_PREFIX=instance-
     Q_AGENT=${Q_AGENT:-ovn}
@@ -333,8 +199,9 @@ function stack {
     overrides
     libraries
     settings
+    prepare_host
     run stack pre-install
-    rm -rf "$HOST/nova" "$HOST/tempest"
+    new_configuration
     iniset "$NOVA_CONF" DEFAULT transport_url rabbit://u:p@q:5672/
     iniset "$NOVA_CONF" service_user auth_url "http://$SERVICE_HOST/identity"
     iniset "$NEUTRON_CONF" DEFAULT transport_url rabbit://u:p@q:5672/
@@ -343,6 +210,9 @@ function stack {
     cp "$NOVA_CONF" "$NOVA_CPU_CONF"
     iniset "$NOVA_CPU_CONF" DEFAULT transport_url \
         rabbit://u:p@q:5672/nova_cell1
+    if is_service_enabled n-cpu; then
+        start_nova_compute
+    fi
     run stack extra
     if is_service_enabled tempest; then
         iniset "$TEMPEST_CONFIG" compute-feature-enabled resize True
@@ -370,6 +240,7 @@ function clean {
     (unstack)
     settings
     run clean
+    remove_configuration
     rm -rf "$DATA_DIR"
 }
 
