@@ -13,8 +13,9 @@ import tempfile
 PROJECT = pathlib.Path(__file__).parents[2]
 
 #: What of the checkout may differ from its last commit.
-_NAMES = ('etc', 'share', 'xen44_driver', 'pyproject.toml', 'requirements.txt',
-          'setup.cfg', 'setup.py', 'xen44_driver-nova.pth')
+_NAMES = ('devstack', 'etc', 'lab', 'share', 'tests', 'xen44_driver',
+          'pyproject.toml', 'requirements.txt', 'setup.cfg', 'setup.py',
+          'xen44_driver-nova.pth')
 
 
 def run(*command, cwd=None, env=None):
