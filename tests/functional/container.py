@@ -241,7 +241,7 @@ class Container(fixtures.Fixture):
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, timeout=timeout)
 
-    def call(self, *command, user=USER, timeout=900, **env):
+    def call(self, *command, user=USER, timeout=1800, **env):
         """Run a command inside, as a service of its systemd.
 
         :returns: what it said, and its exit status.

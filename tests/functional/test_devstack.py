@@ -215,7 +215,7 @@ class DevstackTest(testcase.WithAttributes, testcase.TestCase):
                          nova['DEFAULT']['compute_driver'])
         self.assertEqual({'default_guest_type': 'hvm'}, nova['xen44_x86_64'])
         # The driver is where nova-compute and the .pth look for it.
-        python = 'data/venv/bin/python3'
+        python = f'/{container.HOME}/data/venv/bin/python3'
         self.host.run(python, '-c', 'import libvirt, qemu.qmp, xen44_driver')
         self.assertEqual(1, len([*self.home.glob(
             'data/venv/lib/python3*/site-packages/xen44_driver-nova.pth')]))

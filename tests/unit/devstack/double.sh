@@ -42,6 +42,7 @@ function command_not_found_handle {
 
 # The host: DEST, where services are configured, and the part of the contract
 # that changes a host.
+# shellcheck source=/dev/null
 source "$(dirname "${BASH_SOURCE[0]}")/${ON:-directory}.sh"
 DATA_DIR=$DEST/data
 
