@@ -203,6 +203,8 @@ class DevstackTest(testcase.WithAttributes, testcase.TestCase):
         self.run_well('unstack', DOM0)
         self.run_well('clean', DOM0)
         xl.unlink()
+        # libvirtd has started it, in what said that it is a dom0.
+        self.host.run('systemctl', 'stop', 'xen', user='root')
         self.assert_state(before)
         self.assertEqual(debs, self.host.debs())
         self.assertFalse((self.home / 'data').exists())
