@@ -57,6 +57,7 @@ class Kind:
     :ivar saved: whether QEMU can make a snapshot of it.
     :ivar dom0_image: builds, or finds, the disk of dom0.
     :ivar site_packages: where dom0's environment has its Python code.
+    :ivar services: of OpenStack that the lab runs in dom0.
     """
 
     machine: str = 'pc'
@@ -68,6 +69,7 @@ class Kind:
     saved: bool = True
     dom0_image: Callable[[], image.Image] = image.get
     site_packages: str = dom0venv.SITE_PACKAGES
+    services: tuple[str, ...] = (AGENT, NOVA_COMPUTE, CINDER_VOLUME)
 
 
 #: MAC address of the network card that such a host gives to guests.
@@ -94,6 +96,8 @@ KINDS = {
     'debian12': Kind(
         dom0_image=image.get_debian12,
         site_packages=f'{dom0venv.VENV}/lib/python3.11/site-packages'),
+    # Its dom0 has nothing of the driver: that is installed as the manual says.
+    'fresh': Kind(dom0_image=image.get_fresh, services=(AGENT,)),
 }
 
 
@@ -113,8 +117,8 @@ class Architecture:
     :ivar disk: the virtio device for dom0's disk.
     :ivar random: the one for random numbers.
     :ivar nics: those for the management and the data network.
-    :ivar services: those of OpenStack that load their code before the
-        snapshot.
+    :ivar services: those of OpenStack that the lab runs in dom0; they load
+        their code before the snapshot.
     :ivar dom0_options: the command line of dom0's kernel.
     :ivar devices: what else the machine has, before all other devices.
     :ivar saved: whether QEMU can make a snapshot of it.
@@ -171,7 +175,7 @@ def x86_64(kind: Kind) -> Architecture:
         random='virtio-rng-pci,rng=random',
         nics=('virtio-net-pci,netdev=m,romfile=',
               'virtio-net-pci,netdev=d,romfile='),
-        services=(AGENT, NOVA_COMPUTE, CINDER_VOLUME),
+        services=kind.services,
         devices=kind.devices, saved=kind.saved,
         site_packages=kind.site_packages)
 

@@ -30,6 +30,7 @@ from labkit.host import SERVICES
 from labkit.host import XenHost
 
 NOVA_CONF = '/etc/nova/nova.conf'
+NEUTRON_CONF = '/etc/neutron/neutron.conf'
 #: Where configuration goes, and the group that may read it there. Copied in
 #: this order: nova-compute waits for its nova.conf, the last.
 READERS = {'/etc/cinder': 'root', '/etc/neutron': 'root',
@@ -60,25 +61,33 @@ def build_driver(venv: pathlib.Path, target: pathlib.Path,
     """
     log = config.LOGS / 'driver-wheel.log'
     with tempfile.TemporaryDirectory() as directory:
-        # A copy: a build leaves traces in the tree it builds.
         source = pathlib.Path(directory, 'source')
-        util.run(['git', 'clone', '--quiet', '--no-hardlinks',
-                  config.CHECKOUT, source])
-        if commit:
-            util.run(['git', 'checkout', '--quiet', '--detach', commit],
-                     cwd=source)
-        for name in [] if commit else _changed_files():
-            changed = config.CHECKOUT / name
-            (source / name).parent.mkdir(parents=True, exist_ok=True)
-            if changed.is_file():
-                shutil.copy2(changed, source / name)
-            else:
-                (source / name).unlink(missing_ok=True)
+        copy_checkout(source, commit)
         util.run([venv / 'bin/pip', 'install', '--quiet', '--no-deps',
                   '--no-compile', '--target', target, source],
                  log=log, timeout=300)
     if (target / 'bin').is_dir():
         dom0venv.adopt_scripts(target / 'bin')
+
+
+def copy_checkout(target: pathlib.Path, commit: str | None = None) -> None:
+    """Copy this checkout: a build leaves traces in the tree it builds.
+
+    :param target: where to; it is made.
+    :param commit: as of :func:`build_driver`.
+    """
+    util.run(['git', 'clone', '--quiet', '--no-hardlinks',
+              config.CHECKOUT, target])
+    if commit:
+        util.run(['git', 'checkout', '--quiet', '--detach', commit],
+                 cwd=target)
+    for name in [] if commit else _changed_files():
+        changed = config.CHECKOUT / name
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        if changed.is_file():
+            shutil.copy2(changed, target / name)
+        else:
+            (target / name).unlink(missing_ok=True)
 
 
 def _changed_files() -> list[str]:
@@ -139,8 +148,13 @@ def configure(host: XenHost, files: Mapping[str, str]) -> None:
 def start(host: XenHost, cloud: Cloud) -> None:
     """Install, configure and start all of it; wait until Nova can use it.
 
+    Where nova-compute is not the lab's, that is Neutron's agent alone.
+
     :raises LabError: a service ended, or Nova does not see it in time.
     """
+    if NOVA_COMPUTE not in host.arch.services:
+        _start_agent(host, cloud)
+        return
     configured = _configured(host)
     begin = datetime.datetime.now(datetime.UTC)
     with util.step(f'{host.name}: driver and configuration'):
@@ -149,6 +163,22 @@ def start(host: XenHost, cloud: Cloud) -> None:
     with util.step(f'{host.name}: nova-compute and agent'):
         if configured:
             restart(host, cloud, SERVICES)
+        else:
+            _wait(host, cloud, begin)
+
+
+def _start_agent(host: XenHost, cloud: Cloud) -> None:
+    """Configure and start Neutron's agent; wait until Neutron sees it."""
+    configured = _configured(host, NEUTRON_CONF)
+    begin = datetime.datetime.now(datetime.UTC)
+    with util.step(f'{host.name}: agent'):
+        cloud.attach_host(host.number)
+        files = cloud.render_compute_config(host.number)
+        configure(host, {name: text for name, text in files.items()
+                         if name.startswith('/etc/neutron/')})
+        weigh(host)
+        if configured:
+            restart(host, cloud, (AGENT,))
         else:
             _wait(host, cloud, begin)
 
@@ -177,12 +207,12 @@ def join(host: XenHost, venv: pathlib.Path,
                      timeout=START_TIMEOUT)
 
 
-def _configured(host: XenHost) -> bool:
-    """Whether the services have a configuration.
+def _configured(host: XenHost, name: str = NOVA_CONF) -> bool:
+    """Whether the services have a configuration, the file of that name.
 
     On a host fresh from its snapshot both wait for theirs.
     """
-    return host.ssh(['test', '-e', NOVA_CONF], check=False).returncode == 0
+    return host.ssh(['test', '-e', name], check=False).returncode == 0
 
 
 def _is_in_the_labs_network(address: str) -> bool:
@@ -214,26 +244,33 @@ def restart(host: XenHost, cloud: Cloud,
 
 
 def _wait(host: XenHost, cloud: Cloud, begin: datetime.datetime) -> None:
-    """Wait until Nova has heard of the host, later than ``begin``.
+    """Wait until Nova, or else Neutron, has heard of it later than ``begin``.
 
     Neutron's agent (29.0) now and then hangs as it starts, as its OpenFlow
     library never answers it. When it is late it is restarted, once.
     """
     end = time.monotonic() + AGENT_LATE
+    ours = NOVA_COMPUTE in host.arch.services
 
     def look() -> None:
         nonlocal end
-        check(host)
+        check(host, SERVICES if ours else (AGENT,))
         if time.monotonic() > end:
             end = math.inf
             util.say(f"  {host.name}: is late, Neutron's agent is restarted")
             host.ssh(['systemctl', 'restart', AGENT], timeout=START_TIMEOUT)
 
-    cloud.wait_compute(host.name, START_TIMEOUT, begin, hopeless=look)
+    wait = cloud.wait_compute if ours else cloud.wait_agent
+    wait(host.name, START_TIMEOUT, begin, hopeless=look)
 
 
 def reinstall(host: XenHost, cloud: Cloud) -> None:
-    """Put this checkout's driver into a running dom0: the inner loop."""
+    """Put this checkout's driver into a running dom0: the inner loop.
+
+    :raises LabError: nova-compute is not the lab's there.
+    """
+    if NOVA_COMPUTE not in host.arch.services:
+        raise util.LabError(f'{host.name}: its nova-compute is not the lab\'s')
     with util.step(f'{host.name}: driver'):
         install_driver(host, cloud.venv)
     with util.step(f'{host.name}: nova-compute'):

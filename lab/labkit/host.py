@@ -43,7 +43,7 @@ SAVE_TIMEOUT = 180
 NEEDED_UNITS = ('xen.service', 'libvirtd.service',
                 'openvswitch-switch.service', 'xenlab-bridges.service')
 
-#: OpenStack's services in dom0 that every host has.
+#: OpenStack's services in dom0 that every host has, if the lab runs them.
 SERVICES = (arch.AGENT, arch.NOVA_COMPUTE)
 
 #: What the first start leaves in the cache.

@@ -2,8 +2,9 @@
 """The disk of dom0: built once from Debian packages and PyPI, then cached.
 
 The recipe is ``lab/image``; the cache's entry is named by a hash of it.
-``lab/image-debian12`` makes the same of Debian 12. The disk of an ARM host is
-made in ``labkit.image_aarch64``.
+``lab/image-debian12`` makes the same of Debian 12, and ``lab/image-fresh`` one
+without anything of the driver. The disk of an ARM host is made in
+``labkit.image_aarch64``.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ from labkit import util
 RECIPE = config.LAB / 'image'
 #: What differs in Debian 12's.
 DEBIAN12_RECIPE = config.LAB / 'image-debian12'
+#: What differs in one that has nothing of the driver.
+FRESH_RECIPE = config.LAB / 'image-fresh'
 #: What the driver's package brings for dom0 itself.
 PREPARE = tuple(config.CHECKOUT / name
                 for name in ('share', 'etc/nova', 'etc/logrotate.d'))
+#: What pip is to find in the one that has nothing of the driver.
+REQUIREMENTS = config.CHECKOUT / 'requirements.txt'
 CONSTRAINTS = release.CURRENT.constraints
 
 
@@ -145,3 +150,17 @@ def get_debian12() -> Image:
     return Image(cache.directory(
         'debian12-image', key,
         functools.partial(_build, DEBIAN12_RECIPE, 'Debian 12')))
+
+
+def get_fresh() -> Image:
+    """The image of Debian 13 without anything of the driver.
+
+    It is built first if the cache has none.
+
+    :raises LabError: as of :func:`get`.
+    """
+    key = cache.recipe(hosts_file('x86_64'), RECIPE, FRESH_RECIPE,
+                       REQUIREMENTS, CONSTRAINTS)
+    return Image(cache.directory(
+        'fresh-image', key,
+        functools.partial(_build, FRESH_RECIPE, 'fresh Debian 13')))

@@ -322,18 +322,29 @@ class Cloud:
             computes = client.call(
                 'GET', 'compute', '/os-services?binary=nova-compute'
                                   f'&host={host}')['services']
-            agents = client.call(
-                'GET', 'network', '/v2.0/agents?binary='
-                f'neutron-openvswitch-agent&host={host}')['agents']
             if not (computes and computes[0]['state'] == 'up'
                     and _reported(computes[0]['updated_at'], since)
-                    and agents and agents[0]['alive']
-                    and _reported(agents[0]['heartbeat_timestamp'],
-                                  since)):
+                    and _agent_is_up(client, host, since)):
                 return False
             return bool(self._hypervisors(host))
         util.wait_for(f'{host} as a hypervisor', ready, timeout,
                       config.LOGS / 'nova-conductor.log', interval=1)
+
+    def wait_agent(self, host: str, timeout: float = 300,
+                   since: datetime.datetime | None = None,
+                   hopeless: Callable[[], None] | None = None) -> None:
+        """Wait until the OVS agent of a host is up.
+
+        Parameters as for :meth:`wait_compute`.
+        """
+        client = self.client()
+
+        def ready() -> bool:
+            if hopeless:
+                hopeless()
+            return _agent_is_up(client, host, since)
+        util.wait_for(f'the agent of {host}', ready, timeout,
+                      config.LOGS / 'neutron-rpc-server.log', interval=1)
 
     def render_volume_config(self, number: int) -> dict[str, str]:
         """The configuration of cinder-volume in dom0 of a Xen host.
@@ -408,6 +419,16 @@ class Cloud:
             [f'{self.venv}/bin/tempest', 'run', '--config-file',
              str(settings.TEMPEST / 'etc/tempest.conf'), *argv],
             cwd=settings.TEMPEST)
+
+
+def _agent_is_up(client: rest.Client, host: str,
+                 since: datetime.datetime | None) -> bool:
+    """Whether a host's OVS agent is up, and has reported since then."""
+    agents = client.call(
+        'GET', 'network', '/v2.0/agents?binary='
+        f'neutron-openvswitch-agent&host={host}')['agents']
+    return bool(agents and agents[0]['alive']
+                and _reported(agents[0]['heartbeat_timestamp'], since))
 
 
 def _reported(stamp: str | None, since: datetime.datetime | None) -> bool:

@@ -53,6 +53,10 @@ class ArchitectureTest(base.TestCase):
         self.assertEqual(usual, dataclasses.replace(
             debian12, dom0_image=usual.dom0_image,
             site_packages=usual.site_packages))
+        fresh = arch.x86_64(arch.KINDS['fresh'])
+        self.assertEqual((arch.AGENT,), fresh.services)
+        self.assertEqual(usual, dataclasses.replace(
+            fresh, dom0_image=usual.dom0_image, services=usual.services))
         for one in (usual, nested, two_level):
             self.assertEqual(('pc', (), True),
                              (one.machine, one.devices, one.saved))
@@ -60,8 +64,9 @@ class ArchitectureTest(base.TestCase):
     def test_no_such_kind(self):
         self.patch(config, 'KIND', 'fast')
         error = self.assertRaises(SystemExit, arch._kind)
-        self.assertIn("'fast'; there is nested, pci, two-level, debian12",
-                      str(error))
+        self.assertIn(
+            "'fast'; there is nested, pci, two-level, debian12, fresh",
+            str(error))
 
     def test_boot_by_multiboot(self):
         built = image.Image(pathlib.Path('/i'))
@@ -99,9 +104,25 @@ class ImageTest(base.TestCase):
             image.hosts_file('x86_64'), image.RECIPE, *image.PREPARE,
             image.CONSTRAINTS))
 
+    def test_without_the_driver(self):
+        """What the driver's package has is nothing to this image."""
+        asked = []
+
+        def directory(kind, key, build):
+            asked.append((kind, key))
+            return self.directory
+
+        self.patch(cache, 'directory', directory)
+        arch.x86_64(arch.KINDS['fresh']).dom0_image()
+        self.patch(image, 'PREPARE', ())
+        arch.x86_64(arch.KINDS['fresh']).dom0_image()
+        self.assertEqual('fresh-image', asked[0][0])
+        self.assertEqual(asked[0], asked[1])
+
     def test_suites(self):
         for recipe, suite in ((image.RECIPE, 'trixie'),
-                              (image.DEBIAN12_RECIPE, 'bookworm')):
+                              (image.DEBIAN12_RECIPE, 'bookworm'),
+                              (image.FRESH_RECIPE, 'trixie')):
             done = subprocess.run(
                 [recipe / 'build', 'eval',
                  'echo $suite; words $here/packages'],
@@ -109,6 +130,40 @@ class ImageTest(base.TestCase):
             found, packages = done.stdout.splitlines()
             self.assertEqual(suite, found)
             self.assertIn(' xen-system-amd64 ', packages)
+
+
+    def run_stage(self, recipe):
+        """Run the stage "openstack", of which nothing is done.
+
+        :returns: what it does to the disk.
+        """
+        root = self.directory / 'root'
+        (root / 'run/outer').mkdir(parents=True)
+        (root / 'srv').mkdir()
+        return subprocess.run(
+            [recipe / 'build', 'eval',
+             'enter() { :; }; mkdir() { :; }; cp() { echo "cp $*"; }; '
+             'chroot() { shift; echo "$*"; }; '
+             f'openstack {root} constraints cache {config.CHECKOUT}'],
+            check=True, capture_output=True, text=True,
+            timeout=60).stdout
+
+    def test_openstack(self):
+        done = self.run_stage(image.RECIPE)
+        self.assertIn('/opt/stack/venv/bin/pip install ', done)
+        self.assertIn('/opt/stack/venv/share/xen44/prepare-dom0\n', done)
+
+    def test_openstack_without_the_driver(self):
+        done = self.run_stage(image.FRESH_RECIPE)
+        self.assertIn('/opt/stack/venv/bin/pip install ', done)
+        self.assertIn(' --wheel-dir /srv/wheels ', done)
+        for name in ('prepare-dom0', 'share/xen44', 'logrotate'):
+            self.assertNotIn(name, done)
+        # Debian has it, and to compile it there would be no compiler.
+        wanted = (self.directory / 'root/run/outer/requirements.txt'
+                  ).read_text()
+        self.assertIn('\nnova>=', wanted)
+        self.assertNotIn('libvirt', wanted)
 
 
 class Aarch64ImageTest(base.TestCase):
