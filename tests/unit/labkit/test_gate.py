@@ -10,6 +10,7 @@ from labkit import ceph
 from labkit import config
 from labkit import gate
 from labkit import guest
+from labkit import installpage
 from labkit import nvme
 from labkit import stockguest
 from labkit import util
@@ -111,7 +112,7 @@ class NeedsTest(base.TestCase):
                  'tests.gate.test_guests.PV.test_x')
         for kind, parts in (('', ['guests', 'tempest']),
                             ('nested', ['nested']), ('pci', []),
-                            ('two-level', ['two-level'])):
+                            ('two-level', ['two-level']), ('fresh', [])):
             self.patch(config, 'KIND', kind)
             list(self.needed(*names))
             self.assertEqual(parts, self.parts)
@@ -154,6 +155,16 @@ class NeedsTest(base.TestCase):
         self.assertEqual([], needed)
         self.assertEqual(['xen1', 'xen1 is stopped'], next(ran))
         self.assertEqual(['tools'], needed)
+
+    def test_install_page(self):
+        """What pip builds the driver with is fetched before."""
+        self.patch(config, 'KIND', 'fresh')
+        self.patch(installpage, 'build_requirements',
+                   lambda: needed.append('wheels'))
+        needed = []
+        ran = self.needed('tests.gate.test_fresh.Wheel.test_x[slow]')
+        next(ran)
+        self.assertEqual((['wheels'], ['fresh']), (needed, self.parts))
 
     def test_debian(self):
         self.assertEqual([[], ['debian']], list(self.needed(
