@@ -91,6 +91,11 @@ FULL_TEMPEST = 'tempest-full.txt'
 TOOLS = {
     RBD: ceph.PACKAGES,
     'tests.gate.test_volumes_gluster.': gluster.PACKAGES,
+    # What the install page has people build Debian packages with.
+    f'{KINDS["fresh"]}DebianPackages.': (
+        'build-essential', 'debhelper', 'dh-python', 'openstack-pkg-tools',
+        'pybuild-plugin-pyproject', 'python3-all', 'python3-pbr',
+        'python3-setuptools'),
     'tests.gate.test_loaders.': ('btrfs-progs', 'fdisk', 'xfsprogs'),
     'tests.gate.test_uefi.': (
         'fdisk', 'grub-common', 'grub-efi-amd64-bin', 'mtools'),

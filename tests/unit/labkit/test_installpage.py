@@ -5,6 +5,7 @@ import fixtures
 
 from labkit import compute
 from labkit import config
+from labkit import gate
 from labkit import installpage
 from labkit import util
 from labkit.cloud import install
@@ -130,6 +131,9 @@ class BuildTest(base.TestCase):
                          [name.partition('>')[0] for name in argv[-2:]])
 
 
+READERS = (test_fresh.Wheel, test_fresh.DebianPackages)
+
+
 def read_page():
     return list(installpage.blocks(installpage.PAGE.read_text()))
 
@@ -145,12 +149,13 @@ class ReaderTest(base.TestCase):
 
     def test_all_that_is_told_apart_is_there(self):
         for begin in (*test_fresh.READ, *test_fresh.HERE, 'xl info',
-                      test_fresh.Wheel.copied[0]):
+                      *(reader.installs for reader in READERS)):
             self.assertEqual(1, len([
                 command for command in self.commands
                 if command.startswith(begin)]), begin)
         sections = {block.section for block in read_page()}
-        self.assertLessEqual({*test_fresh.Wheel.passed_over}, sections)
+        for reader in READERS:
+            self.assertLessEqual({*reader.passed_over}, sections)
         text = installpage.PAGE.read_text()
         for example in test_fresh.EXAMPLES:
             self.assertIn(example, text)
@@ -169,11 +174,11 @@ class ReaderTest(base.TestCase):
         test = reader('test_install_page')
         test.host = compute.XenHost(1)
         test.checkout = self.directory / 'checkout'
-        for name in ('run_here', 'run_there', 'bring', 'configure_nova'):
+        for name in ('run_here', 'run_there', 'bring', 'configure_nova',
+                     'reboot'):
             self.useFixture(fixtures.MockPatchObject(
-                test, name, lambda text, name=name: done.append((name, text))))
-        self.useFixture(fixtures.MockPatchObject(
-            test, 'reboot', lambda: done.append(('reboot', ''))))
+                test, name,
+                lambda text='', name=name: done.append((name, text))))
         self.patch(compute, 'copy_checkout', lambda target: None)
         self.output()
         test.follow()
@@ -190,3 +195,32 @@ class ReaderTest(base.TestCase):
         self.assertEqual('/opt/nova/bin/pip install nova '
                          'dist/xen44_driver-*.whl', ran[2])
         self.assertIn('systemctl enable --now nova-compute', ran)
+
+    def test_debian_packages(self):
+        done = self.follow(test_fresh.DebianPackages)
+        self.assertEqual(
+            ['run_there', *['run_here'] * 2, 'bring', *['run_there'] * 6,
+             'reboot', *['run_there'] * 2, 'configure_nova',
+             *['run_there'] * 3],
+            [what for what, _ in done])
+        ran = [text for what, text in done if what == 'run_there']
+        self.assertIn('/usr/bin/xen44-host check', ran)
+        self.assertEqual([], [text for text in ran if '/opt/nova' in text])
+
+    def test_what_builds_debian_packages_is_installed_before(self):
+        page, = (command for command in self.commands
+                 if command.startswith('apt install build-essential '))
+        tests = 'tests.gate.test_fresh.DebianPackages.'
+        self.assertEqual(page.split()[2:], [*gate.TOOLS[tests]])
+
+    def test_the_last_release_waits_for_no_event(self):
+        text = installpage.nova_conf(settings.render(
+            'compute', settings.compute_values(1))['etc/nova/nova.conf'], '')
+        written = []
+        self.useFixture(fixtures.MockPatchObject(
+            compute.XenHost, 'ssh',
+            lambda host, argv, input: written.append(input)))
+        test = test_fresh.DebianPackages('test_install_page')
+        test.host = compute.XenHost(1)
+        test.write_nova_conf(text)
+        self.assertIn('\nvif_plugging_timeout = 0\n', written[0])
