@@ -198,7 +198,8 @@ class PageCase(base.GateCase):
 
     def reboot(self) -> None:
         """Reboot dom0, and have what is the lab's there again."""
-        self.host.ssh(['systemctl', '--no-block', 'reboot'])
+        # The connection may end with it.
+        self.host.ssh(['systemctl', '--no-block', 'reboot'], check=False)
         self.host.wait_until_down()
         self.host.power_on()
         compute.weigh(self.host)
