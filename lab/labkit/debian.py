@@ -61,10 +61,11 @@ def packages(directory: pathlib.Path, variant: str, names: Sequence[str],
     :param suite: the release of Debian that they are of.
     :raises util.LabError: mmdebstrap failed; the log says why.
     """
-    util.run(['mmdebstrap', '--mode=root', f'--variant={variant}',
-              '--format=directory', f'--include={",".join(names)}',
-              '--aptopt=Apt::Install-Recommends "false"',
-              *options, suite, directory], timeout=1800, log=log)
+    util.run(util.contained([
+        'mmdebstrap', '--mode=root', f'--variant={variant}',
+        '--format=directory', f'--include={",".join(names)}',
+        '--aptopt=Apt::Install-Recommends "false"',
+        *options, suite, directory]), timeout=1800, log=log)
 
 
 def merge_usr(root: pathlib.Path) -> None:
@@ -114,7 +115,7 @@ class Tree:
         inside = [self.inside(arg) if isinstance(arg, pathlib.Path) else arg
                   for arg in (*self._emulator, *argv)]
         done = util.run(
-            ['chroot', self.path, *inside],
+            util.contained(['chroot', self.path, *inside]),
             env={'PATH': '/usr/sbin:/usr/bin', 'LC_ALL': 'C',
                  'SOURCE_DATE_EPOCH': str(EPOCH)},
             input=input, timeout=timeout, log=self.log if logged else None)

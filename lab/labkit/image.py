@@ -87,13 +87,8 @@ def hosts_file(architecture: str) -> str:
 
 def _build_stage(recipe: pathlib.Path, log: pathlib.Path,
                  *args: os.PathLike[str] | str) -> None:
-    """Run a stage of a recipe's build where nothing of it can stay behind.
-
-    Its mounts and processes live in namespaces that die with it.
-    """
-    util.run(['unshare', '--mount', '--pid', '--fork', '--kill-child',
-              '--mount-proc', recipe / 'build', *args],
-             log=log, timeout=1200)
+    """Run a stage of a recipe's build where nothing of it can stay behind."""
+    util.run(util.contained([recipe / 'build', *args]), log=log, timeout=1200)
 
 
 def let_us_in(root: pathlib.Path, image: Image, architecture: str) -> None:

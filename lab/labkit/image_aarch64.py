@@ -238,7 +238,7 @@ def _build(scratch: pathlib.Path, log: pathlib.Path) -> None:
     with util.step('ARM dom0 image: OpenStack'):
         _install_openstack(tools, root, log)
         _compile(tools, root)
-        util.run(['unshare', '--mount', RECIPE / 'prepare', tools.path, root],
+        util.run(util.contained([RECIPE / 'prepare', tools.path, root]),
                  log=log)
     with util.step('ARM dom0 image: disk'):
         image.let_us_in(root, built, ARCHITECTURE)

@@ -151,6 +151,16 @@ def in_netns(argv: Sequence[str]) -> list[str]:
     return ['ip', 'netns', 'exec', config.NETNS, *argv]
 
 
+def contained(argv: Sequence[str | os.PathLike[str]],
+              ) -> list[str | os.PathLike[str]]:
+    """The command that runs ``argv`` in namespaces that die with it.
+
+    However it ends, nothing that it started or mounted stays behind.
+    """
+    return ['unshare', '--mount', '--pid', '--fork', '--kill-child',
+            '--mount-proc', *argv]
+
+
 def _environment(env: Mapping[str, str] | None) -> dict[str, str]:
     return {**os.environ, **(env or {})}
 
