@@ -111,7 +111,12 @@ def attach(
     _check_name(machine, record)
     disk = _spec(node, instance, machine, record)
     guest = node.host.guest(instance.uuid)
-    _note(context, instance, connection_info)
+    # Nova does so when it is attached. If nova-compute ends before, nobody
+    # would know how to disconnect it.
+    volumes.note(
+        objects.BlockDeviceMapping.get_by_volume_and_instance(
+            context, volumes.id_of(connection_info), instance.uuid),
+        jsonutils.dumps(connection_info))
     with undo_lib.Undo(instance) as undo:
         undo.add(connections.give_up, instance, connection_info)
         connections.connect(context, instance, connection_info, encryption)
@@ -220,21 +225,6 @@ def _check_name(
         if other.name == record.name and other.volume_id != record.volume_id:
             raise exception.InvalidVolume(
                 reason=f'another disk of the instance is {record.name}')
-
-
-def _note(
-    context: nova_context.RequestContext, instance: objects.Instance,
-    connection_info: Mapping[str, Any],
-) -> None:
-    """Have Nova keep how a volume is connected, before it is.
-
-    Nova does so when it is attached. If nova-compute ends before, nobody would
-    know how to disconnect it.
-    """
-    mapping = objects.BlockDeviceMapping.get_by_volume_and_instance(
-        context, volumes.id_of(connection_info), instance.uuid)
-    mapping.connection_info = jsonutils.dumps(connection_info)
-    mapping.save()
 
 
 def remember(

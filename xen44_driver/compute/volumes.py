@@ -51,6 +51,15 @@ def mappings(
             if (mapping.get('connection_info') or {}).get('data')]
 
 
+def note(mapping: objects.BlockDeviceMapping, connection_info: str) -> None:
+    """Have Nova keep how a volume is connected.
+
+    :param connection_info: what Cinder says of the connection, in JSON.
+    """
+    mapping.connection_info = connection_info
+    mapping.save()
+
+
 def known(
     context: nova_context.RequestContext, instance: objects.Instance,
 ) -> dict[str, Any]:

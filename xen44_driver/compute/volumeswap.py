@@ -103,8 +103,8 @@ def swap(
         faultpoints.reached('swap volume: link changed')
         mapping = objects.BlockDeviceMapping.get_by_volume_and_instance(
             context, old, instance.uuid)
-        undo.add(_note, mapping, mapping.connection_info)
-        _note(mapping, _as_volume(new_info, old))
+        undo.add(volumes.note, mapping, mapping.connection_info)
+        volumes.note(mapping, _as_volume(new_info, old))
         faultpoints.reached('swap volume: noted')
         # From a guest that has left the old one nothing leads back.
         undo.add_first(mirror.abandon)
@@ -394,12 +394,6 @@ def _as_volume(info: Mapping[str, Any], volume: str) -> str:
     return str(jsonutils.dumps({
         **info, 'serial': volume, 'volume_id': volume,
         'data': {**info['data'], 'volume_id': volume}}))
-
-
-def _note(mapping: objects.BlockDeviceMapping, info: str) -> None:
-    """Have Nova keep how a volume is connected."""
-    mapping.connection_info = info
-    mapping.save()
 
 
 def _noted(uuid: str, volume: str) -> str | None:
