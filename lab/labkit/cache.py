@@ -17,6 +17,9 @@ from labkit import util
 KEPT = 3
 
 _DIGITS = 12
+#: All keys, and nothing that has more than a key: another kind's name may
+#: begin as this one's.
+_KEYS = '[0-9a-f]' * _DIGITS
 
 
 def recipe(*parts: str | pathlib.Path) -> str:
@@ -58,7 +61,7 @@ def directory(kind: str, key: str,
 def _make(target: pathlib.Path, kind: str,
           build: Callable[[pathlib.Path, pathlib.Path], None]) -> None:
     # A build that was killed cleaned up nothing.
-    for left in target.parent.glob(f'{kind}-*.*'):
+    for left in target.parent.glob(f'{kind}-{_KEYS}.*'):
         shutil.rmtree(left)
     log = config.LOGS / f'{kind}.log'
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -69,7 +72,7 @@ def _make(target: pathlib.Path, kind: str,
         result = pathlib.Path(scratch) / 'result'
         os.utime(result)
         result.rename(target)
-    others = target.parent.glob(f'{kind}-{"?" * _DIGITS}')
+    others = target.parent.glob(f'{kind}-{_KEYS}')
     by_age = sorted(others, key=lambda path: path.stat().st_mtime)
     for path in by_age[:-KEPT]:
         shutil.rmtree(path)

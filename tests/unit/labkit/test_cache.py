@@ -69,6 +69,22 @@ class DirectoryTest(base.TestCase):
         cache.directory('kind', 'a' * 12, self.build)
         self.assertFalse(left.exists())
 
+    def test_the_scratch_of_a_kind_of_a_longer_name(self):
+        scratch = self.cache / 'kind-other-bbbbbbbbbbbb.x1'
+        scratch.mkdir()
+        cache.directory('kind', 'a' * 12, self.build)
+        self.assertTrue(scratch.exists())
+
+    def test_entries_of_a_kind_of_a_longer_name(self):
+        # What follows "kind-" is as long as a key.
+        others = [self.cache / f'kind-other-{number:06}'
+                  for number in range(cache.KEPT)]
+        for path in others:
+            path.mkdir()
+            os.utime(path, (1, 1))
+        cache.directory('kind', 'a' * 12, self.build)
+        self.assertEqual([], [path for path in others if not path.exists()])
+
     def test_the_last_used_are_kept(self):
         for number, letter in enumerate('abcd'):
             path = cache.directory('kind', letter * 12, self.build)
