@@ -14,23 +14,16 @@ import contextlib
 import os
 import pathlib
 import re
-import sys
 import tempfile
 from typing import Any
 import uuid
 
 from labkit import compute
-from labkit import config
 from labkit import guest
+from labkit import provisioner
 from labkit import util
 from labkit.cloud import GUEST_KEY
 from labkit.host import XenHost
-
-# The double is the tests', which are no package that is installed.
-if str(config.CHECKOUT) not in sys.path:
-    sys.path.insert(0, str(config.CHECKOUT))
-
-from tests.cloudstack import provisioner
 
 COMMAND = f'{compute.VENV}/bin/xen44-cloudstack'
 

@@ -19,14 +19,10 @@ import tomllib
 
 import fixtures
 
-from tests.functional import packages
-
-# lab/xenlab sets PYTHONPATH to this.
-sys.path.insert(0, str(packages.PROJECT / 'lab'))
-
 from labkit import cache
 from labkit import debian
 from labkit import util
+from tests.functional import packages
 
 #: The user of devstack, who may use sudo, and home.
 USER = 'stack'

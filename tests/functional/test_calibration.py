@@ -19,7 +19,7 @@ import fixtures
 from oslotest import base
 from testtools import testcase
 
-from tests.cloudstack import provisioner
+from labkit import provisioner
 from tests.functional import base as functional
 
 NAME = 'i-4-231-VM'

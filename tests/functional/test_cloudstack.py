@@ -26,8 +26,8 @@ from lxml import etree
 from oslotest import base
 from testtools import testcase
 
+from labkit import provisioner
 from tests.cloudstack import kills
-from tests.cloudstack import provisioner
 from tests.cloudstack import rfb
 from tests.functional import base as functional
 from xen44_driver.cloudstack import entrypoint

@@ -7,7 +7,7 @@ import pathlib
 import fixtures
 from oslotest import base
 
-from tests.cloudstack import provisioner
+from labkit import provisioner
 
 VM_KEYS = {'virtualmachineid', 'virtualmachinename', 'cloudstack.vm.details'}
 

@@ -19,9 +19,9 @@ from typing import Any
 from typing import ClassVar
 
 from labkit import cloudstack
+from labkit import provisioner
 from labkit import util
 from tests.cloudstack import kills
-from tests.cloudstack import provisioner
 from tests.cloudstack import rfb
 from tests.gate import base
 from tests.gate import guest as guest_lib

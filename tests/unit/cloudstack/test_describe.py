@@ -8,7 +8,7 @@ import pathlib
 import ddt
 from oslotest import base
 
-from tests.cloudstack import provisioner
+from labkit import provisioner
 from tests.unit import schema
 from xen44_driver.cloudstack import describe
 from xen44_driver.cloudstack import payload as payload_lib

@@ -18,7 +18,7 @@ from unittest import mock
 import fixtures
 from oslotest import base
 
-from tests.cloudstack import provisioner
+from labkit import provisioner
 from xen44_driver.cloudstack import entrypoint
 
 SOURCE = pathlib.Path(entrypoint.__file__)

@@ -9,7 +9,7 @@ import hypothesis
 from hypothesis import strategies as st
 from oslotest import base
 
-from tests.cloudstack import provisioner
+from labkit import provisioner
 from xen44_driver.cloudstack import payload as payload_lib
 from xen44_driver.xen import errors
 

@@ -11,8 +11,8 @@ from labkit import arch
 from labkit import cli
 from labkit import cloudstack
 from labkit import demo
+from labkit import provisioner
 from labkit import util
-from tests.cloudstack import provisioner
 from tests.unit.labkit import base
 
 

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A double of CloudStack's provisioner of External hypervisors.
 
+Tests of all tiers have it, too.
+
 It builds payloads as a version of CloudStack does, runs an extension's
 executable as the management server does, and makes of the answer what the
 management server makes of it.
@@ -12,13 +14,16 @@ from collections.abc import Mapping
 import copy
 import json
 import os
-import pathlib
 import subprocess
 import time
 from typing import Any
 import uuid
 
-PAYLOADS = pathlib.Path(__file__).parent / 'payloads'
+from labkit import config
+
+#: One for each action, with made-up values and the structure of CloudStack
+#: 4.22.
+PAYLOADS = config.LAB / 'cloudstack' / 'payloads'
 
 #: The versions whose payloads differ.
 VERSIONS = ('4.21', '4.22.0', '4.22.1')
@@ -113,7 +118,7 @@ class Answer:
         """What a ping makes of the answer to ``status``."""
         if not self.success or not self.text:
             return 'unknown'
-        state = self.text
+        state: Any = self.text
         if state.startswith('{'):
             try:
                 state = self.json.get('power_state')
