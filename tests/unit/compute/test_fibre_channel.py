@@ -10,13 +10,12 @@ import os
 import fixtures
 from os_brick import exception as brick_exception
 from os_brick.initiator import linuxfc
-from oslo_serialization import jsonutils
 from oslo_service import loopingcall
 
 from tests.unit import base
+from tests.unit.compute import connectors
 from xen44_driver import privsep
 from xen44_driver.compute import connections
-from xen44_driver.xen import sockets
 
 # An adapter with two ports, of which one has no link.
 ONLINE = '21000024ff4bbe74'
@@ -33,34 +32,24 @@ MULTIPATH = '/dev/disk/by-id/dm-uuid-mpath-3624a9370a1b2c3'
 WWN = '3624a9370a1b2c3'
 
 
-class FibreChannelTest(base.TestCase):
+class FibreChannelTest(connectors.ConnectorCase):
 
     def setUp(self):
         super().setUp()
-        self.flags(lock_path=self.useFixture(fixtures.TempDir()).path,
-                   group='oslo_concurrency')
-        self.useFixture(fixtures.MockPatchObject(
-            privsep.sys_admin_pctxt, 'client_mode', False))
-        self.useFixture(fixtures.MockPatchObject(
-            sockets, 'DIRECTORY', self.useFixture(fixtures.TempDir()).path))
         self.sysfs()
         # What udev shows, and what it leads to; after a scan for it.
         self.unseen = {path: f'/dev/sd{letter}'
                        for path, letter in zip(PATHS, 'bc', strict=True)}
         self.seen = {}
         self.size = 2 ** 30
-        self.commands = []
-        for name, double in (
-                ('os.path.exists', self.exists),
-                ('os.path.realpath', self.real_path),
-                ('os.path.islink', lambda path: path in self.seen),
-                ('os.readlink', lambda path: self.seen[path]),
-                ('os.stat', self.stat)):
-            self.useFixture(fixtures.MonkeyPatch(name, self.beside(
-                name, double)))
-        for name in ('execute', 'execute_root'):
-            self.useFixture(fixtures.MonkeyPatch(
-                f'os_brick.privileged.rootwrap.{name}', self.execute))
+        self.double(('/dev/disk/', '/dev/sd', '/sys/block/sd'), {
+            'os.path.exists': self.exists,
+            'os.path.realpath': self.real_path,
+            'os.path.islink': lambda path: path in self.seen,
+            'os.readlink': lambda path: self.seen[path],
+            'os.stat': self.stat})
+        self.useFixture(fixtures.MonkeyPatch(
+            'os_brick.privileged.rootwrap.execute_root', self.execute))
         start = loopingcall.FixedIntervalLoopingCall.start
         self.useFixture(fixtures.MonkeyPatch(
             'oslo_service.loopingcall.FixedIntervalLoopingCall.start',
@@ -71,7 +60,6 @@ class FibreChannelTest(base.TestCase):
             initiator_target_map={ONLINE.upper(): TARGETS},
             addressing_mode='SAM2', qos_specs=None, access_mode='rw',
             encrypted=False, cacheable=False)
-        self.instance = base.instance()
 
     def sysfs(self):
         """The host's adapter, as in /sys/class/fc_host."""
@@ -90,16 +78,6 @@ class FibreChannelTest(base.TestCase):
         self.useFixture(fixtures.MockPatchObject(
             linuxfc.LinuxFibreChannel, 'FC_HOST_SYSFS_PATH', hosts))
 
-    @staticmethod
-    def beside(name, double):
-        """A function for the host's devices, and the real one for the rest."""
-        real = getattr(os.path if 'path' in name else os,
-                       name.rpartition('.')[2])
-        return lambda path, *args, **kwargs: (
-            double(path) if str(path).startswith(
-                ('/dev/disk/', '/dev/sd', '/sys/block/sd'))
-            else real(path, *args, **kwargs))
-
     def exists(self, path):
         # A link, a device, or what sysfs has of one.
         device = path.removeprefix('/sys/block/').partition('/')[0]
@@ -113,9 +91,7 @@ class FibreChannelTest(base.TestCase):
         if not self.exists(path):
             raise FileNotFoundError(path)
 
-    def execute(self, *command, **_options):
-        """Do what dom0's programs do."""
-        self.commands.append(' '.join(command))
+    def program(self, *command):
         match command:
             case ('tee', '-a', path) if path.endswith('/scan'):
                 self.seen |= self.unseen
@@ -134,15 +110,7 @@ class FibreChannelTest(base.TestCase):
                     for number, letter in enumerate('bc')), ''
             case ('blockdev', '--getsize64', _):
                 return f'{self.size}\n', ''
-        return '', ''
-
-    def ran(self, text):
-        return [command for command in self.commands if text in command]
-
-    def connect(self):
-        connections.connect('context', self.instance, self.info)
-        # Nova keeps it as JSON.
-        self.info = jsonutils.loads(jsonutils.dumps(self.info))
+        return None
 
     def test_properties(self):
         """Only of ports that have a link."""

@@ -16,11 +16,11 @@ import fixtures
 from oslo_serialization import jsonutils
 
 from tests.unit import base
+from tests.unit.compute import connectors
 from xen44_driver import privsep
 from xen44_driver.compute import connections
 from xen44_driver.compute import transports
 from xen44_driver.core import backends
-from xen44_driver.xen import sockets
 
 PREFIX = 'nqn.2026-11.test:nvme-'
 NQN = f'{PREFIX}{base.VOLUME}'
@@ -37,16 +37,10 @@ VERSIONS = {
 }
 
 
-class NvmeofTest(base.TestCase):
+class NvmeofTest(connectors.ConnectorCase):
 
     def setUp(self):
         super().setUp()
-        self.flags(lock_path=self.useFixture(fixtures.TempDir()).path,
-                   group='oslo_concurrency')
-        self.useFixture(fixtures.MockPatchObject(
-            privsep.sys_admin_pctxt, 'client_mode', False))
-        self.useFixture(fixtures.MockPatchObject(
-            sockets, 'DIRECTORY', self.useFixture(fixtures.TempDir()).path))
         self.root = pathlib.Path(self.useFixture(fixtures.TempDir()).path)
         for name, directory in (('NVME_CTRL_SYSFS_PATH', 'ctl'),
                                 ('DEV_SEARCH_PATH', 'dev'),
@@ -60,16 +54,13 @@ class NvmeofTest(base.TestCase):
                 ('utils.CUSTOM_LINK_PREFIX', f'{self.root}/os-brick'),
                 ('privileged.rootwrap.link_root',
                  lambda target, link, force: os.symlink(target, link)),
-                ('privileged.rootwrap.unlink_root', os.unlink),
-                ('privileged.rootwrap.execute', self.execute)):
+                ('privileged.rootwrap.unlink_root', os.unlink)):
             self.useFixture(fixtures.MonkeyPatch(f'os_brick.{name}', double))
         self.namespaces = {NQN: [base.VOLUME], PREFIX + OTHER: [OTHER]}
         self.size = 1024
         # Whether the kernel makes a device before it shows it in sysfs.
         self.makes_devices = True
-        self.commands = []
         self.info = self.connection_info(2)
-        self.instance = base.instance()
 
     @staticmethod
     def connection_info(version, **data):
@@ -77,9 +68,7 @@ class NvmeofTest(base.TestCase):
             kind='nvmeof', qos_specs=None, access_mode='rw', encrypted=False,
             cacheable=False, **{**VERSIONS[version], **data})
 
-    def execute(self, *command, **_options):
-        """Do what dom0's programs do."""
-        self.commands.append(' '.join(command))
+    def program(self, *command):
         match command:
             case ('nvme', 'connect', '-a', address, '-s', port, '-t', 'tcp',
                   '-n', nqn, *_):
@@ -92,7 +81,7 @@ class NvmeofTest(base.TestCase):
                 return jsonutils.dumps({
                     'nsze': self.size // 512,
                     'lbafs': [{'ms': 0, 'ds': 9, 'rp': 0}]}), ''
-        return '', ''
+        return None
 
     def controller(self, nqn, address):
         """Connect to a subsystem: the kernel takes the first free name."""
@@ -132,17 +121,9 @@ class NvmeofTest(base.TestCase):
     def device(self, name):
         return self.root / 'dev' / name
 
-    def ran(self, text):
-        return [command for command in self.commands if text in command]
-
     def connected(self):
         """The controllers that there are."""
         return sorted(path.name for path in (self.root / 'ctl').iterdir())
-
-    def connect(self, **options):
-        connections.connect('context', self.instance, self.info, **options)
-        # Nova keeps it as JSON.
-        self.info = jsonutils.loads(jsonutils.dumps(self.info))
 
     def assert_linked(self, name):
         device = str(self.device(name))

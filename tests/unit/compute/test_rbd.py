@@ -6,7 +6,6 @@ properties are such as Cinder's driver for RBD returns them.
 """
 
 import errno
-import os
 from unittest import mock
 
 import fixtures
@@ -15,11 +14,11 @@ from oslo_concurrency import processutils
 from oslo_serialization import jsonutils
 
 from tests.unit import base
+from tests.unit.compute import connectors
 from xen44_driver import privsep
 from xen44_driver.compute import connections
 from xen44_driver.compute import faults
 from xen44_driver.core import backends
-from xen44_driver.xen import sockets
 
 IMAGE = f'volume-{base.VOLUME}'
 LINK = f'/dev/rbd/volumes/{IMAGE}'
@@ -28,29 +27,18 @@ DEVICE = '/dev/rbd3'
 CLUSTER = '--id cinder --mon_host 192.0.2.1:6789,[2001:db8::1]:6789'
 
 
-class RbdTest(base.TestCase):
+class RbdTest(connectors.ConnectorCase):
 
     def setUp(self):
         super().setUp()
-        self.flags(lock_path=self.useFixture(fixtures.TempDir()).path,
-                   group='oslo_concurrency')
-        self.useFixture(fixtures.MockPatchObject(
-            privsep.sys_admin_pctxt, 'client_mode', False))
-        self.useFixture(fixtures.MockPatchObject(
-            sockets, 'DIRECTORY', self.useFixture(fixtures.TempDir()).path))
         self.mapped = False
         self.busy = 0
         self.programs = {'rbd', 'udevd'}
-        self.commands = []
-        for name, double in (
-                ('os.path.islink', lambda path: path in self.links()),
-                ('os.path.exists', lambda path: self.mapped),
-                ('os.path.realpath', lambda path: DEVICE),
-                ('os.stat', self.stat)):
-            self.useFixture(fixtures.MonkeyPatch(name, self.beside(
-                name, double)))
-        self.useFixture(fixtures.MonkeyPatch(
-            'os_brick.privileged.rootwrap.execute', self.execute))
+        self.double('/dev/rbd', {
+            'os.path.islink': lambda path: path in self.links(),
+            'os.path.exists': lambda path: self.mapped,
+            'os.path.realpath': lambda path: DEVICE,
+            'os.stat': self.stat})
         self.info = base.connection_info(
             kind='rbd', name=f'volumes/{IMAGE}',
             hosts=['192.0.2.1', '2001:db8::1'], ports=['6789', '6789'],
@@ -58,28 +46,16 @@ class RbdTest(base.TestCase):
             secret_type='ceph', secret_uuid=base.UUID, discard=True,
             qos_specs=None, access_mode='rw', encrypted=False,
             cacheable=False)
-        self.instance = base.instance()
 
     def links(self):
         """What udev shows."""
         return {LINK} if self.mapped and 'udevd' in self.programs else set()
 
-    @staticmethod
-    def beside(name, double):
-        """A function for the kernel's devices, and the real one for others."""
-        real = getattr(os.path if 'path' in name else os,
-                       name.rpartition('.')[2])
-        return lambda path, *args, **kwargs: (
-            double(path) if str(path).startswith('/dev/rbd')
-            else real(path, *args, **kwargs))
-
     def stat(self, path):
         if path not in self.links():
             raise FileNotFoundError(errno.ENOENT, 'No such file', path)
 
-    def execute(self, *command, **_options):
-        """Do what dom0's programs do."""
-        self.commands.append(' '.join(command))
+    def program(self, *command):
         match command:
             case ('which', 'rbd') if 'rbd' not in self.programs:
                 raise processutils.ProcessExecutionError(exit_code=1)
@@ -98,15 +74,7 @@ class RbdTest(base.TestCase):
                         stderr='rbd: unmap failed: (16) Device or resource '
                                'busy')
                 self.mapped = False
-        return '', ''
-
-    def ran(self, text):
-        return [command for command in self.commands if text in command]
-
-    def connect(self):
-        connections.connect('context', self.instance, self.info)
-        # Nova keeps it as JSON.
-        self.info = jsonutils.loads(jsonutils.dumps(self.info))
+        return None
 
     def test_life(self):
         self.connect()
