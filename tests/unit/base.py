@@ -44,11 +44,14 @@ class TestCase(base.BaseTestCase):
         self.instances = self.useFixture(fixtures.TempDir()).path
         self.flags(instances_path=self.instances)
         for name in ('make_socket_dir', 'remove_monitor'):
-            self.useFixture(fixtures.MockPatchObject(privsep, name))
+            self.patch(privsep, name)
         for name, answer in (('monitor_is_there', False),
                              ('linked_volumes', [])):
-            self.useFixture(fixtures.MockPatchObject(
-                privsep, name, return_value=answer))
+            self.patch(privsep, name, return_value=answer)
+
+    def patch(self, *args, **kwargs):
+        """Have ``mock.patch.object`` until the test ends; return the mock."""
+        return self.useFixture(fixtures.MockPatchObject(*args, **kwargs)).mock
 
 
 def instance(*, root_gb=1, extra_specs=None, **values):

@@ -4,7 +4,6 @@
 from unittest import mock
 import uuid
 
-import fixtures
 import libvirt
 from nova.compute import provider_tree
 from nova.virt import node as nova_node
@@ -32,9 +31,6 @@ class HostTest(base.TestCase):
         self.driver = driver.Xen44Driver(mock.MagicMock())
         self.addCleanup(self.driver._node.host.close)
         self.driver._node.host.connect()
-
-    def patch(self, *args):
-        self.useFixture(fixtures.MockPatchObject(*args))
 
     def names(self):
         resource = self.driver.get_available_resource('xenhost')

@@ -36,9 +36,6 @@ class CommandTestCase(base.TestCase):
         # No terminal.
         self.patch(sys, 'stdin', io.StringIO())
 
-    def patch(self, *args, **kwargs):
-        return self.useFixture(fixtures.MockPatchObject(*args, **kwargs)).mock
-
     def stop_libvirt(self):
         self.libvirt.down = fake.error(
             libvirt.VIR_ERR_SYSTEM_ERROR, 'refused', libvirt.VIR_FROM_RPC)

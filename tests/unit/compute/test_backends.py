@@ -49,11 +49,6 @@ class StartedTestCase(base.TestCase):
         self.patch(time, 'monotonic', side_effect=lambda: self.now)
         self.sleep = self.patch(time, 'sleep', side_effect=self.pass_time)
 
-    def patch(self, *args, **values):
-        patcher = mock.patch.object(*args, **values)
-        self.addCleanup(patcher.stop)
-        return patcher.start()
-
     def pass_time(self, seconds):
         self.now += seconds
 

@@ -36,11 +36,6 @@ class HostActionsTest(base.TestCase):
         self.virtapi = mock.Mock()
         self.availability = service_lib.Availability(self.virtapi)
 
-    def patch(self, *args, **kwargs):
-        patcher = mock.patch.object(*args, **kwargs)
-        self.addCleanup(patcher.stop)
-        return patcher.start()
-
     def test_power(self):
         for action, verb in (('reboot', 'reboot'), ('shutdown', 'poweroff')):
             self.assertEqual(

@@ -3,7 +3,6 @@
 
 import dataclasses
 import time
-from unittest import mock
 
 from nova import exception
 import os_vif
@@ -109,11 +108,6 @@ class InterfacesCase(base.TestCase):
         self.now = 1000.0
         self.patch(time, 'monotonic', side_effect=lambda: self.now)
         self.patch(time, 'sleep', side_effect=self.pass_time)
-
-    def patch(self, *args, **values):
-        patcher = mock.patch.object(*args, **values)
-        self.addCleanup(patcher.stop)
-        return patcher.start()
 
     def pass_time(self, seconds):
         self.now += seconds

@@ -124,9 +124,6 @@ class ProofTest(base.TestCase):
                            ('compilation/compile_date', f'{DAY}\n')):
             self.write(name, text)
 
-    def patch(self, *args):
-        self.useFixture(fixtures.MockPatchObject(*args))
-
     def write(self, name, text):
         path = os.path.join(self.directory, name)
         os.makedirs(os.path.dirname(path), exist_ok=True)

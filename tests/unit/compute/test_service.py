@@ -26,11 +26,6 @@ class AvailabilityTest(base.TestCase):
         self.virtapi = mock.Mock()
         self.availability = service_lib.Availability(self.virtapi)
 
-    def patch(self, *args, **kwargs):
-        patcher = mock.patch.object(*args, **kwargs)
-        self.addCleanup(patcher.stop)
-        return patcher.start()
-
     def disabled(self, reason):
         self.service.disabled = True
         self.service.disabled_reason = reason

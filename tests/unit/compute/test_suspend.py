@@ -3,7 +3,6 @@
 
 from unittest import mock
 
-import fixtures
 from nova import exception
 from nova.compute import power_state
 from nova.compute import task_states
@@ -103,10 +102,6 @@ class SuspendCase(base.TestCase):
         self.boot = self.patch(suspend.start, 'boot',
                                side_effect=self.booted)
         self.ensure = self.patch(suspend.disks, 'ensure_bases')
-
-    def patch(self, *args, **kwargs):
-        return self.useFixture(fixtures.MockPatchObject(
-            *args, **kwargs)).mock
 
     def booted(self, node, guest, disks, limits, *, saved):
         self.assertIs(self.guest, guest)

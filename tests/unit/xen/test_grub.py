@@ -40,9 +40,9 @@ class GrubCase(base.TestCase):
         self.directory = os.path.join(self.top, 'state', 'loaders')
         self.modules = os.path.join(self.top, 'grub')
         self.program = os.path.join(self.top, 'grub-mkimage')
-        self.patch('MODULES', self.modules)
-        self.patch('DISTRIBUTION', os.path.join(self.top, 'stock'))
-        self.patch('_PROGRAM', self.program)
+        self.patch(grub, 'MODULES', self.modules)
+        self.patch(grub, 'DISTRIBUTION', os.path.join(self.top, 'stock'))
+        self.patch(grub, '_PROGRAM', self.program)
         self.write(self.program, MKIMAGE)
         os.chmod(self.program, 0o700)
         names = [*grub._BUILT_IN, 'relocator']
@@ -51,9 +51,6 @@ class GrubCase(base.TestCase):
             self.write(self.module(f'{name}.{kind}'), name)
         self.write(self.module('moddep.lst'), ''.join(
             f'{name}:\n' for name in names) + 'linux: relocator\n')
-
-    def patch(self, name, value):
-        self.useFixture(fixtures.MockPatchObject(grub, name, value))
 
     def module(self, name):
         return os.path.join(self.modules, PLATFORM, name)
