@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from collections.abc import Sequence
 import contextlib
 import dataclasses
-import fcntl
 import json
 import os
 import pathlib
@@ -25,6 +24,7 @@ import uuid
 
 from nova import conf
 
+from xen44_driver.cmd import keeping
 from xen44_driver.cmd import report
 from xen44_driver.compute import cpusets
 from xen44_driver.compute import proof
@@ -158,19 +158,10 @@ def _alone(name: str) -> Iterator[None]:
     :raises xen44_driver.cmd.report.CannotWork: another one runs.
     """
     os.makedirs(proof.DIRECTORY, exist_ok=True)
-    descriptor = os.open(
-        proof.DIRECTORY, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise report.CannotWork(
-                'another probe runs on this host') from error
+    with keeping.locked(proof.DIRECTORY, 'probe'):
         for left in pathlib.Path(proof.DIRECTORY).glob(f'{name}-*'):
             shutil.rmtree(left)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _start(guest: xen_guest.Guest) -> str:

@@ -4,9 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from collections.abc import Iterator
 import contextlib
-import fcntl
 import json
 import os
 import stat
@@ -30,26 +28,15 @@ def path() -> str:
     return os.path.join(CONF.state_path, 'xen44-maintenance.json')
 
 
-@contextlib.contextmanager
-def locked() -> Iterator[None]:
+def locked() -> contextlib.AbstractContextManager[None]:
     """Keep other commands away that write the file, or change the host.
 
     :raises xen44_driver.cmd.report.CannotWork: somebody else has it.
     :raises OSError: there is no directory for it.
     """
-    # The directory itself: a file in it could be nova's link to any other.
-    descriptor = os.open(
-        CONF.state_path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise report.CannotWork(
-                'another xen44-host maintenance, xen44-host remove or '
-                'xen44-import runs on this host') from error
-        yield
-    finally:
-        os.close(descriptor)
+    return keeping.locked(
+        CONF.state_path,
+        'xen44-host maintenance, xen44-host remove or xen44-import')
 
 
 class Stopped:
