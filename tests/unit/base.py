@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nova's objects without Nova, for tests of what is above xen/."""
 
+import time
 import types
 from unittest import mock
 
@@ -52,6 +53,22 @@ class TestCase(base.BaseTestCase):
     def patch(self, *args, **kwargs):
         """Have ``mock.patch.object`` until the test ends; return the mock."""
         return self.useFixture(fixtures.MockPatchObject(*args, **kwargs)).mock
+
+    def fake_time(self, now=0):
+        """Have time pass while code sleeps, and only then.
+
+        ``self.now`` tells it. ``self.at_sleep`` is called after each sleep.
+
+        :returns: the mock of ``time.sleep``.
+        """
+        self.now = now
+        self.at_sleep = lambda: None
+        self.patch(time, 'monotonic', lambda: self.now)
+        return self.patch(time, 'sleep', side_effect=self._pass_time)
+
+    def _pass_time(self, seconds):
+        self.now += seconds
+        self.at_sleep()
 
 
 def instance(*, root_gb=1, extra_specs=None, **values):

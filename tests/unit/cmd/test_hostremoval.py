@@ -3,7 +3,6 @@
 
 import json
 import os
-import time
 
 import fixtures
 from nova.compute import power_state
@@ -34,10 +33,7 @@ class RemovalTestCase(base.CommandTestCase):
         self.unit = ['active', 'enabled']
         self.commands = []
         self.patch(systemd.processutils, 'execute', self._execute)
-        self.now = 0
-        self.at_sleep = lambda: None
-        self.patch(time, 'sleep', self._sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
 
     def _execute(self, *command, check_exit_code, timeout):
         if command[1] == 'show':
@@ -45,10 +41,6 @@ class RemovalTestCase(base.CommandTestCase):
         self.commands.append(command)
         self.unit = ['inactive', 'disabled']
         return '', ''
-
-    def _sleep(self, seconds):
-        self.now += seconds
-        self.at_sleep()
 
     def json(self, *argv, status):
         found, text = self.run_json(*argv)

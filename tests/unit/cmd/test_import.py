@@ -5,7 +5,6 @@ import json
 import os
 import stat
 import subprocess
-import time
 from unittest import mock
 
 import fixtures
@@ -66,14 +65,9 @@ class ImportTestCase(base.CommandTestCase):
         self.cloud = fakecloud.Cloud()
         self.connect = self.patch(openstack, 'connect')
         self.connect.return_value.__enter__.return_value = self.cloud
-        self.now = 0
-        self.patch(time, 'sleep', self._sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
         self.root = self.file('root.raw', b'boot' + bytes(MIB - 4))
         self.pv = self.add(1, 'web', disk_xml(self.root), nic_xml())
-
-    def _sleep(self, seconds):
-        self.now += seconds
 
     def file(self, name, content):
         path = os.path.join(self.directory, name)

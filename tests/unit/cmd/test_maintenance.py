@@ -30,15 +30,10 @@ class MaintenanceTestCase(base.CommandTestCase):
         self.nova = fakenova.Nova()
         self.connect = self.patch(openstack, 'connect')
         self.connect.return_value.__enter__.return_value.compute = self.nova
-        self.now = 0
-        self.patch(time, 'sleep', self._sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
         self.one, self.two = self.nova.add(1), self.nova.add(2, name='K\x9bse')
         self.off = self.nova.add(3, vm_state='stopped',
                                  power=power_state.SHUTDOWN)
-
-    def _sleep(self, seconds):
-        self.now += seconds
 
     def record(self):
         """UUIDs in the file."""

@@ -43,13 +43,11 @@ class ProbeTest(base.CommandTestCase):
         self.initrd = self.patch(nestedguest, 'initrd',
                                  return_value=b'initrd')
         self.umask = self.patch(os, 'umask')
-        self.now = 0
-        self.patch(time, 'sleep', self.sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
+        self.at_sleep = self.write
         #: By the seconds that the guest has run.
         self.said = {}
         self.xml = []
-        self.at_sleep = lambda: None
         define = fake.Connection.defineXML
 
         def defined(connection, xml):
@@ -58,12 +56,11 @@ class ProbeTest(base.CommandTestCase):
 
         self.patch(fake.Connection, 'defineXML', defined)
 
-    def sleep(self, seconds):
-        self.now += seconds
+    def write(self):
+        """Write to the console what the guest says then."""
         work, = self.directory.glob('xen44/xen44-nested-probe-*')
         with open(work / 'console.log', 'a') as file:
             file.write(self.said.pop(self.now, ''))
-        self.at_sleep()
 
     def probe(self, *argv):
         return self.run_host('probe-nested', '--yes', *argv)
@@ -140,6 +137,7 @@ class ProbeTest(base.CommandTestCase):
 
     def test_ended(self):
         def end():
+            self.write()
             state, = self.domains().values()
             self.libvirt.stop(state)
 

@@ -4,7 +4,6 @@
 import json
 import os
 import subprocess
-import time
 
 from oslo_concurrency import processutils
 
@@ -32,10 +31,7 @@ class ToolstackTestCase(base.CommandTestCase):
         self.modular = 'inactive\ninactive\n'
         self.at_restart = lambda: None
         self.patch(systemd.processutils, 'execute', self._execute)
-        self.now = 0
-        self.at_sleep = lambda: None
-        self.patch(time, 'sleep', self._sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
 
     def _execute(self, *command, check_exit_code, timeout):
         if command[1] == 'is-active':
@@ -44,10 +40,6 @@ class ToolstackTestCase(base.CommandTestCase):
         self.commands.append((*command, timeout))
         self.at_restart()
         return '', ''
-
-    def _sleep(self, seconds):
-        self.now += seconds
-        self.at_sleep()
 
     def restart(self, *argv):
         return self.run_host('restart-toolstack', *argv)

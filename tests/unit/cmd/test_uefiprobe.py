@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import pathlib
-import time
 
 from lxml import etree
 
@@ -30,9 +29,8 @@ class ProbeTest(base.CommandTestCase):
         self.flags(uefi_firmware=str(self.firmware), group='xen44_x86_64')
         self.patch(proof, 'platform', self.platform)
         self.patch(os, 'umask')
-        self.now = 0
-        self.patch(time, 'sleep', self.sleep)
-        self.patch(time, 'monotonic', lambda: self.now)
+        self.fake_time()
+        self.at_sleep = self.write
         #: By the seconds that the guest has run.
         self.said = {}
         self.xml = []
@@ -48,8 +46,8 @@ class ProbeTest(base.CommandTestCase):
         return proof.Platform(xen='4.20.4', build='Thu', cpu='EPYC',
                               firmware=firmware)
 
-    def sleep(self, seconds):
-        self.now += seconds
+    def write(self):
+        """Write to the console what the guest says then."""
         work, = self.directory.glob('xen44/xen44-uefi-probe-*')
         with open(work / 'console.log', 'a') as file:
             file.write(self.said.pop(self.now, ''))

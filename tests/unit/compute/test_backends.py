@@ -44,13 +44,7 @@ class StartedTestCase(base.TestCase):
         self.read = self.patch(
             privsep, 'read_backends', return_value=test_xenstore.BEFORE)
         self.log = self.patch(privsep, 'read_log_end', return_value=None)
-        # Time passes when it is slept away, and only then.
-        self.now = 1000.0
-        self.patch(time, 'monotonic', side_effect=lambda: self.now)
-        self.sleep = self.patch(time, 'sleep', side_effect=self.pass_time)
-
-    def pass_time(self, seconds):
-        self.now += seconds
+        self.sleep = self.fake_time(1000.0)
 
     def record(self, domid):
         self.node.host.record.return_value = DomainRecord(

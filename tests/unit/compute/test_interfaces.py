@@ -105,12 +105,7 @@ class InterfacesCase(base.TestCase):
         self.patch(tags, 'record_interfaces')
         self.plug = self.patch(os_vif, 'plug')
         self.unplug = self.patch(os_vif, 'unplug')
-        self.now = 1000.0
-        self.patch(time, 'monotonic', side_effect=lambda: self.now)
-        self.patch(time, 'sleep', side_effect=self.pass_time)
-
-    def pass_time(self, seconds):
-        self.now += seconds
+        self.fake_time(1000.0)
 
     def xl_detach(self, domid, devid):
         self.guest.seen = {mac: vif for mac, vif in self.guest.seen.items()
