@@ -31,17 +31,19 @@ def forwarder(
     """Return a callback for the Xen host that reports events to Nova.
 
     :param emit: ``ComputeDriver.emit_event``.
-    :param started: called with the UUID of each domain that has started.
-    :param watch: called with each event that Nova is told of.
+    :param started: called with the UUID of each domain that has started; never
+        waits.
+    :param watch: called with each event that Nova is told of; never waits.
     """
     def forward(event: xen_events.DomainEvent) -> None:
         transition = TRANSITIONS.get(event.kind)
         if transition is None:
             LOG.debug('Nothing to tell Nova of %s', event)
             return
-        emit(virtevent.LifecycleEvent(event.uuid, transition))
+        # Nova comes last: it may wait for its conductor, for minutes.
+        watch(event)
         if event.kind is xen_events.EventKind.STARTED:
             started(event.uuid)
-        watch(event)
+        emit(virtevent.LifecycleEvent(event.uuid, transition))
 
     return forward

@@ -258,6 +258,16 @@ class EventsTest(base.TestCase):
             ['STARTED', 'STOPPED', 'CRASHED', 'PAUSED', 'RESUMED'],
             [call.args[0].kind.name for call in watch.call_args_list])
 
+    def test_nova_is_told_last(self):
+        """It may wait for its conductor, while the guest boots."""
+        told = mock.Mock()
+        lifecycle.forwarder(told.emit, told.started, told.watch)(
+            xen_events.DomainEvent(
+                uuid=base.UUID, name='x', kind=xen_events.EventKind.STARTED,
+                state=DomainState.RUNNING))
+        self.assertEqual(['watch', 'started', 'emit'],
+                         [call[0] for call in told.mock_calls])
+
 
 class PrivsepTest(base.TestCase):
 
