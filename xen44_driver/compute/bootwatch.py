@@ -34,13 +34,21 @@ class _Start:
     :ivar until: when to stop looking; by ``time.monotonic``.
     :ivar before: what its console's log had when it started; None if that is
         not known yet.
-    :ivar seen: what its console showed at the last look.
+    :ivar looked: when it was last looked at.
+    :ivar seen: what its console showed then.
     """
 
     name: str
     until: float
     before: consolelog.Sizes | None = None
+    looked: float = 0.0
     seen: bytes = b''
+
+    @property
+    def due(self) -> float:
+        """When to look at it next; by ``time.monotonic``."""
+        # At once: what it writes first must not count as old.
+        return self.looked + INTERVAL if self.before else 0.0
 
 
 class BootWatch:
@@ -62,7 +70,6 @@ class BootWatch:
                     return
                 self._starts[event.uuid] = _Start(
                     event.name, time.monotonic() + CONF.xen44.boot_watch_time)
-                # At once: what it writes first must not count as old.
                 self._wake.notify()
                 if self._thread is None:
                     self._thread = threads.start(self._run, 'xen44-boots')
@@ -79,17 +86,25 @@ class BootWatch:
 
     def _run(self) -> None:
         while True:
-            with self._wake:
-                while not self._starts:
-                    self._wake.wait()
-                starts = [*self._starts.items()]
-            for uuid, start in starts:
-                last = time.monotonic() >= start.until
-                if look(uuid, start, last=last) or last:
-                    self._forget(uuid, start)
-            with self._wake:
-                if all(start.before for start in self._starts.values()):
-                    self._wake.wait(INTERVAL)
+            uuid, start = self._next()
+            last = time.monotonic() >= start.until
+            ended = look(uuid, start, last=last) or last
+            start.looked = time.monotonic()
+            if ended:
+                self._forget(uuid, start)
+
+    def _next(self) -> tuple[str, _Start]:
+        """Wait until a guest is to be looked at; return it and its UUID."""
+        with self._wake:
+            while True:
+                left = None
+                if self._starts:
+                    first = min(self._starts.items(),
+                                key=lambda item: item[1].due)
+                    left = first[1].due - time.monotonic()
+                    if left <= 0:
+                        return first
+                self._wake.wait(left)
 
     def _forget(self, uuid: str, start: _Start) -> None:
         with self._wake:

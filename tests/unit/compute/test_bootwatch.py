@@ -60,7 +60,13 @@ class BootWatchTest(base.TestCase):
         return self.turn() + self.turn()
 
     def turn(self):
-        """Let the thread take one turn; returns what it logged."""
+        """Let the thread take its next turn; returns what it logged."""
+        said = self.wake()
+        self.now += bootwatch.INTERVAL
+        return said
+
+    def wake(self):
+        """Let the thread do what is due now; returns what it logged."""
         ended = threading.BrokenBarrierError
         with mock.patch.object(self.watch._wake, 'wait', side_effect=ended), \
                 mock.patch.object(bootwatch.LOG, 'warning') as warning:
@@ -91,6 +97,24 @@ class BootWatchTest(base.TestCase):
         self.write(b'Press enter to boot the selected OS')
         self.assertEqual([], self.turn())
         self.write(b'\x1b[22;1H executed automatically in 5s')
+        self.assertEqual([], self.said())
+
+    def test_others_that_start(self):
+        """They do not hurry its next look."""
+        self.watch.event(STARTED)
+        self.turn()
+        self.write(b'Press enter to boot the selected OS')
+        self.assertEqual([], self.wake())
+        with mock.patch.object(
+                bootwatch.consolelog, 'read',
+                wraps=bootwatch.consolelog.read) as read:
+            for number in range(50):
+                self.watch.event(event(events.EventKind.STARTED,
+                                       uuid=str(number)))
+                self.assertEqual([], self.wake())
+        read.assert_not_called()
+        self.write(b'\x1b[22;1H executed automatically in 5s')
+        self.now += bootwatch.INTERVAL
         self.assertEqual([], self.said())
 
     def test_text_of_an_earlier_start(self):
