@@ -7,6 +7,7 @@ For Xen and Nova such a guest runs like any other.
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 
@@ -31,15 +32,16 @@ class _Start:
     """A guest that started a short time ago.
 
     :ivar name: its domain's name.
-    :ivar until: when to stop looking; by ``time.monotonic``.
+    :ivar until: when to stop looking; by ``time.monotonic``. Infinite while it
+        is paused: it writes nothing then, and its time begins when it runs.
     :ivar before: what its console's log had when it started; None if that is
         not known yet.
-    :ivar looked: when it was last looked at.
-    :ivar seen: what its console showed then.
+    :ivar looked: when it was last looked at, or began to run.
+    :ivar seen: what its console showed at the last look.
     """
 
     name: str
-    until: float
+    until: float = math.inf
     before: consolelog.Sizes | None = None
     looked: float = 0.0
     seen: bytes = b''
@@ -47,14 +49,31 @@ class _Start:
     @property
     def due(self) -> float:
         """When to look at it next; by ``time.monotonic``."""
-        # At once: what it writes first must not count as old.
-        return self.looked + INTERVAL if self.before else 0.0
+        if self.before is None:
+            # At once: what it writes first must not count as old.
+            return 0.0
+        if self.until == math.inf:
+            return math.inf
+        return self.looked + INTERVAL
+
+    def change(self, event: events.DomainEvent) -> None:
+        """Take notice that it has started, ended, was paused or resumed."""
+        now = time.monotonic()
+        if event.kind in (events.EventKind.STOPPED, events.EventKind.CRASHED):
+            # The next look is the last one: it may have panicked.
+            self.until = now
+        elif event.state in (events.DomainState.PAUSED,
+                             events.DomainState.SUSPENDED):
+            self.until = math.inf
+        else:
+            self.until = now + CONF.xen44.boot_watch_time
+            self.looked = now
 
 
 class BootWatch:
     """Looks at the consoles of guests that have just started.
 
-    It has a thread of its own, which sleeps while there are none.
+    It has a thread of its own, which sleeps while none is to be looked at.
     """
 
     def __init__(self) -> None:
@@ -63,21 +82,17 @@ class BootWatch:
         self._thread: threading.Thread | None = None
 
     def event(self, event: events.DomainEvent) -> None:
-        """Take notice that a domain has started or ended; never wait."""
+        """Take notice that a domain has changed; never wait."""
         with self._wake:
-            if event.kind is events.EventKind.STARTED:
-                if not CONF.xen44.boot_watch_time:
-                    return
-                self._starts[event.uuid] = _Start(
-                    event.name, time.monotonic() + CONF.xen44.boot_watch_time)
-                self._wake.notify()
+            if (event.kind is events.EventKind.STARTED
+                    and CONF.xen44.boot_watch_time):
+                self._starts[event.uuid] = _Start(event.name)
                 if self._thread is None:
                     self._thread = threads.start(self._run, 'xen44-boots')
-            elif (event.kind in (events.EventKind.STOPPED,
-                                 events.EventKind.CRASHED)
-                    and event.uuid in self._starts):
-                # The next look is the last one: it may have panicked.
-                self._starts[event.uuid].until = time.monotonic()
+            start = self._starts.get(event.uuid)
+            if start is not None:
+                start.change(event)
+                self._wake.notify()
 
     def stop(self) -> None:
         """Look at no guest any more that has started."""
@@ -97,14 +112,15 @@ class BootWatch:
         """Wait until a guest is to be looked at; return it and its UUID."""
         with self._wake:
             while True:
-                left = None
+                left = math.inf
                 if self._starts:
                     first = min(self._starts.items(),
                                 key=lambda item: item[1].due)
                     left = first[1].due - time.monotonic()
                     if left <= 0:
                         return first
-                self._wake.wait(left)
+                # None: nothing is to be looked at before something changes.
+                self._wake.wait(None if left == math.inf else left)
 
     def _forget(self, uuid: str, start: _Start) -> None:
         with self._wake:

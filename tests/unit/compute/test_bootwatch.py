@@ -18,14 +18,16 @@ CONF = conf.CONF
 PROMPT = b'\r\ngrub> '
 
 
-def event(kind, uuid=base.UUID):
+def event(kind, uuid=base.UUID, state=events.DomainState.RUNNING):
     return events.DomainEvent(uuid=uuid, name='instance-1', kind=kind,
-                              state=events.DomainState.RUNNING)
+                              state=state)
 
 
 STARTED = event(events.EventKind.STARTED)
 STOPPED = event(events.EventKind.STOPPED)
 CRASHED = event(events.EventKind.CRASHED)
+PAUSED = event(events.EventKind.PAUSED, state=events.DomainState.PAUSED)
+RESUMED = event(events.EventKind.RESUMED)
 
 
 class BootWatchTest(base.TestCase):
@@ -168,6 +170,58 @@ class BootWatchTest(base.TestCase):
         self.watch.stop()
         self.assertEqual([], self.turn())
         self.assertEqual({}, self.watch._starts)
+
+    def test_paused_start(self):
+        """Its time begins when it runs: Neutron may take longer."""
+        self.watch.event(event(events.EventKind.STARTED,
+                               state=events.DomainState.PAUSED))
+        self.turn()
+        self.now += 2 * CONF.xen44.boot_watch_time
+        self.turn()
+        self.watch.event(RESUMED)
+        self.write(PROMPT)
+        self.now += bootwatch.INTERVAL
+        self.assertEqual(1, len(self.said()))
+
+    def test_paused_by_its_user(self):
+        """It cannot write then."""
+        self.watch.event(STARTED)
+        self.turn()
+        self.write(b'Press enter to boot the selected OS')
+        self.assertEqual([], self.turn())
+        self.watch.event(PAUSED)
+        self.assertEqual([], self.said())
+        self.watch.event(RESUMED)
+        self.assertEqual([], self.wake())
+        self.write(b'\x1b[22;1H executed automatically in 5s')
+        self.now += bootwatch.INTERVAL
+        self.assertEqual([], self.said())
+        self.now += CONF.xen44.boot_watch_time
+        self.turn()
+        self.assertEqual({}, self.watch._starts)
+
+    def test_stopped_while_it_is_paused(self):
+        self.watch.event(STARTED)
+        self.turn()
+        self.watch.event(PAUSED)
+        self.watch.event(STOPPED)
+        self.turn()
+        self.assertEqual({}, self.watch._starts)
+
+    def test_paused_or_resumed_later(self):
+        self.watch.event(PAUSED)
+        self.watch.event(RESUMED)
+        self.assertEqual({}, self.watch._starts)
+
+    def test_thread_is_told(self):
+        """Of what changes when it has to look."""
+        self.watch.event(STARTED)
+        self.turn()
+        self.watch.event(PAUSED)
+        for change in (RESUMED, STOPPED):
+            with mock.patch.object(self.watch._wake, 'notify') as notify:
+                self.watch.event(change)
+            notify.assert_called_once_with()
 
     def test_never(self):
         self.flags(boot_watch_time=0, group='xen44')
