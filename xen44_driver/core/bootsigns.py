@@ -90,8 +90,8 @@ _SIGNS = (
     _sign(re.escape(_GRUB_MENU),
           'it waits in the menu of grub, for a key. Its configuration has no '
           'time-out, or the entry that it chose failed', in_grub=True),
-    _sign(rb'^BdsDxe: No bootable option|^UEFI Interactive Shell'
-          rb'|^Shell>\Z',
+    # Its shell may run a script that boots: only its prompt counts.
+    _sign(rb'^BdsDxe: No bootable option|^Shell>\Z|^FS\d+:.*>\Z',
           'its UEFI firmware finds nothing to boot from. It looks for '
           '/EFI/BOOT/BOOTX64.EFI only, as its variables are not kept'),
 )

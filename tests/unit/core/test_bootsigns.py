@@ -87,6 +87,10 @@ class BootSignsTest(base.TestCase):
                             b'device was found.\r\n')
         self.assert_problem('BOOTX64.EFI', b'UEFI Interactive Shell v2.2\r\n'
                             b'EDK II\r\nShell> ')
+        # Where a start-up script left it.
+        self.assert_problem('BOOTX64.EFI', b'UEFI Interactive Shell v2.2\r\n'
+                            b'EDK II\r\nShell> fs0:\r\n'
+                            b'\x1b[1m\x1b[33m\x1b[40mFS0:\\> \x1b[0m')
 
     def test_guests_that_boot(self):
         for console in (
@@ -100,6 +104,11 @@ class BootSignsTest(base.TestCase):
                 b'grub> boot\n[    0.000000] Linux version 6.12.0\n',
                 b'Press any key to continue...\n[    0.000000] Linux',
                 b'not xen image\nlogin: ',
+                # startup.nsh boots it, and its kernel is quiet.
+                b'UEFI Interactive Shell v2.2\r\nEDK II\r\nPress ESC in 1 '
+                b'seconds to skip startup.nsh or any other key to continue.'
+                b'\r\nShell> fs0:\\vmlinuz.efi root=/dev/xvda1 quiet\r\n'
+                b'EFI stub: Loaded initrd from command line option\r\n',
                 b'(initramfs) exit\nDebian GNU/Linux 13\nlogin: '):
             self.assertIsNone(bootsigns.problem(console), console)
 
@@ -111,7 +120,8 @@ class BootSignsTest(base.TestCase):
         """It ends: no pattern tries the same text in many ways."""
         for piece in (b'error: not xen image ', b'\nALERT! ', b'ALERT! ',
                       b'\x1b[', b'\x1b[0;', b'\n' * 40 + b'x',
-                      b'\nPress any key to continue...', b'grub> '):
+                      b'\nPress any key to continue...', b'grub> ',
+                      b'\nFS0:>', b'FS0:'):
             text = piece * (bootsigns.MAX_BYTES // len(piece))
             self.assertIsNone(bootsigns.problem(text + b'.'), piece)
             bootsigns.problem(text + b'\ngrub> ')
