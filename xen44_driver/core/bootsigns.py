@@ -93,7 +93,8 @@ _SIGNS = (
     # Its shell may run a script that boots: only its prompt counts.
     _sign(rb'^BdsDxe: No bootable option|^Shell>\Z|^FS\d+:.*>\Z',
           'its UEFI firmware finds nothing to boot from. It looks for '
-          '/EFI/BOOT/BOOTX64.EFI only, as its variables are not kept'),
+          '/EFI/BOOT/BOOTX64.EFI only (on ARM BOOTAA64.EFI), as its variables '
+          'are not kept'),
 )
 
 

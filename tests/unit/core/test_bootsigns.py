@@ -87,6 +87,8 @@ class BootSignsTest(base.TestCase):
                             b'device was found.\r\n')
         self.assert_problem('BOOTX64.EFI', b'UEFI Interactive Shell v2.2\r\n'
                             b'EDK II\r\nShell> ')
+        # EDK2 for ARM is one of the loaders.
+        self.assert_problem('BOOTAA64.EFI', b'Shell> ')
         # Where a start-up script left it.
         self.assert_problem('BOOTX64.EFI', b'UEFI Interactive Shell v2.2\r\n'
                             b'EDK II\r\nShell> fs0:\r\n'
