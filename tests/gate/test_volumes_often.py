@@ -19,6 +19,11 @@ from tests.gate import test_volumes
 SLACK = {'files of nova-compute': 10, 'threads of nova-compute': 10,
          'files of libvirtd': 10, 'files of xenstored': 10}
 
+#: Of what an attached volume has some more: what is not counted right would
+#: otherwise always be as before.
+GROWING = ('iSCSI sessions', 'names in by-path', 'names in /run/xen44',
+           'nodes of XenStore', 'event channels', 'event channels with dom0')
+
 #: A line for each kind of thing: its name, a tab, how many there are.
 _SCRIPT = r'''
 count() { printf '%s\t%s\n' "$1" "$(wc -l)"; }
@@ -36,9 +41,10 @@ losetup --list --noheadings | count 'loop devices'
 for name in $names; do
     domid=$(xl domid "$name")
     xenstore-ls -f | grep -E "/$domid(/| )" | count "$name: nodes of XenStore"
-    lsevtchn 0 | grep "Remote Domain $domid," |
+    # Debian does not have it on the path.
+    /usr/lib/xen*/bin/lsevtchn 0 | grep "Remote Domain $domid," |
         count "$name: event channels with dom0"
-    lsevtchn "$domid" | count "$name: event channels"
+    /usr/lib/xen*/bin/lsevtchn "$domid" | count "$name: event channels"
 done
 '''
 
@@ -70,6 +76,23 @@ class VolumesOften(test_volumes.VolumeCase):
             self.detach(guest, volume)
             self.wait_until_gone(guest)
 
+    def check_counts(self, guest: guest_lib.Guest, volume: Any,
+                     before: dict[str, int]) -> None:
+        """The counts tell whether a guest has its volume.
+
+        :param before: those of a time at which it has none.
+        """
+        self.attach(guest, volume)
+        self.wait_for_size(guest, test_volumes.GIB)
+        now = self.counts([guest])
+        self.detach(guest, volume)
+        self.wait_until_gone(guest)
+        for kind in SLACK:
+            self.assertGreater(before[kind], 0, kind)
+        for kind, number in now.items():
+            if kind.endswith(GROWING):
+                self.assertGreater(number, before[kind], kind)
+
     @base.slow
     def test_cycles(self) -> None:
         guests = [self.running() for _ in range(self.guests)]
@@ -85,6 +108,7 @@ class VolumesOften(test_volumes.VolumeCase):
         cycle_all(2)
         before = self.counts(guests)
         util.say(f'  before: {before}')
+        self.check_counts(guests[0], volumes[0], before)
         begin = time.monotonic()
         for done in range(self.look, self.cycles + 1, self.look):
             cycle_all(self.look)
