@@ -11,7 +11,7 @@ import openstack
 from labkit import util
 from labkit.servers import SSH
 
-#: Seconds that hardly ever pass: emulation, and two guests at once.
+#: Seconds that hardly ever pass: emulation on a slow machine.
 ACTIVE_TIMEOUT = 600
 LOGIN_TIMEOUT = 600
 STOP_TIMEOUT = 300

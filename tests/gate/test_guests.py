@@ -44,6 +44,10 @@ CUT_TIMEOUT = 180
 SAVE_TIMEOUT = 300
 FLOOD_END = 'end-of-the-flood'
 
+#: Guests of a class that may end in ERROR. A host that cannot start one takes
+#: minutes to say so, and would for each of the class's tests.
+MAX_LOST = 2
+
 
 class GuestCase(base.GateCase):
     """One guest for all tests of a class.
@@ -64,6 +68,7 @@ class GuestCase(base.GateCase):
     linux_type: ClassVar[str] = ''
     _flavor: ClassVar[Any]
     _guest: ClassVar[guest_lib.Guest | None] = None
+    _lost: ClassVar[int] = 0
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -79,6 +84,10 @@ class GuestCase(base.GateCase):
         if known and known.exists():
             if known.server().status != 'ERROR':
                 return known
+            cls._lost += 1
+            if cls._lost > MAX_LOST:
+                self.fail(f'{known.name} is in ERROR, as {MAX_LOST} guests '
+                          'before it; no other is made')
             self.remove_server(known.id)
         cls._guest = self.make_server(
             self.addClassCleanup, flavor=self._flavor,
@@ -451,10 +460,11 @@ class AgentPVH(guest_agent.AgentChannel, GuestCase):
 
 
 class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
-          suspend.Suspend, limits.CpuLimits, limits.DiskLimits,
-          suspend.Diagnostics, snapshot.Snapshot, interfaces.InterfaceLimit,
-          interfaces.SlowInterfaces, rescue.SlowRescue, rebuild.Rebuild,
-          consoles.SlowSerialConsole, resize.ConfirmedResize, GuestCase):
+          suspend.SlowSuspend, limits.CpuLimits, limits.DiskLimits,
+          suspend.Diagnostics, snapshot.SlowSnapshot,
+          interfaces.InterfaceLimit, interfaces.SlowInterfaces,
+          rescue.SlowRescue, rebuild.Rebuild, consoles.SlowSerialConsole,
+          resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
     guest_type = 'pvh'
@@ -465,7 +475,7 @@ class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
 
 class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
           consoles.HiddenScreen, consoles.BrowserScreen,
-          suspend.SlowSuspend, snapshot.Snapshot, suspend.Diagnostics,
+          suspend.SlowSuspend, snapshot.SlowSnapshot, suspend.Diagnostics,
           interfaces.SlowInterfaces, limits.DiskLimits, rescue.SlowRescue,
           rebuild.Rebuild, consoles.SlowSerialConsole, resize.Resize,
           GuestCase):

@@ -77,6 +77,14 @@ class Snapshot:
         return found
 
 
+class SlowSnapshot(Snapshot):
+    """The same, where it takes longest."""
+
+    @base.slow
+    def test_snapshot_live(self: Any) -> None:
+        super().test_snapshot_live()
+
+
 class SnapshotBoots(Snapshot):
     """The same, and a guest made of the image has what was written."""
 
