@@ -13,8 +13,9 @@ from labkit.host import XenHost
 
 CINDER_CONF = '/etc/cinder/cinder.conf'
 
-#: Seconds for all backends: its code is loaded already.
-TIMEOUT = 300
+#: Seconds for all backends. Its code is loaded already, but for a second start
+#: on one host.
+TIMEOUT = 600
 
 
 def start(host: XenHost, cloud: Cloud) -> None:
