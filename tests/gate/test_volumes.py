@@ -379,8 +379,7 @@ class VolumesBriefly(VolumeCase):
     """What the others do at length, in the time that the first tier has."""
 
     def test_each_once(self) -> None:
-        guest = self.running(volume=self.volume(image_id=self.image().id))
-        volume = self.volume()
+        guest, volume = self.running(), self.volume()
         self.attach(guest, volume)
         self.wait_for_size(guest, GIB)
         self.write(guest, 'written')
