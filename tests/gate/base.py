@@ -214,6 +214,11 @@ class GateCase(testcase.WithAttributes, testtools.TestCase):
         """Run a command in dom0; returns what it prints."""
         return self.host.ssh(list(argv)).stdout
 
+    def compute_pid(self) -> str:
+        """Process id of nova-compute in dom0."""
+        return self.dom0('systemctl', 'show', '--value', '--property=MainPID',
+                         compute.NOVA_COMPUTE).strip()
+
     def provider(self) -> str:
         """The path of the host's resource provider in Placement."""
         found, = (hypervisor for hypervisor

@@ -28,7 +28,7 @@ from tests.gate.rows import suspend
 
 class ARM(test_guests.Inside, test_guests.StopStart, test_guests.SoftReboot,
           test_guests.HardReboot, test_guests.Pause,
-          test_guests.RebootsItself, test_guests.ShutsItselfDown,
+          test_guests.RebootsItself, test_guests.TurnsItselfOff,
           test_guests.Outside, test_guests.NoScreen, suspend.Diagnostics,
           suspend.CrashDump, snapshot.ColdSnapshot, interfaces.Interfaces,
           consoles.SerialConsole, rescue.Rescue, rebuild.Rebuild,

@@ -42,6 +42,8 @@ MAX_LOG_BYTES = 1024 * 1024
 CUT_TIMEOUT = 180
 #: Seconds for libxl to write a guest's memory to dom0's disk.
 SAVE_TIMEOUT = 300
+#: Seconds for systemd to restart libvirtd.
+RESTART_TIMEOUT = 180
 FLOOD_END = 'end-of-the-flood'
 
 #: Guests of a class that may end in ERROR. A host that cannot start one takes
@@ -358,16 +360,36 @@ class RebootsItself:
                          (server.status, server.task_state))
 
 
-class ShutsItselfDown:
+class TurnsItselfOff:
     """A guest that powers itself off is off for Nova too, by an event."""
 
-    def test_shuts_itself_down(self: Any) -> None:
+    # Behind the tests that need it running.
+    def test_turns_itself_off(self: Any) -> None:
         guest = self.running()
         guest.leave('poweroff')
         begin = time.monotonic()
         guest.wait_for_status('SHUTOFF', BY_EVENT_TIMEOUT)
         util.say(f'  {guest.name}: off and SHUTOFF',
                  time.monotonic() - begin)
+
+
+class SurvivesLibvirtd:
+    """A guest goes on while libvirtd restarts, and so does nova-compute."""
+
+    # Before the guest turns itself off: the event of that comes through the
+    # new connection.
+    def test_survives_libvirtd(self: Any) -> None:
+        guest = self.running()
+        before, pid = guest.boot_id(), self.compute_pid()
+        self.host.ssh(['systemctl', 'restart', 'libvirtd'],
+                      timeout=RESTART_TIMEOUT)
+        self.assertEqual(before, guest.boot_id())
+        self.cloud.compute.pause_server(guest.id)
+        guest.wait_for_status('PAUSED')
+        self.cloud.compute.unpause_server(guest.id)
+        guest.wait_for_status('ACTIVE')
+        self.assertEqual(before, guest.boot_id())
+        self.assertEqual(pid, self.compute_pid())
 
 
 class Panics:
@@ -435,10 +457,11 @@ class Outside:
                       self.dom0('virsh', 'list', '--persistent', '--name'))
 
 
-class PV(Inside, Outside, StopStart, SoftReboot, ShutsItselfDown, NoScreen,
+class PV(Inside, Outside, StopStart, SoftReboot, TurnsItselfOff, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
          snapshot.SnapshotBoots, interfaces.Interfaces, limits.DiskLimits,
-         consoles.SerialConsole, rescue.Rescue, resize.Resize, GuestCase):
+         consoles.SerialConsole, rebuild.Rebuild, rescue.Rescue,
+         resize.Resize, SurvivesLibvirtd, GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'
@@ -459,11 +482,11 @@ class AgentPVH(guest_agent.AgentChannel, GuestCase):
     image_name = images.AGENT
 
 
-class PVH(Inside, HardReboot, Pause, RebootsItself, NoScreen, Panics,
+class PVH(Inside, HardReboot, SlowPause, RebootsItself, NoScreen, Panics,
           suspend.SlowSuspend, limits.CpuLimits, limits.DiskLimits,
           suspend.Diagnostics, snapshot.SlowSnapshot,
           interfaces.InterfaceLimit, interfaces.SlowInterfaces,
-          rescue.SlowRescue, rebuild.Rebuild, consoles.SlowSerialConsole,
+          rescue.SlowRescue, rebuild.SlowRebuild, consoles.SlowSerialConsole,
           resize.ConfirmedResize, GuestCase):
     """PVH, booted by grub from its own disk, with a config drive."""
 
@@ -477,7 +500,7 @@ class HVM(Inside, SoftReboot, SerialHardReboot, SlowPause, Screen,
           consoles.HiddenScreen, consoles.BrowserScreen,
           suspend.SlowSuspend, snapshot.SlowSnapshot, suspend.Diagnostics,
           interfaces.SlowInterfaces, limits.DiskLimits, rescue.SlowRescue,
-          rebuild.Rebuild, consoles.SlowSerialConsole, resize.Resize,
+          rebuild.SlowRebuild, consoles.SlowSerialConsole, resize.Resize,
           GuestCase):
     """A whole PC; boots a given kernel, which its slow BIOS need not read."""
 

@@ -36,7 +36,7 @@ FOREIGN = '''
 
 
 class Resilience(base.GateCase):
-    """A guest outlives the daemons above it."""
+    """Nova knows what its host can do, and ends what was half done."""
 
     def setUp(self) -> None:
         super().setUp()
@@ -76,30 +76,7 @@ class Resilience(base.GateCase):
             ['grep', '-c', 'Traceback', compute.NOVA_COMPUTE_LOG],
             check=False).stdout.strip()
 
-    def test_libvirtd_restarts(self) -> None:
-        guest = self.make_server(
-            self.addCleanup,
-            flavor=self.make_flavor(self.addCleanup, guest_type='pvh'))
-        guest.wait_for_status('ACTIVE')
-        guest.wait_for_ssh()
-        before = guest.boot_id()
-        pid = self.compute_pid()
-
-        self.host.ssh(['systemctl', 'restart', 'libvirtd'], timeout=180)
-
-        self.assertEqual(before, guest.boot_id())
-        self.cloud.compute.pause_server(guest.id)
-        guest.wait_for_status('PAUSED')
-        self.cloud.compute.unpause_server(guest.id)
-        guest.wait_for_status('ACTIVE')
-        self.assertEqual(before, guest.boot_id())
-        self.assertEqual(pid, self.compute_pid())
-
-        # Events come through the new connection too.
-        guest.leave('poweroff')
-        guest.wait_for_status('SHUTOFF', guest_lib.STOP_TIMEOUT)
-        self.assert_vanishes(guest)
-
+    @base.slow
     def test_nova_compute_dies_while_it_spawns(self) -> None:
         # It starts beside a domain that is not Nova's, and leaves it alone.
         self.host.ssh(['virsh', 'define', '/dev/stdin'], input=FOREIGN)
@@ -133,11 +110,6 @@ class Resilience(base.GateCase):
         self.assert_vanishes(guest)
         self.assertIn('gate-foreign', self.dom0(
             'virsh', 'list', '--inactive', '--name').split())
-
-    def compute_pid(self) -> str:
-        """Process id of nova-compute."""
-        return self.dom0('systemctl', 'show', '--value', '--property=MainPID',
-                         compute.NOVA_COMPUTE).strip()
 
     def assert_vanishes(self, guest: guest_lib.Guest) -> None:
         """Deleted, it leaves nothing."""

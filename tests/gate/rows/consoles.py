@@ -66,9 +66,9 @@ def wait_for_prompt(guest: guest_lib.Guest) -> None:
 
 
 class SerialConsole:
-    """The console through nova-serialproxy, over a boot of the guest.
+    """The console through nova-serialproxy.
 
-    For PV, PVH (``/dev/hvc0``) and HVM (``/dev/ttyS0``). One hard reboot.
+    For PV, PVH (``/dev/hvc0``) and HVM (``/dev/ttyS0``).
 
     :cvar console_device: what the guest's console is inside.
     """
@@ -77,8 +77,7 @@ class SerialConsole:
 
     def test_serial_console(self: Any) -> None:
         guest = self.running()
-        url = self.cloud.compute.create_console(guest.id, 'serial')['url']
-        with contextlib.closing(connect(url)) as stream:
+        with self.serial(guest) as stream:
             # What is typed comes back with a prompt.
             stream.write(b'\n')
             self.read_until(stream, b'login:')
@@ -86,11 +85,22 @@ class SerialConsole:
             self.read_until(stream, MARK.encode())
             # The log is kept beside it.
             self.assertIn(MARK, guest.console())
-            before = guest.boot_id()
+
+    @base.slow
+    def test_serial_console_over_a_boot(self: Any) -> None:
+        guest = self.running()
+        before = guest.boot_id()
+        with self.serial(guest) as stream:
             self.cloud.compute.reboot_server(guest.id, 'HARD')
             guest.wait_for_status('ACTIVE')
             self.read_until(stream, guest_lib.READY.encode())
             guest.wait_for_reboot(before)
+
+    def serial(self: Any, guest: guest_lib.Guest,
+               ) -> contextlib.closing[vnc.WebSocket]:
+        """Connect to a guest's console; closed at the end of ``with``."""
+        url = self.cloud.compute.create_console(guest.id, 'serial')['url']
+        return contextlib.closing(connect(url))
 
     def read_until(self: Any, stream: vnc.WebSocket, wanted: bytes) -> None:
         """Read until a text comes; fails when the session's time is over."""
