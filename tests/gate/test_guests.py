@@ -348,6 +348,7 @@ class SlowPause(Pause):
 class RebootsItself:
     """A reboot from inside is none of Nova's business."""
 
+    @base.slow
     def test_reboots_itself(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
@@ -461,7 +462,8 @@ class PV(Inside, Outside, StopStart, SoftReboot, TurnsItselfOff, NoScreen,
          suspend.Suspend, suspend.CrashDump, suspend.Diagnostics,
          snapshot.SnapshotBoots, interfaces.Interfaces, limits.DiskLimits,
          consoles.SerialConsole, rebuild.Rebuild, rescue.Rescue,
-         resize.Resize, SurvivesLibvirtd, GuestCase):
+         resize.Resize, interfaces.SecurityGroups, SurvivesLibvirtd,
+         GuestCase):
     """Paravirtual, booted by grub from its own disk."""
 
     guest_type = 'pv'

@@ -6,6 +6,7 @@ from __future__ import annotations
 from typing import Any
 from typing import ClassVar
 
+from labkit import config
 from labkit import util
 from tests.gate import base
 from tests.gate import guest as guest_lib
@@ -123,6 +124,32 @@ class Interfaces:
         """Name in dom0 of a guest's interface."""
         domid = self.dom0('xl', 'domid', guest.domain).strip()
         return f'vif{domid}.{number}'
+
+
+class SecurityGroups:
+    """Neutron's rules hold for a guest that runs.
+
+    That they hold from its first packet is seen in
+    :mod:`tests.gate.test_direct_kernel`.
+    """
+
+    def test_security_groups(self: Any) -> None:
+        guest = self.running()
+        network = self.cloud.network
+        group = network.create_security_group(
+            name=self._name('group'), description='lets nobody in')
+        self.addCleanup(network.delete_security_group, group.id)
+        port = guest.port()
+        self.addCleanup(network.update_port, port.id,
+                        security_groups=port.security_group_ids)
+        network.update_port(port.id, security_groups=[group.id])
+        util.wait_for(f'{guest.name} to be out of reach',
+                      lambda: not guest.reachable(), TIMEOUT, interval=2)
+        network.create_security_group_rule(
+            security_group_id=group.id, direction='ingress',
+            ethertype='IPv4', protocol='tcp', port_range_min=22,
+            port_range_max=22, remote_ip_prefix=config.LAB_NET_CIDR)
+        guest.wait_for_ssh()
 
 
 #: Extra specs for :class:`InterfaceLimit`; KiB per second.
