@@ -69,8 +69,8 @@ UEFI = 'tests.gate.test_uefi.'
 #: In the name of each test that needs a browser.
 BROWSER = '_in_a_browser'
 
-#: Ends the ids of tests that only ``--full`` runs (tests/gate/base.py).
-_SLOW = re.compile(r'\[(.*,)?slow(,.*)?\]$')
+#: Ends the id of a test that has attributes (tests/gate/base.py).
+_ATTRIBUTES = re.compile(r'\[([^][]*)\]$')
 
 #: Where a run's results are: a line for each part, of fields with tabs
 #: between them. tests/run shows them.
@@ -216,9 +216,14 @@ def _names(cloud: Cloud, pattern: str) -> list[str]:
     return names
 
 
-def is_slow(name: str) -> bool:
-    """Whether a test, by its id, is left to ``--full``."""
-    return bool(_SLOW.search(name))
+def has_attribute(name: str, attribute: str) -> bool:
+    """Whether a test, by its id, is marked so.
+
+    :param attribute: ``slow`` for ``--full`` alone, ``unhurried`` for what
+        ``--hurry`` leaves out.
+    """
+    found = _ATTRIBUTES.search(name)
+    return found is not None and attribute in found[1].split(',')
 
 
 def _kind_of(name: str) -> str:
@@ -254,16 +259,20 @@ def _provide(names: Sequence[str]) -> None:
 
 
 def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
-             tempest: Callable[[], Result] | None = None) -> Iterator[Result]:
+             tempest: Callable[[], Result] | None = None,
+             hurry: bool = False) -> Iterator[Result]:
     """Run the gate's own tests, part by part.
 
     :param pattern: regular expression of the tests to run, slow ones too; by
         default all but those, except on hosts of other kinds.
     :param full: by default all.
     :param tempest: runs Tempest, before what may end the lab.
+    :param hurry: also without the tests for which a slow machine has no time.
     """
+    left_out = () if pattern or full or config.KIND else (
+        ('slow', 'unhurried') if hurry else ('slow',))
     names = [name for name in _names(cloud, pattern or '.')
-             if (pattern or full or config.KIND or not is_slow(name))
+             if not any(has_attribute(name, each) for each in left_out)
              and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
              and _kind_of(name) == config.KIND]
     _provide(names)
@@ -385,7 +394,7 @@ def gate(args: argparse.Namespace) -> int:
             results = list(run_gate(
                 cloud, args.pattern, args.full,
                 functools.partial(run_tempest, cloud, ids, full=args.full)
-                if with_tempest else None))
+                if with_tempest else None, args.hurry))
         finally:
             _collect_logs()
     return report(results)
@@ -419,6 +428,9 @@ def add_parsers(
     extent.add_argument('--full', action='store_true',
                         help='with the slow tests and all of Tempest that '
                         'can pass, for hours')
+    extent.add_argument('--hurry', action='store_true',
+                        help='without the tests for which a slow machine has '
+                        'no time')
     parser.add_argument('pattern', nargs='?',
                         help="regular expression of the gate's tests to run, "
                         'slow ones too; then without Tempest')

@@ -47,6 +47,10 @@ ACTION_TIMEOUT = 120
 #: that takes minutes. The test's id then ends with "[slow]".
 slow = testcase.attr('slow')
 
+#: Marks a test that the first tier has where the machine is fast enough for it
+#: (tests/run). The test's id then ends with "[unhurried]".
+unhurried = testcase.attr('unhurried')
+
 _number = itertools.count(1)
 
 

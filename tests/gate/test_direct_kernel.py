@@ -22,7 +22,7 @@ class DirectKernel(base.GateCase):
         guest.wait_for_ssh()
         self.assertEqual(guest_images.CMDLINE, guest.ssh('cat /proc/cmdline'))
 
-    @base.slow
+    @base.unhurried
     def test_pv_behind_security_group(self) -> None:
         group = self.cloud.network.create_security_group(
             name=self._name('group'), description='lets nobody in')

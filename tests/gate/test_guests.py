@@ -348,7 +348,7 @@ class SlowPause(Pause):
 class RebootsItself:
     """A reboot from inside is none of Nova's business."""
 
-    @base.slow
+    @base.unhurried
     def test_reboots_itself(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()

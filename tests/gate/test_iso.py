@@ -76,7 +76,7 @@ class Iso(base.GateCase):
         cls._iso = make_iso(pathlib.Path(directory))
         cls._image = cls.make_image(cls.addClassCleanup, cls._iso, 'iso')
 
-    @base.slow
+    @base.unhurried
     def test_boots_hvm(self) -> None:
         guest = self.make_server(
             self.addCleanup, image=self._image,

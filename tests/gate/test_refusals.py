@@ -59,7 +59,7 @@ class Refusals(base.GateCase):
 
     # Guest types
 
-    @base.slow
+    @base.unhurried
     def test_flavor_with_unknown_guest_type(self) -> None:
         guest = self.make_server(self.addCleanup, flavor=self.flavor('pvx'))
         self.assert_refused(guest, "xen44:guest_type 'pvx'", 'pv, pvh, hvm')

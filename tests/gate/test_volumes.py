@@ -220,11 +220,11 @@ class BackendCase(VolumeCase):
                              more=more)
 
 
-class Volumes(VolumeCase):
+class VolumeLife:
     """Attach, write, extend, reboot, detach; boot from a volume."""
 
     @base.slow
-    def test_attach_write_extend_detach(self) -> None:
+    def test_attach_write_extend_detach(self: Any) -> None:
         guest, volume = self.running(), self.volume()
         self.attach(guest, volume, tag='gate-disk')
         self.wait_for_size(guest, GIB)
@@ -260,7 +260,7 @@ class Volumes(VolumeCase):
         self.detach(guest, volume)
         self.assert_gone(guest, volume)
 
-    def extend(self, guest: guest_lib.Guest, volume: Any) -> int:
+    def extend(self: Any, guest: guest_lib.Guest, volume: Any) -> int:
         """Extend the volume while the guest has it.
 
         :returns: its bytes after that.
@@ -270,7 +270,7 @@ class Volumes(VolumeCase):
         return 2 * GIB
 
     @base.slow
-    def test_boot_from_volume(self) -> None:
+    def test_boot_from_volume(self: Any) -> None:
         volume = self.volume(image_id=self.image().id)
         guest = self.running(volume=volume)
         guest.ssh('echo kept > /root/kept && sync')
@@ -290,25 +290,33 @@ class Volumes(VolumeCase):
         self.wait_for_volume(volume, 'available')
 
 
-class VolumesHvm(Volumes):
+class Volumes(VolumeLife, VolumeCase):
+    """With a PV guest, and LVM."""
+
+    @base.unhurried
+    def test_boot_from_volume(self) -> None:
+        super().test_boot_from_volume()
+
+
+class VolumesHvm(VolumeLife, VolumeCase):
     """The same, with the first name that is not emulated."""
 
     guest_type = 'hvm'
     device = 'xvde'
 
 
-class VolumesPvh(Volumes):
+class VolumesPvh(VolumeLife, VolumeCase):
     """The same."""
 
     guest_type = 'pvh'
 
 
-class VolumesNfs(Volumes):
+class VolumesNfs(VolumeLife, VolumeCase):
     """The same with files, which the guest's QEMU serves."""
 
     kind = 'nfs'
 
-    def extend(self, guest: guest_lib.Guest, volume: Any) -> int:
+    def extend(self: Any, guest: guest_lib.Guest, volume: Any) -> int:
         """Leave it: Cinder's driver for NFS extends none that is in use."""
         return GIB
 
@@ -316,7 +324,7 @@ class VolumesNfs(Volumes):
 class VolumesShared(VolumeCase):
     """A volume that two guests have at a time."""
 
-    @base.slow
+    @base.unhurried
     def test_multiattach(self) -> None:
         kind = self.volume_type(multiattach='<is> True',
                                 volume_backend_name=self.kind)
@@ -344,7 +352,7 @@ class VolumesShared(VolumeCase):
 class VolumesEncrypted(VolumeCase):
     """A volume of which the target has ciphertext only."""
 
-    @base.slow
+    @base.unhurried
     def test_luks(self) -> None:
         kind = self.volume_type(volume_backend_name=self.kind)
         self.cloud.block_storage.create_type_encryption(

@@ -76,7 +76,7 @@ class Resilience(base.GateCase):
             ['grep', '-c', 'Traceback', compute.NOVA_COMPUTE_LOG],
             check=False).stdout.strip()
 
-    @base.slow
+    @base.unhurried
     def test_nova_compute_dies_while_it_spawns(self) -> None:
         # It starts beside a domain that is not Nova's, and leaves it alone.
         self.host.ssh(['virsh', 'define', '/dev/stdin'], input=FOREIGN)

@@ -65,16 +65,29 @@ class ResultTest(base.TestCase):
 
 class TierTest(base.TestCase):
 
-    def test_slow(self):
-        self.assertTrue(gate.is_slow('tests.gate.test_debian.Debian.test_x'
-                                     '[slow]'))
-        self.assertTrue(gate.is_slow('a.B.test_x[abc,slow,xyz]'))
-        for name in ('a.B.test_slow', 'a.B.test_x[slower]', 'a.slow.test_x'):
-            self.assertFalse(gate.is_slow(name), name)
+    def test_attributes(self):
+        for name in ('tests.gate.test_debian.Debian.test_x[slow]',
+                     'a.B.test_x[abc,slow,xyz]'):
+            self.assertTrue(gate.has_attribute(name, 'slow'), name)
+        for name in ('a.B.test_slow', 'a.B.test_x[slower]', 'a.slow.test_x',
+                     'a.B.test_x[unhurried]'):
+            self.assertFalse(gate.has_attribute(name, 'slow'), name)
 
 
 class NeedsTest(base.TestCase):
     """What only some tests need is made and installed only for them."""
+
+    def test_tiers(self):
+        names = ('tests.gate.test_guests.PV.test_x',
+                 'tests.gate.test_iso.Iso.test_x[unhurried]',
+                 'tests.gate.test_guests.PV.test_y[slow]')
+        next(self.needed(*names))
+        for many, options in (
+                (1, {'hurry': True}), (2, {}), (3, {'full': True}),
+                (3, {'pattern': 'x'})):
+            list(gate.run_gate(mock.Mock(venv='/venv'), **options))
+            chosen = (self.directory / 'guests').read_text().split()
+            self.assertEqual(list(names[:many]), chosen, options)
 
     def test_order(self):
         """What may end the lab comes last."""
