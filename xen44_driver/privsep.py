@@ -36,15 +36,14 @@ from oslo_privsep import priv_context
 from xen44_driver import conf
 from xen44_driver import handover
 from xen44_driver import logfile
-from xen44_driver.xen import guest
 from xen44_driver.xen import loops
 from xen44_driver.xen import programs
 from xen44_driver.xen import qmp
+from xen44_driver.xen import savedmemory
 from xen44_driver.xen import sockets
 from xen44_driver.xen import volumelinks
 from xen44_driver.xen import xenstore
 from xen44_driver.xen import xl
-from xen44_driver.xen.domain import monitorsocket
 
 CONF = cfg.CONF
 conf.register_opts(CONF)
@@ -597,7 +596,7 @@ def saved_memory_room() -> tuple[int, int]:
     :returns: number of the file system, and free bytes in it.
     :raises OSError: the directory cannot be read.
     """
-    return _room(guest.SAVE_DIR)
+    return _room(savedmemory.DIRECTORY)
 
 
 @sys_admin_pctxt.entrypoint
@@ -686,7 +685,7 @@ def remove_crash_dumps(instance: str, keep: int) -> int:
 # The monitors of the guests' QEMU processes
 
 #: Directory of the monitors' sockets.
-MONITOR_DIR = monitorsocket.DIRECTORY
+MONITOR_DIR = sockets.DIRECTORY
 
 #: Directory of the sockets that libxl has for statistics.
 LIBXL_MONITOR_DIR = '/var/run/xen'
@@ -711,7 +710,7 @@ def monitor_path(uuid: str) -> str:
     if str(uuid_lib.UUID(uuid)) != uuid:
         raise ValueError(f'not the UUID of a domain: {uuid!r}')
     return os.path.join(
-        MONITOR_DIR, os.path.basename(monitorsocket.path(uuid)))
+        MONITOR_DIR, os.path.basename(sockets.monitor_path(uuid)))
 
 
 @sys_admin_pctxt.entrypoint

@@ -18,6 +18,7 @@ from lxml import etree
 from oslo_log import log as logging
 
 from xen44_driver.xen import errors
+from xen44_driver.xen import savedmemory
 from xen44_driver.xen import statistics
 from xen44_driver.xen.domain import commandline
 from xen44_driver.xen.domain import console
@@ -38,9 +39,6 @@ T = TypeVar('T')
 _LOOK_INTERVAL = 0.1
 _ASK_INTERVAL = 5.0
 
-#: Directory of libvirt's libxl driver for saved memory, a file ``NAME.save``
-#: for each domain. It cannot be configured.
-SAVE_DIR = '/var/lib/libvirt/libxl/save'
 # What libvirt's errors have where it failed and did not say why.
 _NO_REASON = (None, libvirt.VIR_ERR_INTERNAL_ERROR)
 
@@ -86,7 +84,7 @@ class Guest:
 
     @property
     def _save_file(self) -> str:
-        return os.path.join(SAVE_DIR, f'{self.name}.save')
+        return savedmemory.path(self.name)
 
     def start(self, *, paused: bool = False) -> None:
         """Start the domain; return when its devices exist.
@@ -108,7 +106,7 @@ class Guest:
                       domain.ID(), ticket)
 
     def save_memory(self) -> None:
-        """Save the domain's memory in :data:`SAVE_DIR` and stop the domain.
+        """Save the domain's memory in its file and stop the domain.
 
         :raises OperationFailed: the memory could not be saved. libvirt does
             not clean up: the domain may run or hang, suspended in Xen, and

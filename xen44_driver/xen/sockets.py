@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sockets on which the QEMU of a guest listens for the driver.
 
-QEMU makes them as root in a directory that only root can enter. They are named
-by the instance's UUID, so a name of a domain that is used again never leads to
-another guest.
+QEMU makes them as root in a directory that only root can enter: whoever can
+connect to its monitor can make QEMU, which runs as root, open any file. They
+are named by the instance's UUID, so a name of a domain that is used again
+never leads to another guest.
 """
 
 from __future__ import annotations
@@ -41,3 +42,11 @@ def path(uuid: str, kind: str) -> str:
     if not UUID.fullmatch(uuid):
         raise ValueError(f'not the UUID of an instance: {uuid!r}')
     return os.path.join(DIRECTORY, f'{uuid}.{SocketKind(kind)}')
+
+
+def monitor_path(uuid: str) -> str:
+    """Return the path of the socket of the monitor of a domain's QEMU.
+
+    :param uuid: the domain's UUID.
+    """
+    return os.path.join(DIRECTORY, f'{uuid}.qmp')

@@ -116,7 +116,8 @@ class PrivsepTest(CrashDumpCase):
                               0)
 
     def test_room(self):
-        with mock.patch.object(privsep.guest, 'SAVE_DIR', self.instances):
+        with mock.patch.object(privsep.savedmemory, 'DIRECTORY',
+                               self.instances):
             device, free = privsep.saved_memory_room()
         self.assertEqual(os.stat(self.instances).st_dev, device)
         self.assertGreater(free, 0)

@@ -821,7 +821,7 @@ class GuestTest(HostTestCase):
     def test_saved_memory_that_cannot_be_removed(self):
         directory = self.useFixture(fixtures.TempDir()).path
         self.useFixture(fixtures.MonkeyPatch(
-            'xen44_driver.xen.guest.SAVE_DIR', directory))
+            'xen44_driver.xen.savedmemory.DIRECTORY', directory))
         pathlib.Path(directory, f'{self.guest.name}.save').touch()
         self.libvirt.fail['managedSaveRemove'] = fake.error(
             libvirt.VIR_ERR_INTERNAL_ERROR)

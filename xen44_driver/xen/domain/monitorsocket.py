@@ -14,21 +14,9 @@ import itertools
 
 from xen44_driver.xen import sockets
 
-#: Directory of the sockets. Only root may enter it: whoever can connect to
-#: such a socket can make QEMU, which runs as root, open any file.
-DIRECTORY = sockets.DIRECTORY
-
 # libxl's own ids are libxl-cmd and libxenstat-cmd.
 _ID = 'xen44-monitor'
 _MONITOR = ('-mon', f'chardev={_ID},mode=control')
-
-
-def path(uuid: str) -> str:
-    """Return the path of the socket of a domain.
-
-    :param uuid: the domain's UUID.
-    """
-    return f'{DIRECTORY}/{uuid}.qmp'
 
 
 def arguments(uuid: str, *, wanted: bool) -> tuple[str, ...]:
@@ -42,7 +30,7 @@ def arguments(uuid: str, *, wanted: bool) -> tuple[str, ...]:
     if not wanted:
         return ()
     return ('-chardev',
-            f'socket,id={_ID},path={path(uuid)},server=on,wait=off',
+            f'socket,id={_ID},path={sockets.monitor_path(uuid)},server=on,wait=off',
             *_MONITOR)
 
 
