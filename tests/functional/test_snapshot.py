@@ -101,7 +101,7 @@ class SnapshotTest(SnapshotBase):
         self.assertLess(image['size'], 2 * 1024 ** 2)
         self.assertEqual(domid, self.domain(server).ID())
         self.assert_no_trace()
-        self.assertIn(f'path=/run/xen44/{server["id"]}.qmp',
+        self.assertIn(f'path={self.below.sockets}/{server["id"]}.qmp',
                       self.domain(server).xml)
         self.assertIn('linux', self.domain(self.boot(image=image_id)).xml)
 
