@@ -140,6 +140,12 @@ class ImageTest(base.TestCase):
         root = self.directory / 'root'
         (root / 'run/outer').mkdir(parents=True)
         (root / 'srv').mkdir()
+        daemon = root / 'usr/lib/xen-4.20/bin/xenstored'
+        daemon.parent.mkdir(parents=True)
+        daemon.touch()
+        self.xen = root / 'etc/default/xen'
+        self.xen.parent.mkdir(parents=True)
+        self.xen.write_text('#XENSTORED=\n')
         return subprocess.run(
             [recipe / 'build', 'eval',
              'enter() { :; }; mkdir() { :; }; cp() { echo "cp $*"; }; '
@@ -152,6 +158,9 @@ class ImageTest(base.TestCase):
         done = self.run_stage(image.RECIPE)
         self.assertIn('/opt/stack/venv/bin/pip install ', done)
         self.assertIn('/opt/stack/venv/share/xen44/prepare-dom0\n', done)
+        self.assertEqual(
+            '#XENSTORED=\nXENSTORED=/usr/lib/xen-4.20/bin/xenstored\n',
+            self.xen.read_text())
 
     def test_openstack_without_the_driver(self):
         done = self.run_stage(image.FRESH_RECIPE)
@@ -159,6 +168,7 @@ class ImageTest(base.TestCase):
         self.assertIn(' --wheel-dir /srv/wheels ', done)
         for name in ('prepare-dom0', 'share/xen44', 'logrotate'):
             self.assertNotIn(name, done)
+        self.assertEqual('#XENSTORED=\n', self.xen.read_text())
         # Debian has it, and to compile it there would be no compiler.
         wanted = (self.directory / 'root/run/outer/requirements.txt'
                   ).read_text()
