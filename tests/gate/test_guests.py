@@ -265,6 +265,7 @@ class HardReboot:
 
     console_device: ClassVar[str] = '/dev/hvc0'
 
+    @base.unhurried
     def test_power_hard_reboot(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()

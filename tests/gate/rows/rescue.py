@@ -11,6 +11,7 @@ from tests.gate import base
 class Rescue:
     """The guest boots from another disk, and sees its own as the second."""
 
+    @base.unhurried
     def test_rescue_and_unrescue(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
