@@ -272,9 +272,15 @@ def run_gate(cloud: Cloud, pattern: str | None = None, full: bool = False,
     left_out = () if pattern or full or config.KIND else (
         ('slow', 'unhurried') if hurry else ('slow',))
     names = [name for name in _names(cloud, pattern or '.')
-             if not any(has_attribute(name, each) for each in left_out)
-             and name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
+             if name.startswith(ARM) == (config.ARCHITECTURE == 'aarch64')
              and _kind_of(name) == config.KIND]
+    if 'unhurried' in left_out:
+        util.say('In a hurry, without:')
+        for name in names:
+            if has_attribute(name, 'unhurried'):
+                util.say(f'  {name}')
+    names = [name for name in names if not any(
+        has_attribute(name, each) for each in left_out)]
     _provide(names)
 
     # Slow tests one after the other take hours.

@@ -82,12 +82,15 @@ class NeedsTest(base.TestCase):
                  'tests.gate.test_iso.Iso.test_x[unhurried]',
                  'tests.gate.test_guests.PV.test_y[slow]')
         next(self.needed(*names))
+        said = []
+        self.patch(util, 'say', said.append)
         for many, options in (
                 (1, {'hurry': True}), (2, {}), (3, {'full': True}),
                 (3, {'pattern': 'x'})):
             list(gate.run_gate(mock.Mock(venv='/venv'), **options))
             chosen = (self.directory / 'guests').read_text().split()
             self.assertEqual(list(names[:many]), chosen, options)
+        self.assertEqual(['In a hurry, without:', f'  {names[1]}'], said)
 
     def test_order(self):
         """What may end the lab comes last."""

@@ -29,8 +29,8 @@ def arguments(uuid: str, *, wanted: bool) -> tuple[str, ...]:
     """
     if not wanted:
         return ()
-    return ('-chardev',
-            f'socket,id={_ID},path={sockets.monitor_path(uuid)},server=on,wait=off',
+    path = sockets.monitor_path(uuid)
+    return ('-chardev', f'socket,id={_ID},path={path},server=on,wait=off',
             *_MONITOR)
 
 
