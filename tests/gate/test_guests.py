@@ -246,7 +246,7 @@ class StopStart:
 class SoftReboot:
     """Nova's soft reboot: the guest is asked."""
 
-    @base.slow  # Tempest does it with PV guests.
+    @base.slow
     def test_power_soft_reboot(self: Any) -> None:
         guest = self.running()
         before = guest.boot_id()
