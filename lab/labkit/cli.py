@@ -106,20 +106,25 @@ def _stop(title: str, action: Callable[[], object]) -> None:
         action()
 
 
-def _stop_all() -> None:
-    """Stop everything; what fails does not keep the rest running."""
+def _stop_all(*, host_only: bool = False) -> None:
+    """Stop everything; what fails does not keep the rest running.
+
+    :param host_only: keep the network, and the cloud if one runs.
+    """
     with contextlib.ExitStack() as stack:
-        stack.callback(network.down)
+        if not host_only:
+            stack.callback(network.down)
         for host in all_hosts():
             if host.running:
                 stack.callback(_stop, f'{host.name}: stop', host.stop)
-        stack.callback(_stop, 'openstack: stop', Cloud().stop)
+        if not host_only:
+            stack.callback(_stop, 'openstack: stop', Cloud().stop)
 
 
 def down(args: argparse.Namespace) -> int:
     """Stop the lab. A Xen host comes back as freshly booted."""
     with util.Lock():
-        _stop_all()
+        _stop_all(host_only=args.host_only)
     return 0
 
 
@@ -295,7 +300,10 @@ def _parser() -> argparse.ArgumentParser:
         '--host-only', action='store_true',
         help='only the Xen host, without OpenStack')
     images.add_architecture(command)
-    add('down', down)
+    command = add('down', down)
+    command.add_argument(
+        '--host-only', action='store_true',
+        help='only the Xen host: not OpenStack, and not the network')
     add('check', check)
     add('status', status)
     add('ssh', ssh).usage = 'xenlab ssh [HOST] [COMMAND...]'

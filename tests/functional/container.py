@@ -2,7 +2,8 @@
 """A Debian 13 whose process 1 is systemd, in a container of this machine.
 
 It is made once and kept in the lab's cache. It has no network but its own:
-what is to be installed in it is in it, as apt and pip look for it.
+what is to be installed in it is in it, as apt and pip look for it. (Another
+disk and more options make another container: tests/stack.py.)
 """
 
 import contextlib
@@ -49,14 +50,14 @@ mkdir -p /boot/grub
 touch /boot/vmlinuz-6.12.0 /boot/initrd.img-6.12.0
 echo CONFIG_XEN_DOM0=y > /boot/config-6.12.0
 systemctl mask apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer
-printf '[global]\\nno-index = true\\nfind-links = /srv/wheels\\n' \\
-    > /etc/pip.conf
 '''
+_NO_INDEX = '[global]\nno-index = true\nfind-links = /srv/wheels\n'
 
 #: Starts nspawn, of the container's own Debian: this machine's may be older.
 #: systemd takes the second version of cgroups, whichever this machine has.
 _START = '''
-disk=$1 root=$2 group=/sys/fs/cgroup/$3
+disk=$1 root=$2 name=$3 group=/sys/fs/cgroup/$3
+shift 3
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "$group"
 echo $$ > "$group/cgroup.procs"
@@ -75,7 +76,7 @@ exec "$root"/usr/lib*/ld-linux-*.so.? \\
     --library-path "$libraries:$libraries/systemd" \\
     "$root/usr/bin/systemd-nspawn" --boot --register=no --keep-unit \\
     --private-network --console=read-only --link-journal=no --settings=no \\
-    --machine="$3" --directory="$root" --bind="/dev/loop$number"
+    --machine="$name" --directory="$root" --bind="/dev/loop$number" "$@"
 '''
 
 #: Removes what that left of cgroups.
@@ -124,32 +125,49 @@ def _requirements():
                 'qemu.qmp>=0.0.6']
 
 
-def _build(scratch, log):
-    root = scratch / 'root'
-    # An ordinary Debian, which the container then is, installs what packages
-    # recommend.
-    fetch = shlex.join(['apt-get', '--assume-yes', '--download-only',
-                        '--option=APT::Install-Recommends=true', 'install',
-                        *_debs()])
-    debian.packages(
-        root, 'apt', _BASE, log, '--skip=cleanup/apt',
-        '--customize-hook=rm "$1/etc/apt/apt.conf.d/99mmdebstrap"',
-        f'--customize-hook=chroot "$1" {fetch}',
-        f'--customize-hook=chroot "$1" sh -ec {shlex.quote(_PREPARE)}')
+def make_disk(kind, size, commands, finish, debs=(), parts=()):
+    """Make the disk of a container, or take it from the cache.
+
+    :param kind: of the cache's entry.
+    :param size: of the disk, as truncate(1) takes it.
+    :param commands: a shell script for it while it has a network.
+    :param finish: called with its tree and a log; puts the rest into it.
+    :param debs: more packages than a machine of devstack's has.
+    :param parts: what the rest depends on, for the cache's key.
+    """
+    debian.need_tools()
+    util.need_packages('e2fsprogs', 'mount', 'util-linux')
+    names = (*_BASE, *debs)
+    script = f'{commands}\n{_PREPARE}'
+
+    def build(scratch, log):
+        root, disk = scratch / 'root', scratch / 'result/disk.raw'
+        # An ordinary Debian, which the container then is, installs what
+        # packages recommend.
+        debian.packages(
+            root, 'apt', names, log, '--skip=cleanup/apt',
+            '--customize-hook=rm "$1/etc/apt/apt.conf.d/99mmdebstrap"',
+            f'--customize-hook=chroot "$1" sh -ec {shlex.quote(script)}')
+        finish(root, log)
+        disk.parent.mkdir()
+        util.run(['truncate', f'--size={size}', disk])
+        util.run(['mke2fs', '-q', '-t', 'ext4', '-d', root, disk],
+                 timeout=600, log=log)
+
+    key = cache.recipe(*names, script, size, *parts)
+    return cache.directory(kind, key, build) / 'disk.raw'
+
+
+def _add_wheels(root, log):
+    (root / 'etc/pip.conf').write_text(_NO_INDEX)
     util.run([sys.executable, '-m', 'pip', 'download', '--quiet', '--dest',
               root / 'srv/wheels', *_requirements()], timeout=600, log=log)
-    disk = scratch / 'result/disk.raw'
-    disk.parent.mkdir()
-    util.run(['truncate', '--size=6G', disk])
-    util.run(['mke2fs', '-q', '-t', 'ext4', '-d', root, disk], timeout=600,
-             log=log)
 
 
 def _disk():
-    debian.need_tools()
-    util.need_packages('e2fsprogs', 'mount', 'util-linux')
-    key = cache.recipe(*_BASE, *_debs(), *_requirements(), _PREPARE)
-    return cache.directory('container', key, _build) / 'disk.raw'
+    return make_disk('container', '6G', shlex.join([
+        'apt-get', '--assume-yes', '--download-only', 'install', *_debs()]),
+        _add_wheels, parts=(*_requirements(), _NO_INDEX))
 
 
 def _describe(path):
@@ -166,9 +184,17 @@ def _describe(path):
 class Container(fixtures.Fixture):
     """The container, booted; it ends with the test.
 
+    :param disk: another disk than the tests' own.
+    :param options: more options of systemd-nspawn(1).
     :ivar root: its files, as this machine sees them.
+    :ivar leader: the number of its process 1.
     :ivar log: what its console said.
     """
+
+    def __init__(self, disk=None, options=()):
+        super().__init__()
+        self._disk = disk
+        self._options = options
 
     def _setUp(self):
         directory = pathlib.Path(
@@ -176,17 +202,18 @@ class Container(fixtures.Fixture):
         self.log = directory / 'console.log'
         disk, mounted = directory / 'disk.raw', directory / 'root'
         mounted.mkdir()
-        packages.run('cp', '--sparse=always', _disk(), disk)
+        packages.run('cp', '--sparse=always', self._disk or _disk(), disk)
         self._name = f'xen44-{directory.name}'.replace('_', '-')
         with open(self.log, 'w') as log:
             self._nspawn = subprocess.Popen(
                 ['setpriv', '--pdeathsig', 'TERM', 'unshare', '--mount',
                  '--propagation', 'private', 'sh', '-euc', _START, 'sh', disk,
-                 mounted, self._name], stdin=subprocess.DEVNULL, stdout=log,
+                 mounted, self._name, *self._options],
+                stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT)
         self.addCleanup(self._stop)
-        self._leader = self._wait(self._find_leader)
-        self.root = pathlib.Path(f'/proc/{self._leader}/root')
+        self.leader = self._wait(self._find_leader)
+        self.root = pathlib.Path(f'/proc/{self.leader}/root')
         self._wait(self._booted)
         # As the machine was installed.
         self.run('update-grub', user='root')
@@ -232,22 +259,35 @@ class Container(fixtures.Fixture):
 
     def _inside(self, *command, timeout=60):
         return subprocess.run(
-            ['nsenter', '--target', self._leader, '--mount', '--uts', '--ipc',
-             '--net', '--pid', '--', *command], check=False, text=True,
+            self._enter(*command), check=False, text=True,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, timeout=timeout)
 
+    def _enter(self, *command):
+        return ['nsenter', '--target', self.leader, '--mount', '--uts',
+                '--ipc', '--net', '--pid', '--', *command]
+
+    def service(self, *command, user=USER, **env):
+        """The command here that runs one inside, as a service of its systemd.
+
+        What that starts in the background runs on, as in a user's session.
+        """
+        return self._enter(
+            'systemd-run', '--quiet', '--pipe', '--wait', '--collect',
+            '--expand-environment=no', f'--uid={user}',
+            '--property=WorkingDirectory=~', '--property=KillMode=process',
+            *(f'--setenv={name}={value}' for name, value in env.items()),
+            *command)
+
     def call(self, *command, user=USER, timeout=1800, **env):
-        """Run a command inside, as a service of its systemd.
+        """Run a command inside.
 
         :returns: what it said, and its exit status.
         """
-        done = self._inside(
-            'systemd-run', '--quiet', '--pipe', '--wait', '--collect',
-            '--expand-environment=no',
-            f'--uid={user}', '--property=WorkingDirectory=~',
-            *(f'--setenv={name}={value}' for name, value in env.items()),
-            *command, timeout=timeout)
+        done = subprocess.run(
+            self.service(*command, user=user, **env), check=False, text=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT, timeout=timeout)
         return done.stdout, done.returncode
 
     def run(self, *command, **options):

@@ -323,7 +323,7 @@ class NestedTest(base.TestCase):
         self.assertEqual('INPUT -i xenlab0 -j ACCEPT\n', self.read('rules'))
         self.run_well('unstack', base.NESTED)
         self.assertEqual('', self.read('rules'))
-        self.assertEqual(1, len(self.calls('xenlab down')))
+        self.assertEqual(1, len(self.calls('xenlab down --host-only')))
         self.assertEqual([], self.calls('virsh'))
         self.run_well('clean', base.NESTED)
         self.assertEqual(1, len(self.calls('xenlab reset')))
