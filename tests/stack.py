@@ -16,6 +16,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 
 from labkit import config
 from labkit import util
@@ -65,12 +66,14 @@ py-modules = ["edit_constraints"]
 _LOCALE = 'localedef -i en_US -f UTF-8 en_US.UTF-8'
 _CERTIFICATES = pathlib.Path('/etc/ssl/certs/ca-certificates.crt')
 
+#: XEN44_CACHE_DIR and XEN44_STATE_DIR.
+_CACHE = '/var/cache/xenlab'
+_STATE = '/var/lib/xen44-devstack'
+
 #: Lines after the sample's. A kernel without Open vSwitch will do; Tempest's
 #: images have a repository, and PyPI does not have them.
 _LOCALRC = '''
 ERROR_ON_CLONE=True
-VERBOSE=False
-LOGFILE=/opt/stack/logs/stack.sh.log
 NOVNC_FROM_PACKAGE=True
 disable_service tempest
 OVS_DATAPATH_TYPE=netdev
@@ -86,7 +89,7 @@ _DEMO = 'devstack-admin-demo'
 #: of its own bridges. It then sees frames before a kernel has given them
 #: checksums.
 _SWITCH = f'''
-ip netns exec {config.NETNS} ethtool -K {config.NODE_PORT} tx off
+ip netns exec {config.DEFAULT_NETNS} ethtool -K {config.NODE_PORT} tx off
 read -r mac < /sys/class/net/{config.NODE_LINK}/address
 ip address flush dev {config.NODE_LINK}
 ovs-vsctl add-br br-node -- set bridge br-node datapath_type=netdev \\
@@ -167,7 +170,7 @@ class Devstack(container.Container):
         config.CACHE.mkdir(parents=True, exist_ok=True)
         super().__init__(_disk(), [
             '--resolv-conf=off', '--bind=/dev/net/tun',
-            f'--bind={config.CACHE}'])
+            f'--bind={config.CACHE}:{_CACHE}'])
         self._source = source
 
     def _setUp(self):
@@ -194,6 +197,7 @@ class Devstack(container.Container):
             stderr=subprocess.DEVNULL)
         self.addCleanup(slirp.wait)
         self.addCleanup(slirp.terminate)
+        util.wait_for('its way out', lambda: self.run('ip', 'route'), 60)
         (self.root / 'etc/resolv.conf').write_text('nameserver 10.0.2.3\n')
 
     def devstack(self, script, limit):
@@ -205,24 +209,43 @@ class Devstack(container.Container):
         log = config.LOGS / f'devstack-{script}.log'
         log.parent.mkdir(parents=True, exist_ok=True)
         util.say(f'{script}: log {log}')
-        with (util.step(script), open(log, 'w') as file,
-              subprocess.Popen(
-                  self.service('timeout', str(limit),
-                               f'/{container.HOME}/devstack/{script}'),
-                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                  stderr=subprocess.STDOUT, text=True) as process):
-            for line in process.stdout:
-                file.write(line)
-                if _SUMMARY.match(line):
-                    util.say(f'  {line.rstrip()}')
-            if process.wait():
-                raise util.LabError(f'{script}: exit {process.returncode}',
-                                    log)
+        # Not a pipe: what it leaves behind when it fails would hold that.
+        with util.step(script), open(log, 'w') as file, open(log) as told:
+            process = subprocess.Popen(
+                self.service('timeout', str(limit),
+                             f'/{container.HOME}/devstack/{script}'),
+                stdin=subprocess.DEVNULL, stdout=file,
+                stderr=subprocess.STDOUT)
+            status = None
+            while status is None:
+                time.sleep(1)
+                status = process.poll()
+                for line in told:
+                    if _SUMMARY.match(line):
+                        util.say(f'  {line.rstrip()}')
+            if status:
+                raise util.LabError(f'{script}: exit {status}', log)
+
+    def keep_logs(self):
+        """Copy what its services and the emulated host have logged."""
+        kept = config.LOGS / 'devstack'
+        shutil.rmtree(kept, ignore_errors=True)
+        kept.mkdir()
+        for log in self.root.glob(f'{_STATE}/lab/log/*'[1:]):
+            shutil.copy(log, kept)
+        (kept / 'journal.log').write_text(
+            self.run('journalctl', '--boot', user='root'))
+        util.say(f'logs: {kept}')
 
     def openstack(self, *command, cloud='devstack-admin'):
         """Run a command of the client; returns its JSON."""
-        return json.loads(self.run(
-            *_OPENSTACK, cloud, *command, '--format=json'))
+        done = subprocess.run(
+            self.service(*_OPENSTACK, cloud, *command, '--format=json'),
+            check=False, stdin=subprocess.DEVNULL, capture_output=True,
+            text=True, timeout=900)
+        if done.returncode:
+            raise util.LabError(f'openstack {command}: {done.stderr}')
+        return json.loads(done.stdout)
 
     def answers(self, address):
         """Whether a server answers in devstack's private network."""
@@ -234,7 +257,7 @@ class Devstack(container.Container):
     def domains(self):
         """What xl says of the domains of the emulated host."""
         return self.run(
-            'sudo', 'XENLAB_STATE=/var/lib/xen44-devstack/lab',
+            'sudo', f'XENLAB_STATE={_STATE}/lab',
             f'/{container.HOME}/xen44_driver/lab/xenlab', 'ssh', 'xl', 'list')
 
 
@@ -270,22 +293,35 @@ def boot_server(host):
     assert domain not in domains, domains
 
 
+def look_for_traces(host):
+    """See that clean.sh has left nothing of ours but what saves time."""
+    found = host.run('find', '/etc', '/var', '/usr/local', '-path', _CACHE,
+                     '-prune', '-o', '-name', '*xen44*', '-print', user='root')
+    assert not found, found
+    for command in (['ip', 'link'], ['ip', 'netns'], ['iptables', '-S']):
+        said = host.run(*command, user='root')
+        assert 'xenlab' not in said, said
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument('devstack', type=pathlib.Path,
                         help="a clone of devstack's repository")
     args = parser.parse_args()
     util.need_root()
-    util.need_packages('slirp4netns')
+    util.need_packages('git', 'slirp4netns')
+    # It has to be one, and its owner's who clones it.
+    packages.run('git', '-C', args.devstack, 'rev-parse', 'HEAD')
     with Devstack(args.devstack) as host:
-        host.devstack('stack.sh', 10800)
-        boot_server(host)
-        host.devstack('unstack.sh', 1800)
-        host.devstack('clean.sh', 1800)
-        left = host.run('find', '/etc', '/var', '/usr/local', '-name',
-                        '*xen44*', '-o', '-name', '*xenlab*', user='root')
-        # What only saves time is kept.
-        assert left.split() == [str(config.CACHE)], left
+        try:
+            host.devstack('stack.sh', 10800)
+            boot_server(host)
+            host.devstack('unstack.sh', 1800)
+            host.devstack('clean.sh', 1800)
+            look_for_traces(host)
+        except BaseException:
+            host.keep_logs()
+            raise
 
 
 if __name__ == '__main__':

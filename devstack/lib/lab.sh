@@ -29,7 +29,7 @@ function xen44_start_lab {
         iproute2 mmdebstrap openssh-client qemu-utils rsync
     if [[ $XEN44_SHAPE == nested ]]; then
         # Guests of an earlier stack belong to a cloud that is gone.
-        _xenlab down
+        _xenlab down --host-only
         _xenlab node
     fi
     async_run xen44-lab _xen44_run_lab

@@ -21,6 +21,7 @@ import tomllib
 import fixtures
 
 from labkit import cache
+from labkit import config
 from labkit import debian
 from labkit import util
 from tests.functional import packages
@@ -70,6 +71,7 @@ done
 mount "/dev/loop$number" "$root"
 # When it is mounted no more.
 losetup --detach "/dev/loop$number"
+rm "$disk"
 libraries=$(echo "$root"/usr/lib/*-linux-gnu)
 # update-grub asks which device its root is on.
 exec "$root"/usr/lib*/ld-linux-*.so.? \\
@@ -197,8 +199,10 @@ class Container(fixtures.Fixture):
         self._options = options
 
     def _setUp(self):
-        directory = pathlib.Path(
-            self.useFixture(fixtures.TempDir()).path)
+        # Not in /tmp, which may be memory.
+        config.STATE.mkdir(parents=True, exist_ok=True)
+        directory = pathlib.Path(self.useFixture(
+            fixtures.TempDir(rootdir=config.STATE)).path)
         self.log = directory / 'console.log'
         disk, mounted = directory / 'disk.raw', directory / 'root'
         mounted.mkdir()
@@ -246,11 +250,13 @@ class Container(fixtures.Fixture):
             'running\n', 'degraded\n')
 
     def _stop(self):
-        # nspawn then asks systemd to shut down.
-        self._nspawn.terminate()
-        try:
-            self._nspawn.wait(90)
-        except subprocess.TimeoutExpired:
+        # nspawn then asks systemd to shut down, and ends it when asked again.
+        for limit in (90, 30):
+            self._nspawn.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._nspawn.wait(limit)
+                break
+        else:
             self._nspawn.kill()
             self._nspawn.wait()
         subprocess.run(

@@ -243,7 +243,7 @@ class NestedTest(base.TestCase):
         state = self.host / 'lib/state'
         self.assertEqual(
             [f'xenlab {words} [{state}/lab]' for words in (
-                'check', 'down', 'node', 'up --host-only',
+                'check', 'down --host-only', 'node', 'up --host-only',
                 f'join --venv {self.host}/opt/stack/data/venv')],
             self.calls('xenlab'))
         calls = self.calls()

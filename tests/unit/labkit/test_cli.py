@@ -139,3 +139,20 @@ class MainTest(base.TestCase):
         for words in ([], ['--arch', 'aarch64']):
             self.assertEqual(0, cli.main(['up', '--host-only', *words]))
         self.assertEqual(['xen1', 'arm1'], started)
+
+    def test_down_stops_the_host_alone(self):
+        ended = []
+        self.output()
+        self.useFixture(fixtures.MonkeyPatch(
+            'labkit.host.XenHost.running',
+            property(lambda host: host.name == 'xen1')))
+        self.useFixture(fixtures.MonkeyPatch(
+            'labkit.host.XenHost.stop', lambda host: ended.append(host.name)))
+        self.patch(network, 'down', lambda: ended.append('network'))
+        self.patch(cli, 'Cloud', lambda: mock.Mock(
+            stop=lambda: ended.append('cloud')))
+        self.assertEqual(0, cli.main(['down', '--host-only']))
+        self.assertEqual(['xen1'], ended)
+        ended.clear()
+        self.assertEqual(0, cli.main(['down']))
+        self.assertEqual(['cloud', 'xen1', 'network'], ended)
