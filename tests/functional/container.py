@@ -167,9 +167,12 @@ def _add_wheels(root, log):
 
 
 def _disk():
-    return make_disk('container', '6G', shlex.join([
-        'apt-get', '--assume-yes', '--download-only', 'install', *_debs()]),
-        _add_wheels, parts=(*_requirements(), _NO_INDEX))
+    # mmdebstrap's configuration is in its environment, too.
+    fetch = shlex.join(['apt-get', '--assume-yes', '--download-only',
+                        '--option=APT::Install-Recommends=true', 'install',
+                        *_debs()])
+    return make_disk('container', '6G', fetch, _add_wheels,
+                     parts=(*_requirements(), _NO_INDEX))
 
 
 def _describe(path):
