@@ -303,16 +303,13 @@ def look_for_traces(host):
         assert 'xenlab' not in said, said
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument('devstack', type=pathlib.Path,
-                        help="a clone of devstack's repository")
-    args = parser.parse_args()
-    util.need_root()
-    util.need_packages('git', 'slirp4netns')
-    # It has to be one, and its owner's who clones it.
-    packages.run('git', '-C', args.devstack, 'rev-parse', 'HEAD')
-    with Devstack(args.devstack) as host:
+def run_it(source):
+    """Run a devstack from its first script to its last.
+
+    :param source: a clone of devstack.
+    :raises util.LabError: one failed.
+    """
+    with Devstack(source) as host:
         try:
             host.devstack('stack.sh', 10800)
             boot_server(host)
@@ -322,6 +319,22 @@ def main():
         except BaseException:
             host.keep_logs()
             raise
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument('devstack', type=pathlib.Path,
+                        help="a clone of devstack's repository")
+    args = parser.parse_args()
+    try:
+        util.need_root()
+        util.need_packages('git', 'slirp4netns')
+        # It has to be one, and its owner's who clones it.
+        util.run(['git', '-C', args.devstack, 'rev-parse', 'HEAD'])
+        run_it(args.devstack)
+    except util.LabError as error:
+        return f'tests.stack: {error}'
+    return 0
 
 
 if __name__ == '__main__':
